@@ -1,0 +1,217 @@
+"""The command line: one function per command. stdout is data, stderr is progress and complaints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.catalog import Catalog
+    from bench.component import Component
+    from bench.runner import Cell
+
+INTERRUPTED = 130
+
+
+class Group(click.Group):
+    """Turns our errors, and an interrupt, into one line and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BenchError as error:
+            complain(str(error))
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            complain("interrupted; what is finished is kept: the same command goes on from there")
+            context.exit(INTERRUPTED)
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        from bench.errors import suggestion
+
+        if args and self.get_command(context, args[0]) is None:
+            raise click.UsageError(f"no command called {args[0]!r}{suggestion(args[0], self.list_commands(context))}")
+        return super().resolve_command(context, args)
+
+
+def complain(text: str) -> None:
+    click.echo(f"bench: {text}", err=True)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="robust-explanation-bench", message="%(version)s")
+def main() -> None:
+    """Attack explanations, train against such attacks, and rank what holds.
+
+    Everything runs on components: data sets, models, schedules, defenses, explainers, attacks and metrics, which come
+    from plugins. A component is written NAME or NAME:parameter=value,parameter=value.
+    """
+    # Whoever kills the process politely gets the same care as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+WITHOUT = click.option("--without", multiple=True, metavar="NAME", help="Leave out a plugin, by distribution or entry point.")
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what is asked, shared by run and plan."""
+    for name, text in reversed([
+        ("dataset", "Images to train and test on."),
+        ("model", "Architecture."),
+        ("schedule", "How long and how is trained."),
+        ("defense", "Way of training; the reference row joins."),
+        ("explainer", "What makes the maps."),
+        ("surrogate", "Explainer that the attack differentiates. [default: the explainer itself]"),
+        ("attack", "What changes the images."),
+        ("metric", "What is measured."),
+    ]):
+        command = click.option(f"--{name}", multiple=True, metavar="NAME[:...]", help=text)(command)
+    for name, metavar, text in reversed([
+        ("eps", "EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
+        ("norm", "linf|l2", "Norm of the budget."),
+        ("target", "predicted|label", "Class explained."),
+        ("split", "SPLIT", "test, validation or train."),
+        ("samples", "N", "Images measured on, as many of each class."),
+        ("seed", "N,...", "Seeds of training and noise."),
+    ]):
+        command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
+    command = click.option("--store", metavar="FOLDER", envvar="BENCH_STORE",
+                           help="Where results are kept. [default: ~/.cache/robust-explanation-bench]")(command)
+    return WITHOUT(command)
+
+
+LISTS = ("eps", "norm", "target", "split", "samples", "seed")
+
+
+def asked_cells(without: Sequence[str], options: dict[str, Sequence[str]]) -> tuple[Catalog, list[Cell]]:
+    from bench import catalog as catalogs
+    from bench.request import request
+    from bench.runner import cells
+
+    catalog = catalogs.load(without)
+    catalog.require_whole()
+    given = {
+        option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
+        for option, texts in options.items()
+    }
+    asked = request(catalog, given)
+    for text in asked.skipped:
+        complain(f"skipped: {text}")
+    return catalog, cells(catalog, asked.cases, asked.metrics)
+
+
+@main.command()
+@asking
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
+def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool, **options: tuple[str, ...]) -> None:
+    """Train, attack, measure, and print the table.
+
+    Options left out come from the suite's quick.toml. What is stored already is not computed again; run the same
+    command to go on after an interruption. Every component option can be repeated, and takes `all`.
+    """
+    from bench.board import plain_table
+    from bench.runner import choose_device, open_store, reason, run_cells
+
+    catalog, todo = asked_cells(without, options)
+    outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
+    if as_json:
+        click.echo("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
+    else:
+        rows: dict[Any, dict[str, Any]] = {}
+        for cell in todo:
+            found = rows.setdefault(cell.case, {})
+            if cell.key in outcome.records:
+                found[str(cell.metric)] = outcome.records[cell.key]
+        shown = [({axis: str(value) for axis, value in case.axes.items()}, found) for case, found in rows.items() if found]
+        if shown:
+            click.echo(plain_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
+    told = set()
+    for cell in todo:
+        if cell.refused and cell.key not in told:
+            complain(f"refused: {cell}: {cell.refused}")
+        elif cell.key in outcome.failures and cell.key not in told:
+            complain(f"failed: {cell}: {reason(outcome.failures[cell.key])}")
+        told.add(cell.key)
+    sys.exit(outcome.exit_code)
+
+
+@main.command()
+@asking
+def plan(without: tuple[str, ...], store: str | None, **options: tuple[str, ...]) -> None:
+    """Say what `run` with the same options would do; compute nothing."""
+    from bench.plan import planned, text
+    from bench.runner import open_store
+
+    _, todo = asked_cells(without, options)
+    click.echo(text(planned(todo, open_store(store, complain))))
+
+
+@main.command(name="list")
+@click.argument("kind", required=False)
+@WITHOUT
+def list_(kind: str | None, without: tuple[str, ...]) -> None:
+    """List what is installed, of one KIND or of all."""
+    from bench import catalog as catalogs
+
+    catalog = catalogs.load(without)
+    rows = []
+    for each in [kind] if kind else catalog.components:
+        for name, cls in catalog.of(each).items():
+            plugin = catalog.sources[cls]
+            rows.append([each, name, first_line(cls), f"{plugin.distribution} {plugin.version}"])
+    from tabulate import tabulate
+
+    click.echo(tabulate(rows, headers=["kind", "name", "what", "from"], tablefmt="simple", disable_numparse=True))
+    for plugin in catalog.broken:
+        complain(f"broken: {plugin.problem}")
+
+
+@main.command()
+@click.argument("component", metavar="KIND:NAME")
+@WITHOUT
+def show(component: str, without: tuple[str, ...]) -> None:
+    """Show a component: its parameters, paper and BibTeX, and which plugin it comes from."""
+    import inspect
+
+    from tabulate import tabulate
+
+    from bench import catalog as catalogs
+    from bench.component import parameters, write
+    from bench.errors import BadValue
+
+    kind, colon, name = component.partition(":")
+    if not colon:
+        raise BadValue(f"{component!r} names no kind; write KIND:NAME, such as attack:{component}")
+    catalog = catalogs.load(without)
+    cls = catalog.find(kind, name)
+    plugin = catalog.sources[cls]
+    click.echo(f"{kind} {name}, version {cls.version}, from {plugin.distribution} {plugin.version}\n")
+    click.echo(inspect.getdoc(cls) + "\n")
+    rows = [
+        [p.name, "required" if p.required else write(p.default), p.accepts, p.help] for p in parameters(cls).values()
+    ]
+    if rows:
+        headers = ["parameter", "default", "takes", "meaning"]
+        click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True) + "\n")
+    for preset, text in cls.presets.items():
+        click.echo(f"preset {name}:{preset} is {name}:{text}")
+    if cls.paper:
+        click.echo(cls.paper.bibtex)
+
+
+def first_line(cls: type[Component]) -> str:
+    import inspect
+
+    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].split(" (")[0].rstrip(".:")
+
+
+if __name__ == "__main__":
+    main()

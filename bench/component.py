@@ -1,0 +1,281 @@
+"""A component: a frozen dataclass whose fields are its parameters, and its one text form."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from bench.errors import BadValue, EnvironmentProblem, PluginError, UnknownName, suggestion
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str = ""
+
+    @property
+    def bibtex(self) -> str:
+        surname = re.sub(r"\W", "", self.authors.split(",")[0].split(" and ")[0].split()[-1].lower())
+        word = re.sub(r"\W", "", self.title.split()[0].lower())
+        rows = {"title": self.title, "author": self.authors, "booktitle": self.venue, "year": self.year, "url": self.url}
+        body = ",\n".join(f"  {key} = {{{value}}}" for key, value in rows.items() if value)
+        return f"@inproceedings{{{surname}{self.year}{word},\n{body}\n}}"
+
+
+def param(default: Any = MISSING, help: str = "", *, low: float | None = None, high: float | None = None) -> Any:
+    """Declare a parameter: its default (leave it out where one must be given), a sentence, and an inclusive range."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter, as `bench show` and the checks see it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def accepts(self) -> str:
+        """The values that it takes, in words."""
+        if typing.get_origin(self.type) is Literal:
+            return " or ".join(map(repr, typing.get_args(self.type)))
+        if typing.get_origin(self.type) is tuple:
+            return "a tuple of " + Parameter("", typing.get_args(self.type)[0], None, "", None, None).accepts
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
+                 Fraction: "a fraction such as 8/255", Path: "a path"}
+        text = words.get(self.type) or f"a {self.type.kind}"
+        if self.low is not None and self.high is not None:
+            return f"{text} from {self.low} to {self.high}"
+        if self.low is not None:
+            return f"{text} of at least {self.low}"
+        if self.high is not None:
+            return f"{text} of at most {self.high}"
+        return text
+
+
+@dataclass(frozen=True)
+class Component:
+    """Base of the seven kinds. A subclass is a frozen dataclass; its fields, made by `param`, are its parameters."""
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    paper: ClassVar[Paper | None] = None
+    examples: ClassVar[tuple[str, ...]] = ("",)
+    presets: ClassVar[dict[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        for parameter in parameters(type(self)).values():
+            value = _checked(self, parameter, getattr(self, parameter.name))
+            object.__setattr__(self, parameter.name, value)
+
+    def __str__(self) -> str:
+        """The text form, defaults left out: `l2_cosd:cosine=0.5`."""
+        given = [
+            f"{p.name}={write(getattr(self, p.name))}"
+            for p in parameters(type(self)).values()
+            if p.required or getattr(self, p.name) != p.default
+        ]
+        return self.name + (":" + ",".join(given) if given else "")
+
+    @property
+    def identity(self) -> str:
+        """The text that stands for this component in keys: all parameters, files by their checksums."""
+        values = ",".join(f"{n}={write(getattr(self, n), identify=True)}" for n in parameters(type(self)))
+        return f"{self.kind}/{self.name}@{self.version}({values})"
+
+    def refuse(self, case: Any) -> str | None:
+        """Why this component cannot take part in a case, or None."""
+        return None
+
+
+@functools.cache
+def parameters(cls: type[Component]) -> dict[str, Parameter]:
+    """The declared parameters of a component class, in order.
+
+    Help and range may be declared on the kind and only the default on the component, as schedules do.
+    """
+    try:
+        types = typing.get_type_hints(cls)
+    except NameError as error:
+        raise PluginError(f"{cls.__module__}.{cls.__qualname__}: its annotations cannot be read: {error}") from None
+    found = {}
+    for field in dataclasses.fields(cls):
+        declared = next(
+            (
+                base.__dataclass_fields__[field.name].metadata
+                for base in cls.__mro__
+                if field.name in base.__dict__.get("__dataclass_fields__", {})
+                and base.__dataclass_fields__[field.name].metadata
+            ),
+            {"help": "", "low": None, "high": None},
+        )
+        if field.default_factory is not MISSING:
+            raise PluginError(f"{cls.__qualname__}.{field.name}: give a default, not a factory")
+        found[field.name] = Parameter(field.name, types[field.name], field.default, **declared)
+    return found
+
+
+def _checked(owner: Component, parameter: Parameter, value: Any) -> Any:
+    """The value, with whole numbers made float or Fraction where that is asked; BadValue where it does not fit."""
+    fitted = _fit(parameter.type, value)
+    bad = fitted is MISSING
+    if not bad and isinstance(fitted, int | float | Fraction) and not isinstance(fitted, bool):
+        low, high = parameter.low, parameter.high
+        bad = not math.isfinite(fitted) or (low is not None and fitted < low) or (high is not None and fitted > high)
+    if bad:
+        shown = str(value) if isinstance(value, Fraction | Path) else repr(value)
+        raise BadValue(f"{owner.kind} {owner.name}: {parameter.name} is {shown}, must be {parameter.accepts}")
+    return fitted
+
+
+def _fit(kind: Any, value: Any) -> Any:
+    """The value as the declared type, or MISSING."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return value if value in inner and type(value) is type(inner[inner.index(value)]) else MISSING
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return MISSING
+        fitted = tuple(_fit(inner[0], v) for v in value)
+        return MISSING if MISSING in fitted else fitted
+    if kind in (float, Fraction) and type(value) is int:
+        return kind(value)
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    if kind in (int, float, bool, str, Fraction):
+        return value if type(value) is kind else MISSING
+    if isinstance(kind, type) and issubclass(kind, Component):
+        return value if isinstance(value, kind) else MISSING
+    raise PluginError(f"a parameter cannot have the type {kind}")
+
+
+# Text: name[:preset][:key=value,...]; nested values in parentheses; what holds ,()="\ or is empty stands in quotes.
+
+
+def write(value: Any, identify: bool = False) -> str:
+    """A parameter value as text; with `identify`, as it enters a key."""
+    if isinstance(value, Component):
+        return f"({value.identity if identify else value})"
+    if isinstance(value, tuple):
+        return "(" + ",".join(write(v, identify) for v in value) + ")"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Path) and identify:
+        return f"#{checksum(value)}"
+    text = repr(value) if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\]', text) else text
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, or of the names and contents of a folder's files; 16 digits."""
+    found = hashlib.sha256()
+    try:
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            found.update(str(file.relative_to(path)).encode() + b"\0")
+            with file.open("rb") as stream:
+                found.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
+    return found.hexdigest()[:16]
+
+
+def split(text: str, mark: str = ",") -> list[str]:
+    """The parts of a text between marks that stand outside quotes and parentheses."""
+    parts, depth, quoted, start, skip = [], 0, False, 0, False
+    for i, sign in enumerate(text):
+        if skip:
+            skip = False
+        elif quoted:
+            skip, quoted = sign == "\\", sign != '"'
+        elif sign == '"':
+            quoted = True
+        elif sign in "()":
+            depth += 1 if sign == "(" else -1
+            if depth < 0:
+                break
+        elif sign == mark and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    if depth or quoted:
+        raise BadValue(f"{text!r}: a {'quote' if quoted else 'parenthesis'} is not closed or not opened")
+    return [*parts, text[start:]]
+
+
+def read(text: str, kind: str, find: Callable[[str, str], type[Component]]) -> Component:
+    """A component from its text form; `find(kind, name)` gives its class."""
+    name, colon, rest = text.strip().partition(":")
+    cls = find(kind, name)
+    declared = parameters(cls)
+    items = split(rest) if rest else []
+    if colon and not items:
+        raise BadValue(f"{text!r} ends after the colon; write {name} or {name}:parameter=value")
+    if items and "=" not in items[0] and items[0] in cls.presets:
+        items = split(cls.presets[items[0]]) + items[1:]
+    given: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals:
+            presets = f" or a preset ({', '.join(sorted(cls.presets))})" if cls.presets else ""
+            raise BadValue(f"{text!r}: {item!r} is not of the form parameter=value{presets}")
+        if key not in declared:
+            raise UnknownName(f"{kind} {name} has no parameter {key!r}{suggestion(key, declared)}")
+        given[key] = _value(declared[key], value.strip(), f"{kind} {name}", find)
+    missing = [p.name for p in declared.values() if p.required and p.name not in given]
+    if missing:
+        raise BadValue(f"{kind} {name} needs {', '.join(missing)}: write {name}:{missing[0]}=...")
+    return cls(**given)
+
+
+def _value(parameter: Parameter, text: str, owner: str, find: Callable[[str, str], type[Component]]) -> Any:
+    kind = parameter.type
+    try:
+        return _from_text(kind, text, find)
+    except (ValueError, ZeroDivisionError, AttributeError):
+        raise BadValue(f"{owner}: {parameter.name} is {text!r}, must be {parameter.accepts}") from None
+
+
+def _from_text(kind: Any, text: str, find: Callable[[str, str], type[Component]]) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        body = _inside(text)
+        return tuple(_from_text(inner[0], part.strip(), find) for part in split(body)) if body else ()
+    if isinstance(kind, type) and issubclass(kind, Component):
+        return read(_inside(text), kind.kind, find)
+    if text.startswith('"'):
+        text = json.loads(text)
+    if origin is Literal:
+        return next((choice for choice in inner if str(choice) == text), text)
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return kind(text)
+
+
+def _inside(text: str) -> str:
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text

@@ -1,0 +1,250 @@
+"""The vocabulary: what the harness computes for a case, one function per value.
+
+Positional parameters say what a value is made from; keyword-only ones are services of the harness (see graph.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bench import noise
+from bench.errors import BadComponent, EnvironmentProblem
+from bench.graph import Value, Vocabulary, value
+from bench.kinds import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Schedule, Victim, mask, reduce
+from bench.store import Unfinished
+from bench.training import Fit, Phase, measured
+
+CHUNK = 2**20  # numbers in a chunk's images to begin with: 341 images of 3 x 32 x 32, 6 of 3 x 224 x 224
+
+
+def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str, indices: Tensor) -> Any:
+    """Apply a function of rows to tensors chunk by chunk, each under `noise.rows`; a tensor, or a tuple of them.
+
+    Chunks are halved when memory runs out.
+    """
+    size = max(1, CHUNK // max(1, tensors[0][0].numel()))
+    found: list[tuple[Tensor, ...]] = []
+    start, total = 0, len(tensors[0])
+    with tqdm(total=total, desc=name, unit="image", leave=False, disable=None, delay=1) as bar:
+        while start < total:
+            part = slice(start, start + size)
+            try:
+                with noise.rows(seed, name, indices[part]):
+                    result = function(*(tensor[part] for tensor in tensors))
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+                    raise
+                if size == 1:
+                    raise EnvironmentProblem(f"{name}: one image does not fit into the device's memory") from None
+                size = (size + 1) // 2
+                continue
+            found.append(result if isinstance(result, tuple) else (result,))
+            bar.update(min(size, total - start))
+            start += size
+    joined = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+    return joined if isinstance(result, tuple) else joined[0]
+
+
+@value()
+def train_data(dataset: Dataset) -> Data:
+    return dataset.load("train")
+
+
+@value()
+def test_data(dataset: Dataset, split: str, samples: int) -> Data:
+    data = dataset.load(split)
+    return data.at(data.choice(samples))
+
+
+@value()
+def images(test_data: Data, *, device: torch.device) -> Tensor:
+    return test_data.images.to(device)
+
+
+def _given(values: Any, what: str, device: torch.device) -> Tensor:
+    if values is None:
+        raise BadComponent(f"the data set has no {what}")
+    return values.to(device)
+
+
+@value()
+def labels(test_data: Data, *, device: torch.device) -> Tensor:
+    return _given(test_data.labels, "labels", device)
+
+
+@value()
+def object_masks(test_data: Data, *, device: torch.device) -> Tensor:
+    return _given(test_data.object_masks, "object masks", device)
+
+
+@value()
+def gaze(test_data: Data, *, device: torch.device) -> Tensor:
+    return _given(test_data.gaze, "gaze maps", device)
+
+
+@value(stored=True)
+def trained(train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *,
+            device: torch.device, unfinished: Unfinished, log: list[Phase]) -> dict[str, Tensor]:
+    return defense.train(Fit(train_data, model, schedule, seed, device, unfinished, log)).state_dict()
+
+
+@value()
+def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, device: torch.device) -> nn.Module:
+    shape = tuple(train_data.images[torch.tensor([0])].shape[1:])
+    built = model.build(shape, len(train_data.classes)).to(device)
+    built.load_state_dict(trained)
+    return built.eval().requires_grad_(False)
+
+
+def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
+    with torch.no_grad():
+        return chunked(network, images, seed=0, name=name, indices=test_data.indices)
+
+
+@value()
+def clean_logits(network: nn.Module, images: Tensor, test_data: Data) -> Tensor:
+    return _logits(network, images, "clean_logits", test_data)
+
+
+@value()
+def targets(target: str, clean_logits: Tensor, test_data: Data, *, device: torch.device) -> Tensor:
+    return clean_logits.argmax(1) if target == "predicted" else _given(test_data.labels, "labels", device)
+
+
+def _attributions(network: nn.Module, explainer: Explainer, images: Tensor, targets: Tensor, seed: int, name: str,
+                  test_data: Data, log: list[Phase]) -> Tensor:
+    def attribute(images: Tensor, targets: Tensor) -> Tensor:
+        found = explainer.attributions(network, images, targets)
+        channels, rest = found.shape[1:2], found.shape[2:]
+        if found.ndim != 4 or len(found) != len(images) or rest != images.shape[2:] or channels[0] not in (1, images.shape[1]):
+            raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
+        if not found.isfinite().all():
+            raise BadComponent(f"explainer {explainer} returned values that are not finite")
+        return found
+
+    with torch.no_grad(), measured(log, "explain", network):
+        return chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
+
+
+@value(stored=True)
+def clean_attributions(network: nn.Module, explainer: Explainer, images: Tensor, targets: Tensor, seed: int,
+                       test_data: Data, *, log: list[Phase]) -> Tensor:
+    return _attributions(network, explainer, images, targets, seed, "clean_attributions", test_data, log)
+
+
+@value()
+def clean_maps(clean_attributions: Tensor) -> Tensor:
+    return reduce(clean_attributions)
+
+
+@value()
+def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
+    return mask(clean_attributions, explainer.mask_rule)
+
+
+@value(stored=True)
+def attack_run(network: nn.Module, surrogate: Explainer, attack: Attack, ball: Ball, images: Tensor, targets: Tensor,
+               seed: int, test_data: Data, *, log: list[Phase]) -> dict[str, Tensor]:
+    """The attacked images, and the attack's own objective before and after on the real network (absent where it has
+    none)."""
+    victim = Victim(network, surrogate)
+
+    def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        raw = attack.perturb(victim, images, targets, ball)
+        if raw.shape != images.shape or not raw.isfinite().all():
+            raise BadComponent(
+                f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}"
+                if raw.shape != images.shape else f"attack {attack} returned images that are not finite"
+            )
+        # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
+        attacked = ball.project(raw.detach(), images)
+        with torch.no_grad():
+            objective = attack.objective(victim, images, targets)
+            if objective is None:
+                return (attacked,)
+            # The same noise before and after, so that the difference is the attack's.
+            with noise.call(0):
+                before = objective(images)
+            with noise.call(0):
+                return attacked, before, objective(attacked)
+
+    with measured(log, "attack", network):
+        found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
+    names = ("images", "before", "after")
+    return dict(zip(names, found, strict=False)) if isinstance(found, tuple) else {"images": found}
+
+
+@value()
+def attacked_images(attack_run: dict[str, Tensor]) -> Tensor:
+    return attack_run["images"]
+
+
+@value()
+def attack_success(attack_run: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Whether the objective fell; for an attack without one, whether the image changed."""
+    if "after" in attack_run:
+        return attack_run["after"] < attack_run["before"]
+    return (attack_run["images"] != images).flatten(1).any(1)
+
+
+@value()
+def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data) -> Tensor:
+    return _logits(network, attacked_images, "attacked_logits", test_data)
+
+
+@value(stored=True)
+def attacked_attributions(network: nn.Module, explainer: Explainer, attacked_images: Tensor, targets: Tensor, seed: int,
+                          test_data: Data, *, log: list[Phase]) -> Tensor:
+    return _attributions(
+        network, explainer, attacked_images, targets, seed, "attacked_attributions", test_data, log
+    )
+
+
+@value()
+def attacked_maps(attacked_attributions: Tensor) -> Tensor:
+    return reduce(attacked_attributions)
+
+
+@value()
+def attacked_masks(explainer: Explainer, attacked_attributions: Tensor) -> Tensor:
+    return mask(attacked_attributions, explainer.mask_rule)
+
+
+@value()
+def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
+    return clean_logits.argmax(1) == attacked_logits.argmax(1)
+
+
+@value()
+def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    def maps(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        def one(images: Tensor, targets: Tensor) -> Tensor:
+            return explainer.maps(network, images, targets)
+
+        with torch.no_grad():
+            return chunked(one, images, targets, seed=seed, name="explain", indices=test_data.indices)
+
+    return maps
+
+
+@value()
+def training(trained: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    return [Phase(**row) for row in cost("trained")]
+
+
+@value()
+def explaining(clean_attributions: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    return [Phase(**row) for row in cost("clean_attributions")]
+
+
+@value()
+def attacking(attack_run: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    return [Phase(**row) for row in cost("attack_run")]
+
+
+VOCABULARY = Vocabulary(v for v in list(globals().values()) if isinstance(v, Value))

@@ -1,0 +1,122 @@
+"""A record: one score with its interval, counts, cost and provenance, as a line of JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+VERSION = 1  # of the aggregation below; bumped when its numbers change
+RECORD, VALUES = "record.json", "values.parquet"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One score. `value` is the mean over images of the values that are defined; `value_kept` that over the images
+    whose prediction the attack left alone; None where there is none, with the reason in `undefined_because`."""
+
+    metric: str
+    axes: dict[str, str]
+    value: float | None
+    value_kept: float | None
+    n: int
+    kept: int | None
+    undefined: int
+    ci95: tuple[float, float] | None
+    levels: dict[str, float | None]
+    better: str
+    unit: str
+    help: str
+    cost: dict[str, float]
+    flags: tuple[str, ...]
+    paper: str
+    command: str
+    key: str
+    spec: str
+    undefined_because: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """Strict JSON, keys sorted."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def parse(cls, line: str | bytes) -> Record:
+        read = json.loads(line)
+        ci95 = read["ci95"]
+        return cls(**{**read, "ci95": None if ci95 is None else tuple(ci95), "flags": tuple(read["flags"])})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What per-image values amount to."""
+
+    value: float | None
+    value_kept: float | None
+    n: int
+    kept: int | None
+    undefined: int
+    ci95: tuple[float, float] | None
+    levels: dict[str, float | None]
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Mean of the values that are defined, None where none is."""
+    defined = values[~np.isnan(values)]
+    return math.fsum(defined.tolist()) / len(defined) if len(defined) else None
+
+
+def summarise(values: np.ndarray, names: Sequence[str], kept: np.ndarray | None, key: str) -> Summary:
+    """Aggregate values (N, L) over L named levels (one, "", for a plain score); NaN is undefined.
+
+    An image with an undefined level is undefined. The interval is a 95% percentile bootstrap over images, seeded by
+    the record's key.
+    """
+    rows = values.mean(1)
+    return Summary(
+        value=mean(rows),
+        value_kept=None if kept is None else mean(rows[kept]),
+        n=len(rows),
+        kept=None if kept is None else int(kept.sum()),
+        undefined=int(np.isnan(rows).sum()),
+        ci95=interval(rows[~np.isnan(rows)], key),
+        levels={} if list(names) == [""] else {name: mean(values[:, i]) for i, name in enumerate(names)},
+    )
+
+
+def interval(values: np.ndarray, key: str) -> tuple[float, float] | None:
+    """95% percentile bootstrap interval of a mean (Efron, 1979); None for fewer than two values."""
+    from scipy.stats import bootstrap  # half a second to import, which a run that finds all its records saves
+
+    if len(values) < 2:
+        return None
+    with warnings.catch_warnings(action="ignore"):  # equal values have an interval of no width, which scipy warns of
+        found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", batch=200,
+                          rng=np.random.default_rng(int(key, 16)))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def values_file(key: str, images: np.ndarray, names: Sequence[str], values: np.ndarray, kept: np.ndarray | None) -> bytes:
+    """Per-image values as Parquet: key, image, level, value (null = undefined), kept (null without an attack)."""
+    import pyarrow
+    import pyarrow.parquet
+
+    count, levels = values.shape
+    flat = values.astype(np.float64).reshape(-1)
+    table = pyarrow.table({
+        "key": pyarrow.array([key] * flat.size),
+        "image": np.repeat(images, levels),
+        "level": pyarrow.array(list(names) * count, pyarrow.string()),
+        "value": pyarrow.array(flat, mask=np.isnan(flat)),
+        "kept": pyarrow.array([None] * flat.size if kept is None else np.repeat(kept, levels).tolist(), pyarrow.bool_()),
+    })
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()

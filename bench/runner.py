@@ -1,0 +1,284 @@
+"""Cases and metrics to records: what is there is read, what is missing is computed, what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bench.case import AXES, Case
+from bench.catalog import Catalog, installed
+from bench.component import Component
+from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, StoreError, short
+from bench.evidence import VOCABULARY
+from bench.graph import Graph, Memory, key, wanted
+from bench.kinds import Levels, Metric, Undefined
+from bench.record import RECORD, VALUES, VERSION, Record, summarise, values_file
+from bench.request import request
+from bench.store import Store
+from bench.training import seeded
+
+DISTRIBUTION = "robust-explanation-bench"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one case. Cases that differ only along axes that the metric does not reach share the key."""
+
+    case: Case
+    metric: Metric
+    spec: str
+    refused: str | None
+
+    @property
+    def key(self) -> str:
+        return key(self.spec)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return wanted(type(self.metric).__call__)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return VOCABULARY.reach(self.names)[0]
+
+    @property
+    def attacked(self) -> bool:
+        return "attack" in self.axes
+
+    def __str__(self) -> str:
+        shown = (a for a in ("dataset", "model", "defense", "explainer", "attack", "ball", "seed") if a in self.axes)
+        return f"{self.metric} of " + ", ".join(f"{axis} {getattr(self.case, axis)}" for axis in shown)
+
+
+@dataclass
+class Outcome:
+    """Records and failures by key, and the cells they belong to."""
+
+    cells: list[Cell]
+    records: dict[str, Record] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        if any(isinstance(error, EnvironmentProblem) for error in self.failures.values()):
+            return EnvironmentProblem.exit_code
+        return CellFailed.exit_code if self.failures else 0
+
+
+def cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) -> list[Cell]:
+    """Every metric of every case, refused or not."""
+    found = []
+    for case in cases:
+        for metric in metrics:
+            names = wanted(type(metric).__call__)
+            axes, _ = VOCABULARY.reach(names)
+            used = {**{a: c for a, c in case.components.items() if a in axes}, "metric": metric}
+            reasons = (f"{c.kind} {c.name}: {r}" for c in used.values() if (r := c.refuse(case)))
+            refused = next(reasons, None) or catalog.hooks.hook.bench_refuse(case=case, used=used)
+            made = f"record@{VERSION}/{metric.identity}"
+            found.append(Cell(case, metric, VOCABULARY.spec(made, names, case), refused))
+    return found
+
+
+def stored_record(store: Store, cell: Cell) -> Record | None:
+    files = store.read("record", cell.key, (RECORD,))
+    return Record.parse(files[RECORD]) if files else None
+
+
+def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.device) -> Outcome:
+    """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept."""
+    outcome = Outcome(todo)
+    memory = Memory()
+    writable, graph = False, None
+    with tqdm(total=len({c.key for c in todo}), desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
+        for cell in todo:
+            if cell.refused or cell.key in outcome.records or cell.key in outcome.failures:
+                continue
+            record = stored_record(store, cell)
+            if record is None:
+                if not writable:
+                    store.check_writable()
+                    writable = True
+                if graph is None or graph.case != cell.case:
+                    graph = Graph(VOCABULARY, cell.case, store, device, memory)
+                    memory.keep(graph.spec(name) for name in VOCABULARY.values)
+                try:
+                    record = computed(cell, graph, catalog)
+                except StoreError:
+                    raise
+                except Exception as error:
+                    outcome.failures[cell.key] = error
+                else:
+                    catalog.hooks.hook.bench_recorded(record=record)
+            if record is not None:
+                outcome.records[cell.key] = record
+            bar.update()
+    return outcome
+
+
+def reason(error: Exception) -> str:
+    """Why a cell failed, in one line."""
+    return str(error) if isinstance(error, BenchError) else short(error)
+
+
+def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
+    """Compute one cell, and store its record and per-image values."""
+    evidence = {name: graph.get(name) for name in cell.names}
+    with seeded(cell.case.seed, str(cell.metric)), torch.no_grad():
+        score = cell.metric(**evidence)
+    data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
+    kept = graph.get("kept").cpu().numpy() if cell.attacked and isinstance(score, Tensor | Levels) else None
+    names, values = _per_image(cell.metric, score, None if data is None else len(data))
+    summary = summarise(values, names, kept, cell.key)
+    record = Record(
+        metric=str(cell.metric),
+        axes={axis: str(getattr(cell.case, axis)) for axis in AXES if axis in cell.axes},
+        value=summary.value,
+        value_kept=summary.value_kept,
+        n=summary.n,
+        kept=summary.kept,
+        undefined=summary.undefined,
+        ci95=summary.ci95,
+        levels=summary.levels,
+        better=cell.metric.better,
+        unit=cell.metric.unit,
+        help=cell.metric.help,
+        cost={name: sum(p["seconds"] for p in graph.cost(name)) for name in graph.stored(cell.names)},
+        flags=_flags(cell, graph),
+        paper=cell.metric.paper.bibtex if cell.metric.paper else "",
+        command=command(cell),
+        key=cell.key,
+        spec=cell.spec,
+        undefined_because=score.reason if isinstance(score, Undefined) else "",
+        provenance=provenance(cell, catalog, graph.device),
+    )
+    rows = data.indices.numpy() if data is not None and len(data) == len(values) else np.full(len(values), -1)
+    graph.store.write("record", cell.key, {
+        RECORD: record.line().encode(),
+        VALUES: values_file(cell.key, rows, names, values, kept),
+    })
+    return record
+
+
+def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of levels and values (N, L) of whatever a metric returned; one row for a scalar, none where undefined."""
+    if isinstance(score, Undefined):
+        return ("",), np.empty((0, 1))
+    if isinstance(score, Levels):
+        names, values = score.names, score.values
+        fits = values.ndim == 2 and values.shape[1] == len(names)
+    elif isinstance(score, Tensor):
+        names, values = ("",), score[:, None] if score.ndim == 1 else score
+        fits = score.ndim == 1
+    elif isinstance(score, int | float):
+        return ("",), np.array([[float(score)]])
+    else:
+        raise BadComponent(f"metric {metric} returned a {type(score).__name__}; see bench.Metric for what it may return")
+    if not fits or (count is not None and len(values) != count):
+        raise BadComponent(f"metric {metric} returned {tuple(values.shape)} for {count} images")
+    found = values.detach().double().cpu().numpy()
+    if np.isinf(found).any():
+        raise BadComponent(f"metric {metric} returned infinite values; use nan where it is undefined")
+    return tuple(names), found
+
+
+def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
+    moved = cell.attacked and cell.case.ball.eps > 0
+    if moved and torch.equal(graph.get("attacked_images"), graph.get("images")):
+        return ("nothing moved",)
+    return ()
+
+
+def command(cell: Cell) -> str:
+    """The command that gives this record: every axis that it reaches, in full."""
+    words = ["bench", "run"]
+    for axis in AXES:
+        if axis in cell.axes:
+            choice = getattr(cell.case, axis)
+            pairs = {"eps": choice.eps, "norm": choice.norm} if axis == "ball" else {axis: choice}
+            words += [word for option, value in pairs.items() for word in (f"--{option}", str(value))]
+    return shlex.join([*words, "--metric", str(cell.metric)])
+
+
+def provenance(cell: Cell, catalog: Catalog, device: torch.device) -> dict[str, Any]:
+    """Where and with what a record was made. Names no person and no machine."""
+    used: list[Component] = [*(c for a, c in cell.case.components.items() if a in cell.axes), cell.metric]
+    sources = {f"{c.kind} {c.name}": catalog.sources[type(c)] for c in used if type(c) in catalog.sources}
+    return {
+        **_machine(device),
+        "plugins": {name: f"{plugin.distribution} {plugin.version}" for name, plugin in sources.items()},
+    }
+
+
+@functools.cache
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "bench": importlib.metadata.version(DISTRIBUTION),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+    }
+
+
+def _commit() -> str:
+    """The commit of the checkout that this code runs from, "" for an installed one."""
+    top = Path(__file__).parents[1]
+    if not (top / ".git").exists():
+        return ""
+    try:
+        found = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return found.stdout.strip()
+
+
+def open_store(path: str | Path | None, warn: Callable[[str], None]) -> Store:
+    """The store at a path, else at BENCH_STORE, else in the user's cache folder."""
+    chosen = path or os.environ.get("BENCH_STORE") or Path.home() / ".cache" / DISTRIBUTION
+    return Store(Path(chosen), warn)
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: a GPU where there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("device cuda: torch finds no GPU here; use --device cpu or auto")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def component(kind: str, text: str) -> Component:
+    """An installed component from its text form: `component("attack", "topk:k=20")`."""
+    return installed().read(kind, text)
+
+
+def run(*, store: str | Path | None = None, device: str = "auto", **options: Any) -> list[Record]:
+    """Run from Python what `bench run` runs: options by name, one value or a list, as texts or components.
+
+    Returns the records, each once. Raises CellFailed, its `records` those that are done, where a cell failed.
+    """
+    catalog = installed()
+    given = {option: value if isinstance(value, list | tuple) else [value] for option, value in options.items()}
+    asked = request(catalog, given)
+    todo = cells(catalog, asked.cases, asked.metrics)
+    place = open_store(store, lambda text: tqdm.write(text))
+    outcome = run_cells(todo, catalog, place, choose_device(device))
+    records = list(outcome.records.values())
+    if outcome.failures:
+        about = {c.key: c for c in todo}
+        text = "; ".join(f"{about[k]}: {reason(e)}" for k, e in outcome.failures.items())
+        raise CellFailed(text, records)
+    return records

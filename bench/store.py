@@ -1,0 +1,237 @@
+"""Keeps what was computed, in one folder per value, named by its key; a folder that exists is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.errors import StoreError
+
+STALE = 120.0  # seconds without a heartbeat after which another machine's lock counts as abandoned
+SUMS = "checksums.json"
+
+
+class Damaged(Exception):
+    """A stored value whose files are not what was written."""
+
+
+class Store:
+    """Folders `<value name>/<key>/` under a root. `warn` is told, in one line, what the user should know."""
+
+    def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
+        self.root = root
+        self.warn = warn
+
+    def folder(self, name: str, key: str) -> Path:
+        return self.root / name / key
+
+    def has(self, name: str, key: str) -> bool:
+        return self.folder(name, key).is_dir()
+
+    def read(self, name: str, key: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
+        """The asked files of a value, checked; None where there is no such value. A damaged one is set aside."""
+        folder = self.folder(name, key)
+        if not folder.is_dir():
+            return None
+        try:
+            return _checked(folder, files)
+        except (Damaged, OSError) as problem:
+            aside = self.root / "damaged" / f"{name}-{key}-{uuid.uuid4().hex[:8]}"
+            with self._writing():
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder, aside)
+            self.warn(f"stored {name} {key} is damaged ({problem}); set aside in {aside} and computed again")
+            return None
+
+    def write(self, name: str, key: str, files: dict[str, bytes]) -> None:
+        """Put a value in its place at once and whole; where it is there already, keep that one."""
+        with self._writing():
+            beside = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
+            beside.mkdir(parents=True)
+            try:
+                sums = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
+                for file, content in {**files, SUMS: json.dumps(sums, indent=1).encode()}.items():
+                    _write(beside / file, content)
+                _sync(beside)
+                folder = self.folder(name, key)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.replace(beside, folder)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                _sync(folder.parent)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+
+    def entries(self, name: str) -> Iterator[Path]:
+        """The folders of all stored values of a name."""
+        place = self.root / name
+        yield from sorted(place.iterdir()) if place.is_dir() else ()
+
+    def check_writable(self) -> None:
+        """Raise StoreError before any work is done rather than after."""
+        with self._writing():
+            trial = self.root / "partial" / uuid.uuid4().hex
+            trial.parent.mkdir(parents=True, exist_ok=True)
+            _write(trial, b"trial")
+            trial.unlink()
+
+    @contextlib.contextmanager
+    def unfinished(self, key: str) -> Iterator[Unfinished]:
+        """The checkpoints of a value in the making, locked against other processes."""
+        place = self.root / "partial" / key
+        with self._writing():
+            place.mkdir(parents=True, exist_ok=True)
+        lock = Lock(place / "lock", self.warn)
+        with self._writing():
+            lock.take()
+        try:
+            yield Unfinished(self, place, lock)
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            remedy = "free some space, or choose another" if full else "choose another"
+            raise StoreError(
+                f"store {self.root} cannot be written ({error.strerror}); {remedy} with --store or BENCH_STORE"
+            ) from None
+
+
+class Unfinished:
+    """Checkpoints by phase; each replaces the one before it at once."""
+
+    def __init__(self, store: Store, place: Path, lock: Lock) -> None:
+        self.store, self.place, self.lock = store, place, lock
+
+    def save(self, phase: str, files: dict[str, bytes]) -> None:
+        with self.store._writing():
+            beside = self.place / f"{phase}.new"
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+            for file, content in {**files, SUMS: json.dumps(sums).encode()}.items():
+                _write(beside / file, content)
+            _sync(beside)
+            old = self.place / f"{phase}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.place / phase, old)
+            os.replace(beside, self.place / phase)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load(self, phase: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
+        """The newest whole checkpoint of a phase, or None."""
+        for place in (self.place / phase, self.place / f"{phase}.new", self.place / f"{phase}.old"):
+            if place.is_dir():
+                try:
+                    return _checked(place, files)
+                except (Damaged, OSError):
+                    self.store.warn(f"checkpoint {place} is damaged; not used")
+        return None
+
+    def discard(self) -> None:
+        shutil.rmtree(self.place, ignore_errors=True)
+
+
+class Lock:
+    """A file that says who works on a value; its age is the heartbeat."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        self.path, self.warn = path, warn
+        self.beaten = 0.0
+
+    def take(self) -> None:
+        """Wait for whoever holds the lock, unless they are gone."""
+        told = False
+        while True:
+            try:
+                with self.path.open("x") as stream:
+                    json.dump({"host": socket.gethostname(), "pid": os.getpid()}, stream)
+                return
+            except FileExistsError:
+                if self._abandoned():
+                    self.path.unlink(missing_ok=True)
+                    continue
+            except FileNotFoundError:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                continue
+            if not told:
+                self.warn(f"waiting for another process that computes {self.path.parent.name}")
+                told = True
+            time.sleep(0.5)
+
+    def _abandoned(self) -> bool:
+        try:
+            age = time.time() - self.path.stat().st_mtime
+            owner: dict[str, Any] = json.loads(self.path.read_text() or "{}")
+        except (OSError, ValueError):
+            return False
+        if not owner:
+            return age > 5
+        if owner["host"] == socket.gethostname():
+            return owner["pid"] == os.getpid() or not _alive(owner["pid"])
+        return age > STALE
+
+    def beat(self) -> None:
+        if time.monotonic() - self.beaten > STALE / 10:
+            self.beaten = time.monotonic()
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _checked(folder: Path, files: tuple[str, ...]) -> dict[str, bytes]:
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+    except ValueError:
+        raise Damaged(f"{SUMS} is not JSON") from None
+    found = {}
+    for file in files:
+        content = (folder / file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != sums.get(file):
+            raise Damaged(f"{file} does not match its checksum")
+        found[file] = content
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

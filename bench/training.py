@@ -1,0 +1,242 @@
+"""The one training loop, and what a defense sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bench import noise
+from bench.errors import Diverged
+from bench.gradients import Passes
+from bench.graph import packed
+from bench.kinds import Data, Model, Schedule
+from bench.store import Unfinished
+
+RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
+CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
+
+Loss = Callable[[nn.Module, "Batch"], Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the work on a stored value and its cost: wall seconds, peak GPU bytes (None on a CPU), forward passes
+    over a batch, runs of the autograd engine."""
+
+    name: str
+    seconds: float
+    peak_bytes: int | None
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees: rows of the training data, on the device, augmented. `indices` are their places in the split."""
+
+    images: Tensor
+    labels: Tensor | None
+    object_masks: Tensor | None
+    gaze: Tensor | None
+    indices: Tensor
+
+
+@contextlib.contextmanager
+def measured(log: list[Phase], name: str, network: nn.Module, before: Phase | None = None) -> Iterator[Passes]:
+    """Append to a log what the work inside costs, added to what it cost `before` an interruption."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    with Passes() as passes, passes.watch(network):
+        yield passes
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    if before is not None:
+        seconds += before.seconds
+        peak = None if peak is None else max(peak, before.peak_bytes or 0)
+        passes.forwards, passes.backwards = passes.forwards + before.forwards, passes.backwards + before.backwards
+    log.append(Phase(name, seconds, peak, passes.forwards, passes.backwards))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Inside, torch's own generators start from (seed, name); outside they are as they were."""
+    with torch.random.fork_rng(), noise.rows(seed, name, [0]):
+        torch.manual_seed(int(noise.uniform(torch.empty(1, 1), 0, 2**31)))
+        yield
+
+
+class Fit:
+    """What a defense trains with. `data` is the training data; `state` holds tensors that a phase keeps with its
+    checkpoints; `log` says what each finished phase cost."""
+
+    def __init__(
+        self, data: Data, model: Model, schedule: Schedule, seed: int, device: torch.device, unfinished: Unfinished,
+        log: list[Phase],
+    ) -> None:
+        self.data = data
+        self.state: dict[str, Tensor] = {}
+        self.log = log
+        self._model, self._schedule, self._seed = model, schedule, seed
+        self._device, self._unfinished = device, unfinished
+
+    def fresh(self) -> nn.Module:
+        """The model with its initial weights, the same at every call."""
+        first = self.data.images[torch.tensor([0])]
+        with seeded(self._seed, "weights"):
+            return self._model.build(tuple(first.shape[1:]), len(self.data.classes)).to(self._device)
+
+    def minimise(self, network: nn.Module, loss: Loss, name: str = "train") -> nn.Module:
+        """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
+
+        A checkpoint is kept after every epoch under the phase's name; everything drawn in an epoch follows from
+        (seed, name, epoch), so that a resumed training ends with the same weights. Raises Diverged where the loss is
+        not finite.
+        """
+        schedule, data = self._schedule, self.data
+        rows = data.choice(schedule.limit) if schedule.limit else torch.arange(len(data))
+        batches = _Batches(data, rows, self._device, schedule.augmentation)
+        optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
+        network.train()
+        before = self._resume(name, network, optimiser)
+        done = before.epoch if before else 0
+        steps = math.ceil(len(rows) / schedule.batch)
+        phases: list[Phase] = [before.phase] if before else []
+        with tqdm(total=schedule.epochs * steps, initial=done * steps, desc=name, unit="step", leave=False,
+                  disable=None, delay=1) as bar:
+            for epoch in range(done, schedule.epochs):
+                for group in optimiser.param_groups:
+                    group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in schedule.decay)
+                part = f"{name}/{epoch}"
+                with seeded(self._seed, part), measured(phases, name, network, phases[-1] if phases else None):
+                    losses = []
+                    for step, chosen in enumerate(self._order(rows, part)):
+                        with noise.rows(self._seed, part, chosen):
+                            optimiser.zero_grad()
+                            value = loss(network, batches.at(chosen))
+                            value.backward()
+                        if schedule.clipping:
+                            nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
+                        optimiser.step()
+                        losses.append(value.detach())
+                        if (step + 1) % CHECKED == 0 or step + 1 == steps:
+                            self._check(losses, name, epoch, step + 1 - len(losses))
+                            losses = []
+                            self._unfinished.lock.beat()
+                        bar.update()
+                self._save(name, network, optimiser, epoch + 1, phases[-1])
+        self.log.append(phases[-1])
+        return network
+
+    def _order(self, rows: Tensor, part: str) -> Iterator[Tensor]:
+        """The batches of an epoch. A last batch of one row joins the one before, since batch norm cannot take it."""
+        with noise.rows(self._seed, f"{part}/order", rows):
+            shuffled = rows[noise.uniform(torch.empty(len(rows), 1))[:, 0].argsort(stable=True)]
+        parts = list(shuffled.split(self._schedule.batch))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        yield from parts
+
+    def _check(self, losses: list[Tensor], name: str, epoch: int, first: int) -> None:
+        bad = (~torch.stack(losses).isfinite()).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            self._unfinished.discard()
+            raise Diverged(
+                f"the loss is {float(losses[step])} at step {first + step + 1} of epoch {epoch + 1} ({name}); "
+                "lower the schedule's rate or the weight of the regulariser"
+            )
+
+    def _save(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, phase: Phase) -> None:
+        state = optimiser.state_dict()["state"]
+        self._unfinished.save(name, {
+            "weights.safetensors": packed(network.state_dict()),
+            "optimiser.safetensors": packed({f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()
+                                              if v is not None}),
+            "state.safetensors": packed(self.state),
+            "progress.json": json.dumps({"epoch": epoch, "phase": dataclasses.asdict(phase)}).encode(),
+        })
+
+    def _resume(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress | None:
+        files = self._unfinished.load(
+            name, ("weights.safetensors", "optimiser.safetensors", "state.safetensors", "progress.json")
+        )
+        if files is None:
+            return None
+        network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in safetensors.torch.load(files["optimiser.safetensors"]).items():
+            index, _, part = key.partition(".")
+            state.setdefault(int(index), {})[part] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        kept = safetensors.torch.load(files["state.safetensors"])
+        self.state = {key: tensor.to(self._device) for key, tensor in kept.items()}
+        progress = json.loads(files["progress.json"])
+        return _Progress(progress["epoch"], Phase(**progress["phase"]))
+
+
+@dataclass(frozen=True)
+class _Progress:
+    epoch: int
+    phase: Phase
+
+
+OPTIMISERS: dict[str, Callable[[nn.Module, Schedule], torch.optim.Optimizer]] = {
+    "adam": lambda net, s: torch.optim.Adam(net.parameters(), s.rate, weight_decay=s.weight_decay),
+    "adamw": lambda net, s: torch.optim.AdamW(net.parameters(), s.rate, weight_decay=s.weight_decay),
+    "sgd": lambda net, s: torch.optim.SGD(net.parameters(), s.rate, momentum=0.9, weight_decay=s.weight_decay),
+}
+
+
+class _Batches:
+    """Rows of the training data on the device; a small set is decoded once."""
+
+    def __init__(self, data: Data, rows: Tensor, device: torch.device, augmentation: str) -> None:
+        self.data, self.device, self.augmentation = data, device, augmentation
+        size = data.images[rows[:1]].nbytes * len(rows)
+        self.images = data.images[rows].to(device) if size <= RESIDENT else None
+        self.place = torch.zeros(len(data), dtype=torch.int64)
+        self.place[rows] = torch.arange(len(rows))
+
+    def at(self, rows: Tensor) -> Batch:
+        images = self.data.images[rows].to(self.device) if self.images is None else self.images[self.place[rows]]
+        labels, masks, gaze = (
+            None if values is None else values[rows].to(self.device)
+            for values in (self.data.labels, self.data.object_masks, self.data.gaze)
+        )
+        if self.augmentation == "crop_flip":
+            moved = crop_flip([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
+            images = moved.pop(0)
+            masks = moved.pop(0)[:, 0] if masks is not None else None
+            gaze = moved.pop(0)[:, 0] if gaze is not None else None
+        return Batch(images, labels, masks, gaze, rows)
+
+
+def crop_flip(stacks: list[Tensor], pad: int = 4) -> list[Tensor]:
+    """The same random crop, after zero padding, and left-right flip of each row in all stacks, (B, ?, H, W) each."""
+    like = stacks[0]
+    drawn = noise.uniform(torch.empty(len(like), 3, device=like.device), 0, 1)
+    height, width = like.shape[2:]
+    top, left = (drawn[:, :2] * (2 * pad + 1)).long().unbind(1)
+    row = top[:, None] + torch.arange(height, device=like.device)
+    column = left[:, None] + torch.arange(width, device=like.device)
+    column = torch.where(drawn[:, 2:] < 0.5, column, column.flip(1))
+    index = torch.arange(len(like), device=like.device)[:, None, None]
+    return [
+        F.pad(stack, (pad,) * 4).permute(0, 2, 3, 1)[index, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        for stack in stacks
+    ]

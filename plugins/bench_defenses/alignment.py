@@ -1,0 +1,39 @@
+"""The loss that l2, cosd and l2_cosd share (Joo et al., 2023)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench.gradients import input_gradient, logits_and_gradient
+
+JOO2023 = bench.Paper(
+    "Towards More Robust Interpretation via Local Gradient Alignment",
+    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon", "AAAI", 2023,
+    "https://doi.org/10.1609/aaai.v37i7.25986",
+)
+
+
+def aligned_loss(network: nn.Module, batch: bench.Batch, l2: float, cosine: float, eps: Fraction) -> Tensor:
+    """CE(x) + l2 * |g(x + d) - g(x)|^2 + cosine * (1 - cos(g(x + d), g(x))) / 2, mean over the batch.
+
+    g is the signed gradient of the true class's logit by the normalised image, all channels; d is uniform on
+    [-eps, eps] per pixel, one draw per image and step, not clipped to valid images; cos has torch's floor of 1e-8. g(x)
+    is a constant, computed without a graph and from the forward pass that gives the cross-entropy: the authors build
+    its graph and drop it. The paper prints the norm, its code squares it, as here. x and x + d go through the network
+    in two calls, so that batch norm sees each by its own statistics, as in the authors' code.
+    """
+    logits, clean = logits_and_gradient(network, batch.images, batch.labels, graph=False)
+    moved = batch.images + float(eps) * noise.uniform(batch.images)
+    _, std = bench.normalisation(network)
+    first, second = ((std * g).flatten(1) for g in (clean, input_gradient(network, moved, batch.labels)))
+    loss = F.cross_entropy(logits, batch.labels)
+    if l2:
+        loss = loss + l2 * (second - first).square().sum(1).mean()
+    if cosine:
+        loss = loss + cosine * (1 - F.cosine_similarity(second, first, dim=1, eps=1e-8).mean()) / 2
+    return loss

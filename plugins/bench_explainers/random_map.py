@@ -1,0 +1,21 @@
+"""Random numbers: a control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+
+
+@dataclass(frozen=True)
+class RandomMap(bench.Explainer):
+    """Uniform noise that knows neither the network nor the image: what a useless explainer scores."""
+
+    name = "random_map"
+    differentiable = False
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return noise.uniform(images[:, :1], 0, 1)

@@ -1,0 +1,41 @@
+"""The gradient averaged over noisy copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench.gradients import input_gradient
+
+
+@dataclass(frozen=True)
+class SmoothGrad(bench.Explainer):
+    """Mean of the signed gradient of the target's logit over copies with Gaussian noise (Smilkov et al., 2017, eq. 1).
+
+    The noise's standard deviation is relative to the range of each image, so that an image alone scores as in a batch
+    (RobustAGA takes the range of the whole batch). Fresh noise at every call; not multiplied by the image.
+    """
+
+    name = "smoothgrad"
+    differentiable = True
+    paper = bench.Paper(
+        "SmoothGrad: removing noise by adding noise",
+        "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viegas and Martin Wattenberg",
+        "ICML Workshop on Visualization for Deep Learning", 2017, "https://arxiv.org/abs/1706.03825",
+    )
+    examples = ("samples=3", "samples=4,noise=0.05")
+    samples: int = bench.param(50, "noisy copies of each image", low=1)
+    noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        flat = images.detach().flatten(1)
+        width = self.noise * (flat.max(1).values - flat.min(1).values).view(-1, 1, 1, 1)
+        total = images.new_zeros(())
+        for draw in range(self.samples):
+            with noise.repeat(range(draw, draw + 1), len(images)):
+                copies = images + width * noise.normal(images)
+            total = total + input_gradient(network, copies, targets)
+        return total / self.samples

@@ -1,0 +1,20 @@
+"""How often the network is right on attacked images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+
+
+@dataclass(frozen=True)
+class AttackedAccuracy(bench.Metric):
+    """Share of attacked images whose predicted class is the label."""
+
+    name = "attacked_accuracy"
+    help = "share of attacked images classified as labelled"
+
+    def __call__(self, attacked_logits: Tensor, labels: Tensor) -> Tensor:
+        return (attacked_logits.argmax(1) == labels).double()

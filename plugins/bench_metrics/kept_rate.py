@@ -1,0 +1,20 @@
+"""How often an attack leaves the prediction alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+
+
+@dataclass(frozen=True)
+class KeptRate(bench.Metric):
+    """Share of images whose predicted class is the same before and after the attack."""
+
+    name = "kept_rate"
+    help = "share of images whose prediction the attack leaves alone"
+
+    def __call__(self, kept: Tensor) -> Tensor:
+        return kept.double()

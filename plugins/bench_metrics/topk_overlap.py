@@ -1,0 +1,44 @@
+"""How many of the most important pixels stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import bench
+from bench_metrics.similarity import where_defined
+
+
+@dataclass(frozen=True)
+class TopKOverlap(bench.Metric):
+    """Share of the clean map's k most important pixels that are among the attacked map's (Ghorbani et al., AAAI 2019;
+    "k-in" in the code of Wang et al., NeurIPS 2020, whose text defines the mass instead).
+
+    Chance is k over the number of pixels. Of equal pixels the first in reading order comes first.
+    """
+
+    name = "topk_overlap"
+    help = "share of the k most important pixels that stay"
+    paper = bench.Paper(
+        "Interpretation of Neural Networks Is Fragile",
+        "Amirata Ghorbani and Abubakar Abid and James Zou", "AAAI", 2019, "https://doi.org/10.1609/aaai.v33i01.33013681",
+    )
+    examples = ("", "k=5")
+    k: int = bench.param(20, "pixels", low=1)
+
+    def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
+        return where_defined(topk_overlap(clean_maps, attacked_maps, self.k), clean_maps, attacked_maps)
+
+
+def topk_overlap(first: Tensor, second: Tensor, k: int) -> Tensor:
+    """Share of the first maps' k largest pixels that are among the second's: (N, H, W), (N, H, W) -> (N,)."""
+    pixels = first[0].numel()
+    if k > pixels:
+        raise bench.BadValue(f"topk_overlap: k is {k}, the maps have {pixels} pixels")
+    sets = []
+    for maps in (first, second):
+        top = maps.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :k]
+        sets.append(torch.zeros_like(maps.flatten(1), dtype=torch.bool).scatter(1, top, True))
+    return (sets[0] & sets[1]).sum(1).double() / k

@@ -1,0 +1,16 @@
+"""How CIFAR-10 networks normalise their images."""
+
+from __future__ import annotations
+
+from torch import nn
+
+import bench
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def normalised(network: nn.Module, channels: int) -> bench.Normalised:
+    """A network behind CIFAR-10's mean and std, their averages where images have not three channels."""
+    if channels == 3:
+        return bench.Normalised(network, MEAN, STD)
+    return bench.Normalised(network, [sum(MEAN) / 3] * channels, [sum(STD) / 3] * channels)

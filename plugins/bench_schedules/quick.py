@@ -1,0 +1,25 @@
+"""A minute on two cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import bench
+
+
+@dataclass(frozen=True)
+class Quick(bench.Schedule):
+    """A short training for `shapes` with small networks: enough to tell methods apart, not to compare with papers."""
+
+    name = "quick"
+    examples = ("limit=64,epochs=1,batch=16",)
+    epochs: int = 5
+    batch: int = 64
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    rate: float = 0.001
+    weight_decay: float = 0.0
+    decay: tuple[int, ...] = (4,)
+    augmentation: Literal["none", "crop_flip"] = "none"
+    clipping: float = 0.5
+    limit: int = 0
