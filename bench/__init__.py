@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "component": ("Component", "Paper", "param"),
+    "components": ("Component", "Paper", "param"),
     "hookspecs": ("hookimpl",),
     "kinds": (
         "Attack", "Ball", "Data", "Dataset", "Defense", "Explainer", "Levels", "Metric", "Model", "Normalised",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from bench.component import Component
+from bench.components import Component
 from bench.errors import BadValue
 from bench.kinds import Attack, Ball, Dataset, Defense, Explainer, Model, Schedule
 

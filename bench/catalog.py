@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pluggy
 
 from bench import hookspecs
-from bench.component import NAME, Component, parameters, read
+from bench.components import NAME, Component, parameters, read
 from bench.errors import BenchError, PluginError, UnknownName, short, suggestion
 from bench.evidence import VOCABULARY
 from bench.kinds import KINDS

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.catalog import Catalog
-    from bench.component import Component
+    from bench.components import Component
     from bench.runner import Cell
 
 INTERRUPTED = 130
@@ -184,7 +184,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
     from tabulate import tabulate
 
     from bench import catalog as catalogs
-    from bench.component import parameters, write
+    from bench.components import parameters, write
     from bench.errors import BadValue
 
     kind, colon, name = component.partition(":")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.case import AXES, Case
-from bench.component import Component
+from bench.components import Component
 from bench.errors import UnknownName, suggestion
 from bench.store import Store
 

@@ -9,7 +9,7 @@ import pluggy
 
 if typing.TYPE_CHECKING:
     from bench.case import Case
-    from bench.component import Component
+    from bench.components import Component
     from bench.record import Record
 
 PROJECT = "bench"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.component import Component, param
+from bench.components import Component, param
 from bench.errors import BadValue, EnvironmentProblem
 
 if typing.TYPE_CHECKING:

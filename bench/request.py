@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.case import AXES, Case, cases
 from bench.catalog import Catalog
-from bench.component import Component, parameters
+from bench.components import Component, parameters
 from bench.errors import BadValue, UnknownName, suggestion
 from bench.kinds import KINDS, Ball, Explainer, Metric
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from bench.case import AXES, Case
 from bench.catalog import Catalog, installed
-from bench.component import Component
+from bench.components import Component
 from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, StoreError, short
 from bench.evidence import VOCABULARY
 from bench.graph import Graph, Memory, key, wanted

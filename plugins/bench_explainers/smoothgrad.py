@@ -31,8 +31,8 @@ class SmoothGrad(bench.Explainer):
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        flat = images.detach().flatten(1)
-        width = self.noise * (flat.max(1).values - flat.min(1).values).view(-1, 1, 1, 1)
+        flat = images.flatten(1)
+        width = self.noise * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
         total = images.new_zeros(())
         for draw in range(self.samples):
             with noise.repeat(range(draw, draw + 1), len(images)):

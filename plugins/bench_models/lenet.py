@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 import bench
-from bench_models.activation import activation
+from bench_models.activation import activation, he_initialised
 from bench_models.cifar import normalised
 
 JOO2023 = bench.Paper(
@@ -23,7 +23,8 @@ class LeNet(bench.Model):
     """Four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two linear layers (256, classes), with biases and no batch
     norm: 1,116,970 weights on 3 x 32 x 32 and 10 classes.
 
-    "Three-layer" in the paper's text, this in the authors' code.
+    "Three-layer" in the paper's text, this in the authors' code. Weights start as He et al. (2015) have it, not as torch
+    does.
     """
 
     name = "lenet"
@@ -44,7 +45,7 @@ class LeNet(bench.Model):
         def act() -> nn.Module:
             return activation(self.activation, self.beta)
 
-        return normalised(nn.Sequential(
+        return normalised(he_initialised(nn.Sequential(
             nn.Conv2d(channels, 32, 3, padding=1), act(),
             nn.Conv2d(32, 32, 3, padding=1), act(), nn.MaxPool2d(2),
             nn.Conv2d(32, 64, 3, padding=1), act(),
@@ -52,4 +53,4 @@ class LeNet(bench.Model):
             nn.Flatten(),
             nn.Linear(64 * (height // 4) * (width // 4), 256), act(),
             nn.Linear(256, classes),
-        ), channels)
+        )), channels)

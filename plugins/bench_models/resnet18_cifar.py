@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 import bench
-from bench_models.activation import activation
+from bench_models.activation import activation, he_initialised
 from bench_models.cifar import normalised
 
 
@@ -36,11 +36,11 @@ class ResNet18CIFAR(bench.Model):
         for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
             stages.append(Block(width, channels, stride, self))
             width = channels
-        return normalised(nn.Sequential(
+        return normalised(he_initialised(nn.Sequential(
             nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), activation(self.activation, self.beta),
             *stages,
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes),
-        ), shape[0])
+        )), shape[0])
 
 
 class Block(nn.Module):

@@ -14,12 +14,12 @@ class Quick(bench.Schedule):
 
     name = "quick"
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 5
-    batch: int = 64
+    epochs: int = 3
+    batch: int = 32
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     rate: float = 0.001
     weight_decay: float = 0.0
-    decay: tuple[int, ...] = (4,)
+    decay: tuple[int, ...] = (2,)
     augmentation: Literal["none", "crop_flip"] = "none"
     clipping: float = 0.5
     limit: int = 0
