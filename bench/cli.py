@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,34 +9,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import BenchError
+from bench.errors import BenchError, UnknownName, suggestion
 
 if TYPE_CHECKING:
     from bench.catalog import Catalog
     from bench.components import Component
-    from bench.runner import Cell
+    from bench.runner import Cell, Outcome
 
 INTERRUPTED = 130
 
 
 class Group(click.Group):
-    """Turns our errors, and an interrupt, into one line and an exit code."""
+    """Turns our errors, click's and an interrupt into one line and an exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **rest: Any) -> Any:
+        try:
+            sys.exit(super().main(*args, standalone_mode=False, **rest))
+        except click.ClickException as error:
+            complain(" ".join(error.format_message().split()))
+            sys.exit(error.exit_code)
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except BenchError as error:
             complain(str(error))
-            context.exit(error.exit_code)
+            return error.exit_code
         except KeyboardInterrupt:
             complain("interrupted; what is finished is kept: the same command goes on from there")
-            context.exit(INTERRUPTED)
+            return INTERRUPTED
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
-        from bench.errors import suggestion
-
-        if args and self.get_command(context, args[0]) is None:
-            raise click.UsageError(f"no command called {args[0]!r}{suggestion(args[0], self.list_commands(context))}")
+        if self.get_command(context, args[0]) is None:
+            raise UnknownName(f"no command called {args[0]!r}{suggestion(args[0], self.list_commands(context))}")
         return super().resolve_command(context, args)
 
 
@@ -118,7 +122,7 @@ def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool,
     command to go on after an interruption. Every component option can be repeated, and takes `all`.
     """
     from bench.board import plain_table
-    from bench.runner import choose_device, open_store, reason, run_cells
+    from bench.runner import choose_device, open_store, run_cells
 
     catalog, todo = asked_cells(without, options)
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
@@ -133,14 +137,25 @@ def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool,
         shown = [({axis: str(value) for axis, value in case.axes.items()}, found) for case, found in rows.items() if found]
         if shown:
             click.echo(plain_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
-    told = set()
-    for cell in todo:
-        if cell.refused and cell.key not in told:
-            complain(f"refused: {cell}: {cell.refused}")
-        elif cell.key in outcome.failures and cell.key not in told:
-            complain(f"failed: {cell}: {reason(outcome.failures[cell.key])}")
-        told.add(cell.key)
+    for text in troubles(todo, outcome):
+        complain(text)
     sys.exit(outcome.exit_code)
+
+
+def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
+    """What was refused and what failed, a line for each reason."""
+    from bench.runner import reason
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in {cell.key: cell for cell in todo}.values():
+        if cell.refused:
+            found.setdefault(("refused", cell.refused), []).append(str(cell))
+        elif cell.key in outcome.failures:
+            found.setdefault(("failed", reason(outcome.failures[cell.key])), []).append(str(cell))
+    return [
+        f"{what}: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
+        for (what, why), names in found.items()
+    ]
 
 
 @main.command()

@@ -175,7 +175,7 @@ def _fit(kind: Any, value: Any) -> Any:
     raise PluginError(f"a parameter cannot have the type {kind}")
 
 
-# Text: name[:preset][:key=value,...]; nested values in parentheses; what holds ,()="\ or is empty stands in quotes.
+# Text: name[:preset][:key=value,...]; nested values in parentheses; what holds white space or ,()="\ or is empty stands in quotes.
 
 
 def write(value: Any, identify: bool = False) -> str:
@@ -189,7 +189,7 @@ def write(value: Any, identify: bool = False) -> str:
     if isinstance(value, Path) and identify:
         return f"#{checksum(value)}"
     text = repr(value) if isinstance(value, float) else str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\]', text) else text
+    return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\\s]', text) else text
 
 
 def checksum(path: Path) -> str:

@@ -136,10 +136,11 @@ def reason(error: Exception) -> str:
 
 def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     """Compute one cell, and store its record and per-image values."""
+    # First, so that a set that is too small says so before anything is trained.
+    data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
     evidence = {name: graph.get(name) for name in cell.names}
     with seeded(cell.case.seed, str(cell.metric)), torch.no_grad():
         score = cell.metric(**evidence)
-    data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
     kept = graph.get("kept").cpu().numpy() if cell.attacked and isinstance(score, Tensor | Levels) else None
     names, values = _per_image(cell.metric, score, None if data is None else len(data))
     summary = summarise(values, names, kept, cell.key)

@@ -1,0 +1,73 @@
+"""What tests share: a store of their own, installed fake distributions, and tiny runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import catalog as catalogs
+from bench import runner
+from bench.request import request
+from bench.store import Store
+
+TINY = {
+    "schedule": ["quick:epochs=1,batch=32,limit=64"],
+    "attack": ["topk:k=5,steps=2"],
+    "samples": ["10"],
+}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def warnings_told():
+    return []
+
+
+@pytest.fixture
+def store(tmp_path, warnings_told):
+    return Store(tmp_path / "store", warnings_told.append)
+
+
+@pytest.fixture(scope="session")
+def catalog():
+    return catalogs.load()
+
+
+@pytest.fixture
+def tiny_run(store):
+    """Run tiny cells: `tiny_run(defense=["ce"], metric=["accuracy"])` gives the Outcome."""
+
+    def run(catalog=None, **options):
+        catalog = catalog or catalogs.load()
+        asked = request(catalog, {**TINY, **options})
+        todo = runner.cells(catalog, asked.cases, asked.metrics)
+        return runner.run_cells(todo, catalog, store, runner.choose_device("cpu"))
+
+    return run
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a distribution on the path as an installer would: `install("acme", {"acme_plugin": source})`."""
+
+    def put(distribution, modules, entry_points=None):
+        site = tmp_path / f"site-{distribution}"
+        info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        points = entry_points or {name: name for name in modules}
+        (info / "entry_points.txt").write_text("[bench]\n" + "".join(f"{n} = {m}\n" for n, m in points.items()))
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(site))
+
+    return put
+
+
+@pytest.fixture
+def tiny_case(catalog):
+    asked = request(catalog, {**TINY, "defense": ["ce"]})
+    return asked.cases[0]
