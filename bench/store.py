@@ -36,13 +36,18 @@ class Store:
         return self.root / name / key
 
     def has(self, name: str, key: str) -> bool:
-        return self.folder(name, key).is_dir()
+        try:
+            return self.folder(name, key).is_dir()
+        except OSError as error:
+            raise StoreError(
+                f"store {self.root} cannot be read ({error.strerror}); choose another with --store or BENCH_STORE"
+            ) from None
 
     def read(self, name: str, key: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
         """The asked files of a value, checked; None where there is no such value. A damaged one is set aside."""
-        folder = self.folder(name, key)
-        if not folder.is_dir():
+        if not self.has(name, key):
             return None
+        folder = self.folder(name, key)
         try:
             return _checked(folder, files)
         except (Damaged, OSError) as problem:

@@ -1,0 +1,113 @@
+"""Conventions of shape, range and unit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.kinds import mask, reduce
+
+LINF, L2 = bench.Ball("linf", Fraction(8, 255)), bench.Ball("l2", Fraction(1, 2))
+
+
+@pytest.fixture
+def origin():
+    return noise.uniform(torch.empty(6, 3, 5, 5), 0, 1)
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=str)
+def test_projection_ends_in_the_ball_and_the_box_and_moves_nothing_twice(ball, origin):
+    far = origin + noise.normal(origin)
+    near = ball.project(far, origin)
+    change = (near - origin).flatten(1)
+    size = change.abs().amax(1) if ball is LINF else change.norm(dim=1)
+    assert (size <= float(ball.eps) + 1e-6).all() and near.min() >= 0 and near.max() <= 1
+    assert_close(ball.project(near, origin), near)
+    assert torch.equal(ball.project(origin, origin), origin)
+
+
+def test_l2_projection_by_hand():
+    origin = torch.full((1, 1, 1, 2), 0.5)
+    moved = origin + torch.tensor([3.0, 4.0])
+    assert_close(bench.Ball("l2", Fraction(1, 4)).project(moved, origin), origin + torch.tensor([0.15, 0.2]))
+
+
+@pytest.mark.parametrize("ball", [LINF, L2], ids=str)
+def test_samples_fill_the_ball(ball):
+    origin = torch.full((4000, 1, 1, 3), 0.5)
+    ball = bench.Ball(ball.norm, Fraction(1, 4))
+    change = (ball.sample(origin) - origin).flatten(1) * 4
+    if ball.norm == "linf":
+        assert_close(change.std(0), torch.full((3,), 3**-0.5), atol=0.02, rtol=0)
+    else:
+        # In the unit ball of three dimensions the radius has the distribution r^3.
+        radius = change.norm(dim=1)
+        assert radius.max() <= 1 + 1e-5
+        assert_close((radius**3).mean(), torch.tensor(0.5), atol=0.02, rtol=0)
+    assert change.mean(0).abs().max() < 0.03
+
+
+def test_the_steepest_direction_has_unit_length():
+    gradient = torch.tensor([[[[3.0, -4.0]]], [[[0.0, 0.0]]]])
+    assert_close(LINF.steepest(gradient)[0], torch.tensor([[[1.0, -1.0]]]))
+    assert_close(L2.steepest(gradient)[0], torch.tensor([[[0.6, -0.8]]]))
+    assert not L2.steepest(gradient)[1].any()
+
+
+def test_a_map_is_the_absolute_sum_over_channels_of_sum_one():
+    attribution = torch.tensor([[[[1.0, -2.0]], [[-3.0, 0.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]])
+    assert_close(reduce(attribution), torch.tensor([[[4 / 6, 2 / 6]], [[0.0, 0.0]]]))
+
+
+def test_masks_by_rule():
+    flat = torch.arange(201.0).view(1, 1, 3, 67)
+    found = mask(flat, "percentile").flatten()
+    assert found[0] == 0 and found[-1] == 1 and found[198] == 1 and found[100] == pytest.approx(100 / 198)
+    assert_close(mask(flat, "minmax"), flat / 200)
+    assert_close(mask(flat / 100, "none"), (flat / 100).clamp(0, 1))
+    assert not mask(torch.ones(1, 3, 2, 2), "minmax").any()
+
+
+def test_a_choice_is_balanced_and_part_of_every_larger_one():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
+    data = bench.Data(torch.zeros(100, 1, 2, 2), labels, ("a", "b", "c"))
+    small, large = data.choice(12), data.choice(40)
+    assert labels[small].bincount().tolist() == [4, 4, 4]
+    assert set(small.tolist()) <= set(large.tolist()) and torch.equal(small, small.sort().values)
+    assert data.choice(100).tolist() == list(range(100))
+    assert labels[data.choice(90)].bincount().tolist() == [40, 30, 20]
+    with pytest.raises(bench.EnvironmentProblem, match="101 samples were asked, the split has 100; ask for 100 or fewer"):
+        data.choice(101)
+
+
+def test_chosen_rows_keep_their_places():
+    data = bench.Data(torch.arange(4.0).view(4, 1, 1, 1), None, (), object_masks=torch.zeros(4, 1, 1))
+    part = data.at(torch.tensor([1, 3]))
+    assert part.images.flatten().tolist() == [1, 3] and part.indices.tolist() == [1, 3] and part.gaze is None
+    assert len(data.choice(2)) == 2
+
+
+def test_a_victim_gives_maps_and_logits_from_one_forward_where_it_can(origin):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(75, 3), nn.Softplus(), nn.Linear(3, 3))
+    forwards = []
+    network.register_forward_hook(lambda *_: forwards.append(1))
+    targets = torch.zeros(6, dtype=torch.int64)
+    for name, count in (("gradient", 1), ("smoothgrad:samples=4", 5)):
+        forwards.clear()
+        victim = bench.Victim(network, bench.component("explainer", name))
+        maps, logits = victim.both(origin, targets)
+        assert len(forwards) == count
+        assert_close(logits, network(origin))
+        assert_close(maps, victim.maps(origin, targets))
+    assert len(network._forward_hooks) == 1
+
+
+def test_the_harness_normalises_inside():
+    network = bench.Normalised(nn.Identity(), [0.5], [0.25])
+    assert_close(network(torch.full((1, 1, 1, 1), 0.75)), torch.ones(1, 1, 1, 1))
