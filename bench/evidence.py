@@ -29,9 +29,9 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
 
     Chunks are halved when memory runs out.
     """
-    size = max(1, CHUNK.get(tensors[0].device.type, 2**18) // max(1, tensors[0][0].numel()))
-    found: list[tuple[Tensor, ...]] = []
     start, total = 0, len(tensors[0])
+    size = min(total, max(1, CHUNK.get(tensors[0].device.type, CHUNK["cpu"]) // tensors[0][0].numel()))
+    found: list[tuple[Tensor, ...]] = []
     with tqdm(total=total, desc=name, unit="image", leave=False, disable=None, delay=1) as bar:
         while start < total:
             part = slice(start, start + size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from bench import catalog as catalogs
@@ -53,6 +55,8 @@ def tiny_run(store):
 def install(tmp_path, monkeypatch):
     """Put a distribution on the path as an installer would: `install("acme", {"acme_plugin": source})`."""
 
+    placed = []
+
     def put(distribution, modules, entry_points=None):
         site = tmp_path / f"site-{distribution}"
         info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
@@ -63,8 +67,11 @@ def install(tmp_path, monkeypatch):
         for name, source in modules.items():
             (site / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(str(site))
+        placed.extend(modules)
 
-    return put
+    yield put
+    for name in placed:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

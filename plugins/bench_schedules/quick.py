@@ -15,7 +15,7 @@ class Quick(bench.Schedule):
     name = "quick"
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 3
-    batch: int = 32
+    batch: int = 16
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     rate: float = 0.001
     weight_decay: float = 0.0

@@ -1,0 +1,320 @@
+"""From cases and metrics to records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+
+import bench
+from bench import catalog as catalogs
+from bench.evidence import VOCABULARY, chunked
+from bench.kinds import Data
+from bench.record import Record, interval, mean, summarise
+from bench.runner import reason
+
+
+def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
+    outcome = tiny_run(metric=["accuracy", "topk_overlap", "train_time"], attack=["topk:k=5,steps=1", "uniform_noise"])
+    records = {(r.metric, r.axes.get("attack")): r for r in outcome.records.values()}
+    assert set(records) == {
+        ("accuracy", None), ("train_time", None), ("topk_overlap", "topk:k=5,steps=1"), ("topk_overlap", "uniform_noise"),
+    }
+    accuracy, overlap = records["accuracy", None], records["topk_overlap", "uniform_noise"]
+    assert accuracy.n == overlap.n == 10 and accuracy.kept is None and 0 <= overlap.kept <= 10
+    assert "ball" not in accuracy.axes and overlap.axes["ball"] == "linf:8/255"
+    assert records["train_time", None].ci95 is None and records["train_time", None].unit == "s"
+    assert set(overlap.cost) == {"trained", "clean_attributions", "attack_run", "attacked_attributions"}
+    assert overlap.command.startswith("bench run --dataset shapes --split test --model lenet")
+    assert "--eps 8/255 --norm linf" in overlap.command and overlap.command.endswith("--metric topk_overlap")
+    assert overlap.provenance["plugins"]["metric topk_overlap"] == "robust-explanation-bench 0.1.0"
+
+
+def test_a_run_again_computes_nothing_and_gives_the_same(tiny_run, monkeypatch):
+    first = tiny_run(metric=["accuracy", "spearman"])
+    monkeypatch.setattr("bench.runner.computed", None)
+    again = tiny_run(metric=["accuracy", "spearman"])
+    assert [r.line() for r in first.records.values()] == [r.line() for r in again.records.values()]
+
+
+def test_values_of_each_image_lie_beside_the_record(tiny_run, store):
+    outcome = tiny_run(metric=["topk_overlap"])
+    (record,) = outcome.records.values()
+    table = pyarrow.parquet.read_table(store.folder("record", record.key) / "values.parquet").to_pydict()
+    assert set(table) == {"key", "image", "level", "value", "kept"} and set(table["key"]) == {record.key}
+    assert len(set(table["image"])) == 10 and max(table["image"]) > 10
+    assert math.fsum(table["value"]) / 10 == pytest.approx(record.value)
+    kept = [v for v, k in zip(table["value"], table["kept"], strict=True) if k]
+    assert record.value_kept == pytest.approx(np.mean(kept))
+
+
+def test_a_record_is_strict_json_and_reads_back(tiny_run):
+    (record,) = tiny_run(metric=["accuracy"]).records.values()
+    assert Record.parse(record.line()) == record
+    assert json.loads(record.line())["axes"]["defense"] == "ce"
+    with pytest.raises(ValueError, match="Out of range float"):
+        dataclasses.replace(record, value=float("nan")).line()
+
+
+def test_a_damaged_value_is_computed_again(tiny_run, store, warnings_told):
+    first = tiny_run(metric=["topk_overlap"])
+    (record,) = first.records.values()
+    for name in ("record", "trained"):
+        for folder in store.entries(name):
+            for file in folder.glob("*.*"):
+                file.write_bytes(file.read_bytes()[:-9] + b"corrupted")
+    again = tiny_run(metric=["topk_overlap"])
+    assert [r.value for r in again.records.values()] == [record.value]
+    assert sum("is damaged" in text for text in warnings_told) >= 1
+
+
+PLUGIN = """
+from dataclasses import dataclass
+import torch
+import bench
+
+@bench.hookimpl
+def bench_components():
+    return [NaN, Wrong, Short, Far, Sum, Levelled, Nothing, Half]
+
+@bench.hookimpl
+def bench_refuse(case, used):
+    if "attack" in used and used["attack"].name == "far" and case.seed == 7:
+        return "seven is reserved"
+
+@bench.hookimpl
+def bench_recorded(record):
+    logged.append(record.metric)
+
+logged = []
+
+@dataclass(frozen=True)
+class NaN(bench.Defense):
+    '''A loss that turns NaN.'''
+    name = "nan"
+    def train(self, fit):
+        count = []
+        def loss(network, batch):
+            count.append(1)
+            return network(batch.images).sum() * (float("nan") if len(count) == 2 else 1)
+        return fit.minimise(fit.fresh(), loss)
+
+@dataclass(frozen=True)
+class Wrong(bench.Attack):
+    '''Raises an error of its own.'''
+    name = "wrong"
+    def perturb(self, victim, images, targets, ball):
+        return {}["nothing"]
+
+@dataclass(frozen=True)
+class Short(bench.Attack):
+    '''Loses an image.'''
+    name = "short"
+    def perturb(self, victim, images, targets, ball):
+        return images[1:]
+
+@dataclass(frozen=True)
+class Far(bench.Attack):
+    '''Forgets its budget.'''
+    name = "far"
+    shift: float = bench.param(9.0, "added to every pixel")
+    def perturb(self, victim, images, targets, ball):
+        return images + self.shift
+    def refuse(self, case):
+        return "not for labels" if case.target == "label" else None
+
+@dataclass(frozen=True)
+class Sum(bench.Metric):
+    '''Infinite.'''
+    name = "infinite"
+    help = "infinite"
+    def __call__(self, clean_maps):
+        return clean_maps.sum((1, 2)) / 0
+
+@dataclass(frozen=True)
+class Levelled(bench.Metric):
+    '''Two levels.'''
+    name = "levelled"
+    help = "two levels"
+    def __call__(self, clean_maps):
+        top = clean_maps.flatten(1).max(1).values
+        return bench.Levels(torch.stack([top, top * 3], 1), ("one", "three"))
+
+@dataclass(frozen=True)
+class Nothing(bench.Metric):
+    '''No value.'''
+    name = "nothing"
+    help = "no value"
+    def __call__(self, labels):
+        return bench.Undefined("there is nothing to measure")
+
+@dataclass(frozen=True)
+class Half(bench.Metric):
+    '''Undefined for the odd rows.'''
+    name = "half"
+    help = "half"
+    def __call__(self, kept):
+        return torch.where(torch.arange(len(kept)) % 2 == 0, 0.5, torch.nan)
+"""
+
+
+@pytest.fixture
+def plugged(install):
+    install("acme", {"acme_plugin": PLUGIN})
+    return catalogs.load()
+
+
+def failures(outcome):
+    return sorted({reason(error) for error in outcome.failures.values()})
+
+
+def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
+    outcome = tiny_run(plugged, defense=["nan"], metric=["accuracy", "train_time"])
+    assert failures(outcome) == [
+        "the loss is nan at step 2 of epoch 1 (train); lower the schedule's rate or the weight of the regulariser"
+    ]
+    assert len(outcome.failures) == 2 and outcome.exit_code == 1
+    assert {r.axes["defense"] for r in outcome.records.values()} == {"ce"} and len(outcome.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attack": ["wrong"], "metric": ["kept_rate"]}, "KeyError: 'nothing', acme_plugin.py:"),
+        ({"attack": ["short"], "metric": ["kept_rate"]}, "attack short returned (9, 3, 32, 32) for images (10, 3, 32, 32)"),
+        ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
+        ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
+        ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, the maps have 1024 pixels"),
+        ({"attack": ["topk:k=1025"], "metric": ["kept_rate"]}, "topk: k is 1025, the maps have 1024 pixels"),
+        ({"samples": ["1025"], "metric": ["accuracy"]}, "1025 samples were asked, the split has 1024"),
+    ],
+)
+def test_a_cell_that_fails_says_why_and_the_others_go_on(tiny_run, plugged, options, message):
+    if "nan" in str(options):
+        with pytest.raises(bench.BadValue, match=message):
+            tiny_run(plugged, **options)
+        return
+    outcome = tiny_run(plugged, **{**options, "metric": [*options["metric"], "train_time"]})
+    assert len(outcome.failures) == 1 and message in failures(outcome)[0]
+    assert [r.metric for r in outcome.records.values()] == ["train_time"]
+    assert outcome.exit_code == (3 if "samples" in options else 1)
+
+
+def test_whatever_an_attack_returns_is_projected(tiny_run, plugged, store):
+    outcome = tiny_run(plugged, attack=["far"], metric=["kept_rate"])
+    assert not outcome.failures
+    (folder,) = store.entries("attack_run")
+    import safetensors.torch
+
+    images = safetensors.torch.load_file(folder / "value.safetensors")["images"]
+    clean = bench.component("dataset", "shapes").load("test")
+    clean = clean.images[clean.choice(10)]
+    assert float((images - clean).abs().max()) <= 8 / 255 + 1e-6 and images.max() <= 1
+
+
+def test_refusals_are_not_computed(tiny_run, plugged):
+    outcome = tiny_run(plugged, attack=["far"], target=["label"], metric=["kept_rate", "accuracy"])
+    refused = [c.refused for c in outcome.cells if c.refused]
+    assert refused == ["attack far: not for labels"]
+    assert [r.metric for r in outcome.records.values()] == ["accuracy"] and outcome.exit_code == 0
+    outcome = tiny_run(plugged, attack=["far"], seed=["7"], metric=["kept_rate"])
+    assert [c.refused for c in outcome.cells] == ["seven is reserved"] and not outcome.records
+
+
+def test_plugins_hear_of_new_records_only(tiny_run, plugged):
+    logged = plugged.hooks.get_plugin("acme/acme_plugin").logged
+    for _ in range(2):
+        tiny_run(plugged, metric=["accuracy"])
+    assert logged == ["accuracy"]
+
+
+def test_levels_and_undefined_values_are_counted(tiny_run, plugged):
+    outcome = tiny_run(plugged, metric=["levelled", "nothing", "half"])
+    found = {r.metric: r for r in outcome.records.values()}
+    levels = found["levelled"].levels
+    assert levels["three"] == pytest.approx(3 * levels["one"]) and found["levelled"].value == pytest.approx(2 * levels["one"])
+    assert found["nothing"].value is None and found["nothing"].undefined_because == "there is nothing to measure"
+    assert (found["half"].value, found["half"].undefined, found["half"].n) == (0.5, 5, 10)
+
+
+def test_an_attack_that_moves_nothing_is_flagged(tiny_run, plugged):
+    outcome = tiny_run(plugged, attack=["far:shift=0"], metric=["kept_rate"])
+    (record,) = outcome.records.values()
+    assert record.flags == ("nothing moved",)
+
+
+def test_eps_zero_is_the_ceiling_and_no_flag(tiny_run):
+    outcome = tiny_run(attack=["uniform_noise"], eps=["0"], metric=["topk_overlap"])
+    (record,) = outcome.records.values()
+    assert record.value == 1.0 and record.flags == ()
+
+
+def test_means_and_intervals_against_numpy():
+    values = np.array([0.1, 0.4, np.nan, 0.9, 0.3])
+    assert mean(values) == pytest.approx(np.nanmean(values)) and mean(np.array([np.nan])) is None
+    rng = np.random.default_rng(5)
+    data = rng.random(200)
+    low, high = interval(data, "00ff")
+    resampled = [rng.choice(data, 200).mean() for _ in range(4000)]
+    assert (low, high) == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.005)
+    assert interval(data, "00ff") == (low, high)
+    assert interval(np.ones(5), "1") == (1, 1) and interval(np.ones(1), "1") is None
+
+
+def test_a_summary_by_hand():
+    values = np.array([[0.0, 1.0], [1.0, np.nan], [0.5, 0.5]])
+    found = summarise(values, ("a", "b"), np.array([True, True, False]), "1")
+    assert (found.value, found.value_kept, found.n, found.kept, found.undefined) == (0.5, 0.5, 3, 2, 1)
+    assert found.levels == {"a": 0.5, "b": 0.75}
+
+
+def test_chunks_are_halved_when_memory_runs_out():
+    sizes = []
+
+    def greedy(rows):
+        sizes.append(len(rows))
+        if len(rows) > 3:
+            raise MemoryError
+        return rows * 2, rows[:, 0]
+
+    rows = torch.arange(20.0).view(10, 2)
+    double, first = chunked(greedy, rows, seed=0, name="x", indices=torch.arange(10))
+    assert torch.equal(double, rows * 2) and torch.equal(first, rows[:, 0])
+    assert sizes == [10, 5, 3, 3, 3, 1]
+    with pytest.raises(bench.EnvironmentProblem, match="x: one image does not fit into the device's memory"):
+        chunked(lambda r: (_ for _ in ()).throw(MemoryError), rows, seed=0, name="x", indices=torch.arange(10))
+
+
+def test_python_runs_what_the_command_line_runs(tmp_path):
+    records = bench.run(
+        defense=["ce"], attack="topk:k=5,steps=1", eps="4/255", samples=10, metric="kept_rate",
+        schedule="quick:epochs=1,limit=32", device="cpu", store=tmp_path / "own",
+    )
+    assert [(r.metric, r.axes["ball"]) for r in records] == [("kept_rate", "linf:4/255")]
+    with pytest.raises(bench.UnknownName, match=r"no option called 'atack'; did you mean 'attack'\?"):
+        bench.run(atack="topk")
+    with pytest.raises(bench.CellFailed, match="1025 samples were asked") as caught:
+        bench.run(samples=1025, metric=["accuracy", "train_time"], schedule="quick:epochs=1,limit=32", device="cpu")
+    assert [r.metric for r in caught.value.records] == ["train_time"]
+
+
+def test_an_own_network_can_be_attacked_from_python():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    network.eval().requires_grad_(False)
+    images, targets = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    explainer, attack = bench.component("explainer", "gradient"), bench.component("attack", "topk:k=3,steps=5")
+    ball = bench.Ball("linf", bench.component("defense", "l2").eps)
+    moved = attack.perturb(bench.Victim(network, explainer), images, targets, ball)
+    before, after = explainer.maps(network, images, targets), explainer.maps(network, moved, targets)
+    overlap = bench.component("metric", "topk_overlap:k=3")(clean_maps=before, attacked_maps=after)
+    assert overlap.shape == (4,) and not torch.equal(moved, images)
+
+
+def test_the_vocabulary_is_complete():
+    assert {"images", "labels", "clean_maps", "attacked_maps", "kept", "training", "explain"} <= set(VOCABULARY.values)
+    assert isinstance(VOCABULARY.values["test_data"].function, type(lambda: 0)) and Data

@@ -1,0 +1,206 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.testing import TinySchedule, tiny_data, tiny_fit
+from bench.training import crop_flip, measured, seeded
+
+
+def cross_entropy(network, batch):
+    return F.cross_entropy(network(batch.images), batch.labels)
+
+
+def test_fresh_networks_are_the_same_and_leave_the_rng_alone(tmp_path):
+    fit = tiny_fit(tmp_path)
+    before = torch.get_rng_state()
+    first, second = fit.fresh(), fit.fresh()
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_step_is_the_optimisers(tmp_path):
+    schedule = TinySchedule(epochs=1, batch=24, optimiser="sgd", rate=0.1, clipping=0)
+    fit = tiny_fit(tmp_path, schedule)
+    network, data = fit.fresh(), tiny_data()
+    F.cross_entropy(network(data.images), data.labels).backward()
+    expected = [p.detach() - 0.1 * p.grad for p in network.parameters()]
+    trained = fit.minimise(fit.fresh(), cross_entropy)
+    assert_close(list(trained.parameters()), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order(tmp_path):
+    seen = []
+
+    def loss(network, batch):
+        seen.append(batch.indices)
+        return cross_entropy(network, batch)
+
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=2, batch=10))
+    fit.minimise(fit.fresh(), loss)
+    epochs = [torch.cat(seen[:3]), torch.cat(seen[3:])]
+    assert [len(s) for s in seen] == [10, 10, 4] * 2
+    assert all(sorted(e.tolist()) == list(range(24)) for e in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_a_last_batch_of_one_joins_the_one_before(tmp_path):
+    sizes = []
+
+    def loss(network, batch):
+        sizes.append(len(batch.images))
+        return cross_entropy(network, batch)
+
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=1, batch=23))
+    fit.minimise(fit.fresh(), loss)
+    assert sizes == [24]
+
+
+def test_batches_hold_what_the_data_holds(tmp_path):
+    def loss(network, batch):
+        data = tiny_data()
+        assert torch.equal(batch.images, data.images[batch.indices])
+        assert torch.equal(batch.labels, data.labels[batch.indices])
+        assert torch.equal(batch.object_masks, data.object_masks[batch.indices])
+        return cross_entropy(network, batch)
+
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=1, limit=9))
+    fit.minimise(fit.fresh(), loss)
+
+
+def test_a_limit_takes_as_many_of_each_class(tmp_path):
+    seen = []
+
+    def loss(network, batch):
+        seen.append(batch.labels)
+        return cross_entropy(network, batch)
+
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=1, limit=9))
+    fit.minimise(fit.fresh(), loss)
+    assert torch.cat(seen).bincount().tolist() == [3, 3, 3]
+
+
+def test_the_rate_falls_at_the_decay_points(tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    )
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=4, batch=24, optimiser="sgd", rate=0.1, decay=(1, 3)))
+    fit.minimise(fit.fresh(), cross_entropy)
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001])
+
+
+def test_clipping_bounds_the_gradient(tmp_path):
+    start = [p.detach().clone() for p in tiny_fit(tmp_path / "a").fresh().parameters()]
+    schedule = TinySchedule(epochs=1, batch=24, optimiser="sgd", rate=1.0, clipping=0.01)
+    fit = tiny_fit(tmp_path / "b", schedule)
+    trained = fit.minimise(fit.fresh(), lambda n, b: 100 * cross_entropy(n, b))
+    step = torch.cat([(a.detach() - b).flatten() for a, b in zip(trained.parameters(), start, strict=True)])
+    assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_a_training_that_goes_on_ends_with_the_same_weights(tmp_path, optimiser):
+    """State that a phase keeps, noise, augmentation, torch's own draws and the optimiser's moments included."""
+    schedule = TinySchedule(epochs=4, optimiser=optimiser, augmentation="crop_flip", weight_decay=0.01)
+
+    def train(folder, stop=None):
+        fit = tiny_fit(folder, schedule)
+        fit.state["seen"] = torch.zeros(1)
+        steps = [0]
+
+        def loss(network, batch):
+            steps[0] += 1
+            if steps[0] == stop:
+                raise KeyboardInterrupt
+            fit.state["seen"] += len(batch.images)
+            moved = batch.images + 0.1 * noise.normal(batch.images) + 0.1 * torch.randn_like(batch.images)
+            return F.cross_entropy(network(moved), batch.labels) * (1 + fit.state["seen"] / 100).mean()
+
+        trained = fit.minimise(fit.fresh(), loss)
+        return trained.state_dict(), fit.state["seen"], fit.log[0]
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", stop=11)  # in the third epoch of four
+    resumed = train(tmp_path / "cut")
+    assert all(torch.equal(whole[0][n], resumed[0][n]) for n in whole[0])
+    assert torch.equal(whole[1], resumed[1])
+    assert (whole[2].forwards, whole[2].backwards) == (resumed[2].forwards, resumed[2].backwards) == (16, 16)
+
+
+def test_two_phases_keep_their_own_checkpoints(tmp_path):
+    fit = tiny_fit(tmp_path)
+    first = fit.minimise(fit.fresh(), cross_entropy, name="teacher")
+    fit.minimise(first, cross_entropy, name="student")
+    assert [phase.name for phase in fit.log] == ["teacher", "student"]
+    assert {p.name for p in (tmp_path / "partial" / "tiny").iterdir()} == {"teacher", "student"}
+
+
+def test_a_loss_that_is_not_finite_names_step_and_epoch(tmp_path):
+    steps = []
+
+    def loss(network, batch):
+        steps.append(1)
+        return cross_entropy(network, batch) * (float("nan") if len(steps) == 6 else 1)
+
+    fit = tiny_fit(tmp_path)
+    with pytest.raises(bench.Diverged, match=r"the loss is nan at step 2 of epoch 2 \(train\); lower the schedule's rate"):
+        fit.minimise(fit.fresh(), loss)
+    assert not (tmp_path / "partial" / "tiny").exists()
+
+
+def test_crop_and_flip_move_masks_with_their_images():
+    images = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8) + 1
+    with noise.rows(0, "x", [3, 8]):
+        moved, mask = crop_flip([images, images[:, :1] * 2])
+    assert torch.equal(mask, moved[:, :1] * 2)
+    with noise.rows(0, "x", [8]):
+        assert torch.equal(crop_flip([images[1:]])[0], moved[1:])
+
+
+def test_crops_and_flips_are_all_there_and_are_plain_shifts():
+    image = torch.arange(36.0).view(1, 1, 6, 6) + 1
+    with noise.rows(0, "x", range(4000)):
+        moved = crop_flip([image.expand(4000, 1, 6, 6)])[0]
+    padded = F.pad(image, (4,) * 4)[0]
+    expected = {
+        tuple(crop.flatten().tolist())
+        for top in range(9)
+        for left in range(9)
+        for crop in (padded[:, top : top + 6, left : left + 6], padded[:, top : top + 6, left : left + 6].flip(2))
+    }
+    found = {tuple(row.flatten().tolist()) for row in moved}
+    assert found == expected
+
+
+def test_seeded_restores_the_rng():
+    before = torch.get_rng_state()
+    with seeded(0, "a"):
+        first = torch.rand(3)
+    with seeded(0, "a"):
+        again = torch.rand(3)
+    with seeded(0, "b"):
+        other = torch.rand(3)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_cost_adds_up_over_an_interruption():
+    network, log = torch.nn.Linear(1, 1), []
+    with measured(log, "a", network):
+        network(torch.zeros(1, 1)).sum().backward()
+    with measured(log, "a", network, log[0]):
+        network(torch.zeros(1, 1))
+    assert (log[1].forwards, log[1].backwards) == (2, 1)
+    assert log[1].seconds > log[0].seconds and log[1].peak_bytes is None
+    assert dataclasses.asdict(log[0])["name"] == "a"
