@@ -17,7 +17,7 @@ class Quick(bench.Schedule):
     epochs: int = 3
     batch: int = 16
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    rate: float = 0.001
+    rate: float = 0.0005
     weight_decay: float = 0.0
     decay: tuple[int, ...] = (2,)
     augmentation: Literal["none", "crop_flip"] = "none"

@@ -1,0 +1,198 @@
+"""The command line, as its user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.cli import main
+from bench.store import Store
+
+TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1", "--samples", "10", "--device", "cpu"]
+
+
+@pytest.fixture
+def bench_(capsys):
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main(list(words))
+        out, err = capsys.readouterr()
+        return done.value.code or 0, out, err
+
+    return run
+
+
+BAD = [
+    (["frob"], 2, "no command called 'frob'; known: list, plan, run, show"),
+    (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
+    (["run", "--devise", "cpu"], 2, "No such option '--devise'"),
+    (["run", "--device", "tpu"], 2, "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+    (["run", "--defense", "l2_cosf"], 2, "no defense called 'l2_cosf'; did you mean 'l2_cosd'?"),
+    (["run", "--attack", "gradient"], 2, "no attack called 'gradient'; gradient is a component of kind explainer"),
+    (["run", "--defense", "l2_cosd:cosin=1"], 2, "defense l2_cosd has no parameter 'cosin'; did you mean 'cosine'?"),
+    (["run", "--attack", "topk:k=many"], 2, "attack topk: k is 'many', must be a whole number of at least 1"),
+    (["run", "--attack", "topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
+    (["run", "--defense", "l2:eps=2"], 2, "defense l2: eps is 2, must be a fraction such as 8/255 from 0 to 1"),
+    (["run", "--eps", "8"], 2, "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255"),
+    (["run", "--eps=-1/255"], 2, "eps -1/255 is impossible"),
+    (["run", "--eps", "much"], 2, "eps 'much' is not a number; write a fraction such as 8/255"),
+    (["run", "--norm", "l3"], 2, "norm 'l3': choose linf or l2"),
+    (["run", "--samples", "0"], 2, "samples 0: at least one image is needed"),
+    (["run", "--samples", "few"], 2, "samples 'few' is not a whole number"),
+    (["run", "--seed", "1,x"], 2, "seed 'x' is not a whole number"),
+    (["run", "--split", "dev"], 2, "split 'dev': choose test or validation or train"),
+    (["run", "--without", "acme"], 2, "--without acme: no such plugin"),
+    (["list", "explaner"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
+    (["show", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
+    (["show", "attack:topkk"], 2, "no attack called 'topkk'; did you mean 'topk'?"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "message"), BAD, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_bad_input_is_one_line_and_an_exit_code(bench_, words, code, message):
+    found, out, err = bench_(*words)
+    assert (found, out) == (code, "")
+    assert err.startswith("bench: ") and err.count("\n") == 1 and message in err
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")
+def test_a_device_that_is_not_there(bench_):
+    code, _, err = bench_("run", "--device", "cuda")
+    assert code == 3 and err == "bench: device cuda: torch finds no GPU here; use --device cpu or auto\n"
+
+
+def test_a_store_that_cannot_be_written_is_found_before_any_work(bench_, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = bench_("run", *TINY, "--store", str(tmp_path / "file" / "store"))
+    assert code == 3 and "cannot be written (Not a directory); choose another with --store or BENCH_STORE" in err
+
+
+def test_run_prints_a_table_twice_the_same(bench_):
+    words = ["run", "--defense", "l2", "--metric", "accuracy", "--metric", "topk_overlap", *TINY]
+    code, first, _ = bench_(*words)
+    assert code == 0
+    head = first.splitlines()[2].split()
+    assert head == ["defense", "attack", "accuracy", "topk_overlap"]
+    rows = [line.split()[:2] for line in first.splitlines()[4:6]]
+    assert rows == [["ce", "topk:k=5,steps=1"], ["l2", "topk:k=5,steps=1"]]
+    assert "dataset shapes" in first.splitlines()[0] and "10" in first.splitlines()[0]
+    assert bench_(*words) == (0, first, "")
+
+
+def test_json_is_an_array_of_records(bench_):
+    words = ["run", "--metric", "accuracy", "--metric", "train_time", *TINY]
+    code, out, err = bench_(*words, "--json")
+    records = json.loads(out)
+    assert code == 0 and err == "" and [r["metric"] for r in records] == ["accuracy", "train_time"]
+    assert set(records[0]) >= {"value", "value_kept", "n", "kept", "undefined", "ci95", "levels", "better", "unit", "cost",
+                               "key", "flags", "provenance", "axes", "spec", "command"}
+
+
+def test_what_a_record_says_reproduces_it(bench_):
+    _, out, _ = bench_("run", "--metric", "kept_rate", *TINY, "--json")
+    (record,) = json.loads(out)
+    code, again, _ = bench_(*record["command"].split()[1:], "--json")
+    assert code == 0 and json.loads(again)[0] == record
+
+
+def test_plan_computes_nothing_and_knows_what_is_done(bench_, tmp_path):
+    words = ["--metric", "accuracy", "--metric", "kept_rate", *TINY[:-2]]
+    code, out, _ = bench_("plan", *words)
+    assert code == 0 and out.splitlines()[0] == "0 cells done, 2 to do, 0 refused"
+    assert "to compute: 1 x trained, 1 x attack_run" in out and "not known yet, the store holds none: trained" in out
+    assert not (tmp_path / "store").exists()
+    bench_("run", *words, "--metric", "accuracy")
+    assert bench_("plan", *words)[1] == "2 cells done, 0 to do, 0 refused\n"
+    later = bench_("plan", *words, "--seed", "1")[1]
+    assert later.startswith("0 cells done, 2 to do") and "MB, going by what the store holds" in later
+
+
+def test_all_means_every_component_of_a_kind(bench_):
+    code, out, _ = bench_("run", "--metric", "all", *TINY)
+    assert code == 0
+    assert out.splitlines()[2].split() == [
+        "defense", "attack", "accuracy", "attacked_accuracy", "cosine", "kept_rate", "spearman", "topk_overlap", "train_time"
+    ]
+
+
+def test_list_and_show(bench_):
+    code, out, _ = bench_("list")
+    assert code == 0 and "l2_cosd" in out and "robust-explanation-bench" in out
+    code, out, _ = bench_("list", "attack")
+    assert {line.split()[1] for line in out.splitlines()[2:]} == {"topk", "uniform_noise"}
+    code, out, _ = bench_("show", "defense:l2_cosd")
+    assert code == 0 and "4/255" in out and "@inproceedings{joo2023towards" in out and "a number of at least 0" in out
+
+
+def test_a_broken_plugin_stops_run_and_not_list(bench_, install):
+    install("acme", {"acme_plugin": "import nothing_of_this_name"})
+    code, out, err = bench_("run", *TINY)
+    assert code == 2 and "plugin 'acme_plugin' of acme does not import" in err and "--without acme" in err
+    code, out, err = bench_("list")
+    assert code == 0 and "gradient" in out and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
+    code, out, _ = bench_("run", "--without", "acme", "--metric", "accuracy", *TINY)
+    assert code == 0 and "accuracy" in out
+
+
+def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_):
+    code, out, err = bench_("run", "--metric", "accuracy", "--metric", "topk_overlap:k=2000", *TINY)
+    assert code == 1 and "accuracy" in out and err.count("\n") == 1
+    assert err.startswith("bench: failed: topk_overlap:k=2000 of dataset shapes, model lenet, defense ce")
+    assert err.endswith("topk_overlap: k is 2000, the maps have 1024 pixels\n")
+
+
+# What an interruption loses, seen on real processes.
+
+LONG = ["--schedule", "quick:epochs=6,limit=256", "--attack", "topk:k=5,steps=60", "--samples", "16", "--device", "cpu",
+        "--metric", "topk_overlap", "--metric", "kept_rate", "--metric", "accuracy"]
+
+
+def process(store):
+    words = [sys.executable, "-m", "bench.cli", "run", *LONG, "--json", "--store", str(store)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+
+
+def scores(text):
+    return {r["metric"]: (r["value"], r["ci95"], r["kept"]) for r in json.loads(text)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    done = process(tmp_path_factory.mktemp("undisturbed"))
+    out, err = done.communicate(timeout=200)
+    assert done.returncode == 0, err
+    return scores(out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+@pytest.mark.parametrize("stage", ["training", "attack"])
+def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, stage, number):
+    running = process(tmp_path)
+    started = time.monotonic()
+    while running.poll() is None and time.monotonic() - started < 100:
+        # A checkpoint tells of training, finished clean maps of the attack that follows them.
+        if list(tmp_path.glob("partial/*/train" if stage == "training" else "clean_attributions/*")):
+            time.sleep(0.2)
+            running.send_signal(number)
+            break
+        time.sleep(0.02)
+    _, err = running.communicate(timeout=100)
+    if number == signal.SIGINT:
+        assert running.returncode == 130
+        assert err == "bench: interrupted; what is finished is kept: the same command goes on from there\n"
+    else:
+        assert running.returncode == -signal.SIGKILL
+    assert not list(tmp_path.glob("attack_run/*")) and bool(list(tmp_path.glob("trained/*"))) == (stage == "attack")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("trained/*/value.safetensors")}
+    again = process(tmp_path)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert scores(out) == undisturbed
+    assert all(p.stat().st_mtime_ns == then for p, then in before.items())
+    assert not list(Store(tmp_path, print).entries("partial"))
