@@ -129,7 +129,7 @@ def _attributions(network: nn.Module, explainer: Explainer, images: Tensor, targ
             raise BadComponent(f"explainer {explainer} returned values that are not finite")
         return found
 
-    with torch.no_grad(), measured(log, "explain", network):
+    with torch.no_grad(), measured(log, "explain", network) as passes, passes:
         return chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
 
 
@@ -175,7 +175,7 @@ def attack_run(network: nn.Module, surrogate: Explainer, attack: Attack, ball: B
             with noise.call(0):
                 return attacked, before, objective(attacked)
 
-    with measured(log, "attack", network):
+    with measured(log, "attack", network) as passes, passes:
         found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
     names = ("images", "before", "after")
     return dict(zip(names, found, strict=False)) if isinstance(found, tuple) else {"images": found}
