@@ -61,33 +61,43 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-WITHOUT = click.option("--without", multiple=True, metavar="NAME", help="Leave out a plugin, by distribution or entry point.")
+WITHOUT = click.option(
+    "--without", multiple=True, metavar="NAME", help="Leave out a plugin, by distribution or entry point."
+)
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say what is asked, shared by run and plan."""
-    for name, text in reversed([
-        ("dataset", "Images to train and test on."),
-        ("model", "Architecture."),
-        ("schedule", "How long and how is trained."),
-        ("defense", "Way of training; the reference row joins."),
-        ("explainer", "What makes the maps."),
-        ("surrogate", "Explainer that the attack differentiates. [default: the explainer itself]"),
-        ("attack", "What changes the images."),
-        ("metric", "What is measured."),
-    ]):
+    for name, text in reversed(
+        [
+            ("dataset", "Images to train and test on."),
+            ("model", "Architecture."),
+            ("schedule", "How long and how is trained."),
+            ("defense", "Way of training; the reference row joins."),
+            ("explainer", "What makes the maps."),
+            ("surrogate", "Explainer that the attack differentiates. [default: the explainer itself]"),
+            ("attack", "What changes the images."),
+            ("metric", "What is measured."),
+        ]
+    ):
         command = click.option(f"--{name}", multiple=True, metavar="NAME[:...]", help=text)(command)
-    for name, metavar, text in reversed([
-        ("eps", "EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
-        ("norm", "linf|l2", "Norm of the budget."),
-        ("target", "predicted|label", "Class explained."),
-        ("split", "SPLIT", "test, validation or train."),
-        ("samples", "N", "Images measured on, as many of each class."),
-        ("seed", "N,...", "Seeds of training and noise."),
-    ]):
+    for name, metavar, text in reversed(
+        [
+            ("eps", "EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
+            ("norm", "linf|l2", "Norm of the budget."),
+            ("target", "predicted|label", "Class explained."),
+            ("split", "SPLIT", "test, validation or train."),
+            ("samples", "N", "Images measured on, as many of each class."),
+            ("seed", "N,...", "Seeds of training and noise."),
+        ]
+    ):
         command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
-    command = click.option("--store", metavar="FOLDER", envvar="BENCH_STORE",
-                           help="Where results are kept. [default: ~/.cache/robust-explanation-bench]")(command)
+    command = click.option(
+        "--store",
+        metavar="FOLDER",
+        envvar="BENCH_STORE",
+        help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
+    )(command)
     return WITHOUT(command)
 
 
@@ -113,7 +123,9 @@ def asked_cells(without: Sequence[str], options: dict[str, Sequence[str]]) -> tu
 
 @main.command()
 @asking
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool, **options: tuple[str, ...]) -> None:
     """Train, attack, measure, and print the table.
@@ -134,7 +146,9 @@ def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool,
             found = rows.setdefault(cell.case, {})
             if cell.key in outcome.records:
                 found[str(cell.metric)] = outcome.records[cell.key]
-        shown = [({axis: str(value) for axis, value in case.axes.items()}, found) for case, found in rows.items() if found]
+        shown = [
+            ({axis: str(value) for axis, value in case.axes.items()}, found) for case, found in rows.items() if found
+        ]
         if shown:
             click.echo(plain_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
     for text in troubles(todo, outcome):

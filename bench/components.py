@@ -34,7 +34,13 @@ class Paper:
     def bibtex(self) -> str:
         surname = re.sub(r"\W", "", self.authors.split(",")[0].split(" and ")[0].split()[-1].lower())
         word = re.sub(r"\W", "", self.title.split()[0].lower())
-        rows = {"title": self.title, "author": self.authors, "booktitle": self.venue, "year": self.year, "url": self.url}
+        rows = {
+            "title": self.title,
+            "author": self.authors,
+            "booktitle": self.venue,
+            "year": self.year,
+            "url": self.url,
+        }
         body = ",\n".join(f"  {key} = {{{value}}}" for key, value in rows.items() if value)
         return f"@inproceedings{{{surname}{self.year}{word},\n{body}\n}}"
 
@@ -66,8 +72,14 @@ class Parameter:
             return " or ".join(map(repr, typing.get_args(self.type)))
         if typing.get_origin(self.type) is tuple:
             return "a tuple of " + Parameter("", typing.get_args(self.type)[0], None, "", None, None).accepts
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
-                 Fraction: "a fraction such as 8/255", Path: "a path"}
+        words = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "a text",
+            Fraction: "a fraction such as 8/255",
+            Path: "a path",
+        }
         text = words.get(self.type) or f"a {self.type.kind}"
         if self.low is not None and self.high is not None:
             return f"{text} from {self.low} to {self.high}"
@@ -175,7 +187,8 @@ def _fit(kind: Any, value: Any) -> Any:
     raise PluginError(f"a parameter cannot have the type {kind}")
 
 
-# Text: name[:preset][:key=value,...]; nested values in parentheses; what holds white space or ,()="\ or is empty stands in quotes.
+# Text: name[:preset][:key=value,...]; nested values stand in parentheses; what is empty or holds white space or one of
+# ,()="\ stands in quotes.
 
 
 def write(value: Any, identify: bool = False) -> str:

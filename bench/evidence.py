@@ -39,7 +39,9 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
                 with noise.rows(seed, name, indices[part]):
                     result = function(*(tensor[part] for tensor in tensors))
             except (MemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+                if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(
+                    error
+                ):
                     raise
                 if size == 1:
                     raise EnvironmentProblem(f"{name}: one image does not fit into the device's memory") from None
@@ -90,8 +92,17 @@ def gaze(test_data: Data, *, device: torch.device) -> Tensor:
 
 
 @value(stored=True)
-def trained(train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *,
-            device: torch.device, unfinished: Unfinished, log: list[Phase]) -> dict[str, Tensor]:
+def trained(
+    train_data: Data,
+    model: Model,
+    defense: Defense,
+    schedule: Schedule,
+    seed: int,
+    *,
+    device: torch.device,
+    unfinished: Unfinished,
+    log: list[Phase],
+) -> dict[str, Tensor]:
     return defense.train(Fit(train_data, model, schedule, seed, device, unfinished, log)).state_dict()
 
 
@@ -118,12 +129,25 @@ def targets(target: str, clean_logits: Tensor, test_data: Data, *, device: torch
     return clean_logits.argmax(1) if target == "predicted" else _given(test_data.labels, "labels", device)
 
 
-def _attributions(network: nn.Module, explainer: Explainer, images: Tensor, targets: Tensor, seed: int, name: str,
-                  test_data: Data, log: list[Phase]) -> Tensor:
+def _attributions(
+    network: nn.Module,
+    explainer: Explainer,
+    images: Tensor,
+    targets: Tensor,
+    seed: int,
+    name: str,
+    test_data: Data,
+    log: list[Phase],
+) -> Tensor:
     def attribute(images: Tensor, targets: Tensor) -> Tensor:
         found = explainer.attributions(network, images, targets)
         channels, rest = found.shape[1:2], found.shape[2:]
-        if found.ndim != 4 or len(found) != len(images) or rest != images.shape[2:] or channels[0] not in (1, images.shape[1]):
+        if (
+            found.ndim != 4
+            or len(found) != len(images)
+            or rest != images.shape[2:]
+            or channels[0] not in (1, images.shape[1])
+        ):
             raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
         if not found.isfinite().all():
             raise BadComponent(f"explainer {explainer} returned values that are not finite")
@@ -134,8 +158,16 @@ def _attributions(network: nn.Module, explainer: Explainer, images: Tensor, targ
 
 
 @value(stored=True)
-def clean_attributions(network: nn.Module, explainer: Explainer, images: Tensor, targets: Tensor, seed: int,
-                       test_data: Data, *, log: list[Phase]) -> Tensor:
+def clean_attributions(
+    network: nn.Module,
+    explainer: Explainer,
+    images: Tensor,
+    targets: Tensor,
+    seed: int,
+    test_data: Data,
+    *,
+    log: list[Phase],
+) -> Tensor:
     return _attributions(network, explainer, images, targets, seed, "clean_attributions", test_data, log)
 
 
@@ -150,8 +182,18 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
 
 
 @value(stored=True)
-def attack_run(network: nn.Module, surrogate: Explainer, attack: Attack, ball: Ball, images: Tensor, targets: Tensor,
-               seed: int, test_data: Data, *, log: list[Phase]) -> dict[str, Tensor]:
+def attack_run(
+    network: nn.Module,
+    surrogate: Explainer,
+    attack: Attack,
+    ball: Ball,
+    images: Tensor,
+    targets: Tensor,
+    seed: int,
+    test_data: Data,
+    *,
+    log: list[Phase],
+) -> dict[str, Tensor]:
     """The attacked images, and the attack's own objective before and after on the real network (absent where it has
     none)."""
     victim = Victim(network, surrogate)
@@ -161,7 +203,8 @@ def attack_run(network: nn.Module, surrogate: Explainer, attack: Attack, ball: B
         if raw.shape != images.shape or not raw.isfinite().all():
             raise BadComponent(
                 f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}"
-                if raw.shape != images.shape else f"attack {attack} returned images that are not finite"
+                if raw.shape != images.shape
+                else f"attack {attack} returned images that are not finite"
             )
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         attacked = ball.project(raw.detach(), images)
@@ -200,11 +243,17 @@ def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data
 
 
 @value(stored=True)
-def attacked_attributions(network: nn.Module, explainer: Explainer, attacked_images: Tensor, targets: Tensor, seed: int,
-                          test_data: Data, *, log: list[Phase]) -> Tensor:
-    return _attributions(
-        network, explainer, attacked_images, targets, seed, "attacked_attributions", test_data, log
-    )
+def attacked_attributions(
+    network: nn.Module,
+    explainer: Explainer,
+    attacked_images: Tensor,
+    targets: Tensor,
+    seed: int,
+    test_data: Data,
+    *,
+    log: list[Phase],
+) -> Tensor:
+    return _attributions(network, explainer, attacked_images, targets, seed, "attacked_attributions", test_data, log)
 
 
 @value()

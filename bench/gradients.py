@@ -1,4 +1,4 @@
-"""The numerical heart: gradients by the image that can be differentiated again, softened activations, counted passes."""
+"""The numerical heart: gradients by the image that can be differentiated again, softened activations, pass counts."""
 
 from __future__ import annotations
 

@@ -145,11 +145,15 @@ class Graph:
                     return found
             found = self._computed(made, services)
             tensors = {ALONE: found} if isinstance(found, Tensor) else found
-            self.store.write(made.name, self.key(made.name), {
-                TENSORS: packed(tensors),
-                COST: json.dumps([asdict(phase) for phase in services["log"]], indent=1).encode(),
-                SPEC: self.spec(made.name).encode(),
-            })
+            self.store.write(
+                made.name,
+                self.key(made.name),
+                {
+                    TENSORS: packed(tensors),
+                    COST: json.dumps([asdict(phase) for phase in services["log"]], indent=1).encode(),
+                    SPEC: self.spec(made.name).encode(),
+                },
+            )
             if "unfinished" in services:
                 services["unfinished"].discard()
         return found

@@ -1,9 +1,9 @@
 """The seven kinds of component, what passes between them, and every convention of shape, range and unit.
 
-Images are floats in [0, 1], (B, C, H, W); labels and targets int64, (B,). A network maps such images to logits (B, K) and
-normalises inside itself. Budgets are in pixel units of [0, 1]. An attribution is raw and signed, (B, C or 1, H, W); a map
-is its absolute sum over channels divided by its total, (B, H, W), and stays zero where the attribution is zero: an
-undefined value. The class explained, the target, is fixed on the clean image.
+Images are floats in [0, 1], (B, C, H, W); labels and targets int64, (B,). A network maps such images to logits (B, K)
+and normalises inside itself. Budgets are in pixel units of [0, 1]. An attribution is raw and signed, (B, C or 1, H, W);
+a map is its absolute sum over channels divided by its total, (B, H, W), and stays zero where the attribution is zero:
+an undefined value. The class explained, the target, is fixed on the clean image.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Data:
     def at(self, rows: Tensor) -> Data:
         """Some rows, decoded."""
         images, labels, masks, gaze = (
-            None if values is None else values[rows] for values in (self.images, self.labels, self.object_masks, self.gaze)
+            None if values is None else values[rows]
+            for values in (self.images, self.labels, self.object_masks, self.gaze)
         )
         return dataclasses.replace(self, images=images, labels=labels, object_masks=masks, gaze=gaze, indices=rows)
 
@@ -83,7 +84,9 @@ class Ball:
         if self.norm not in ("linf", "l2"):
             raise BadValue(f"norm {self.norm!r}: choose linf or l2")
         if self.eps < 0 or (self.norm == "linf" and self.eps > 1):
-            raise BadValue(f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255")
+            raise BadValue(
+                f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255"
+            )
 
     def __str__(self) -> str:
         return f"{self.norm}:{self.eps}"

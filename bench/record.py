@@ -98,25 +98,37 @@ def interval(values: np.ndarray, key: str) -> tuple[float, float] | None:
     if len(values) < 2:
         return None
     with warnings.catch_warnings(action="ignore"):  # equal values have an interval of no width, which scipy warns of
-        found = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", batch=200,
-                          rng=np.random.default_rng(int(key, 16)))
+        found = bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=2000,
+            method="percentile",
+            batch=200,
+            rng=np.random.default_rng(int(key, 16)),
+        )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def values_file(key: str, images: np.ndarray, names: Sequence[str], values: np.ndarray, kept: np.ndarray | None) -> bytes:
+def values_file(
+    key: str, images: np.ndarray, names: Sequence[str], values: np.ndarray, kept: np.ndarray | None
+) -> bytes:
     """Per-image values as Parquet: key, image, level, value (null = undefined), kept (null without an attack)."""
     import pyarrow
     import pyarrow.parquet
 
     count, levels = values.shape
     flat = values.astype(np.float64).reshape(-1)
-    table = pyarrow.table({
-        "key": pyarrow.array([key] * flat.size),
-        "image": np.repeat(images, levels),
-        "level": pyarrow.array(list(names) * count, pyarrow.string()),
-        "value": pyarrow.array(flat, mask=np.isnan(flat)),
-        "kept": pyarrow.array([None] * flat.size if kept is None else np.repeat(kept, levels).tolist(), pyarrow.bool_()),
-    })
+    table = pyarrow.table(
+        {
+            "key": pyarrow.array([key] * flat.size),
+            "image": np.repeat(images, levels),
+            "level": pyarrow.array(list(names) * count, pyarrow.string()),
+            "value": pyarrow.array(flat, mask=np.isnan(flat)),
+            "kept": pyarrow.array(
+                [None] * flat.size if kept is None else np.repeat(kept, levels).tolist(), pyarrow.bool_()
+            ),
+        }
+    )
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     return buffer.getvalue()

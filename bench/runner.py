@@ -1,4 +1,4 @@
-"""Cases and metrics to records: what is there is read, what is missing is computed, what fails does not stop the rest."""
+"""Cases and metrics to records: what is there is read, what is missing computed, what fails does not stop the rest."""
 
 from __future__ import annotations
 
@@ -167,10 +167,9 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         provenance=provenance(cell, catalog, graph.device),
     )
     rows = data.indices.numpy() if data is not None and len(data) == len(values) else np.full(len(values), -1)
-    graph.store.write("record", cell.key, {
-        RECORD: record.line().encode(),
-        VALUES: values_file(cell.key, rows, names, values, kept),
-    })
+    graph.store.write(
+        "record", cell.key, {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, values, kept)}
+    )
     return record
 
 
@@ -187,7 +186,9 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     elif isinstance(score, int | float):
         return ("",), np.array([[float(score)]])
     else:
-        raise BadComponent(f"metric {metric} returned a {type(score).__name__}; see bench.Metric for what it may return")
+        raise BadComponent(
+            f"metric {metric} returned a {type(score).__name__}; see bench.Metric for what it may return"
+        )
     if not fits or (count is not None and len(values) != count):
         raise BadComponent(f"metric {metric} returned {tuple(values.shape)} for {count} images")
     found = values.detach().double().cpu().numpy()
@@ -232,7 +233,9 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
     }
 
 
@@ -242,7 +245,9 @@ def _commit() -> str:
     if not (top / ".git").exists():
         return ""
     try:
-        found = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
     return found.stdout.strip()

@@ -1,8 +1,8 @@
 """The contracts of the seven kinds, run over everything installed, and by a plugin's author as three lines of pytest:
 
-    @pytest.mark.parametrize("check", bench.testing.checks("explainer", "corner"), ids=str)
-    def test_contract(check):
-        check()
+@pytest.mark.parametrize("check", bench.testing.checks("explainer", "corner"), ids=str)
+def test_contract(check):
+    check()
 """
 
 from __future__ import annotations
@@ -100,10 +100,19 @@ class TinyModel(Model):
             return nn.Softplus(3.0) if self.activation == "softplus" else nn.ReLU()
 
         channels, height, width = shape
-        return Normalised(nn.Sequential(
-            nn.Conv2d(channels, 6, 3, padding=1), act(), nn.Conv2d(6, 8, 3, padding=1), act(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(8 * (height // 2) * (width // 2), classes),
-        ), [0.5] * channels, [0.25] * channels)
+        return Normalised(
+            nn.Sequential(
+                nn.Conv2d(channels, 6, 3, padding=1),
+                act(),
+                nn.Conv2d(6, 8, 3, padding=1),
+                act(),
+                nn.MaxPool2d(2),
+                nn.Flatten(),
+                nn.Linear(8 * (height // 2) * (width // 2), classes),
+            ),
+            [0.5] * channels,
+            [0.25] * channels,
+        )
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,9 @@ def left_as_found(network: nn.Module, *tensors: Tensor) -> Iterator[None]:
     copies, rng = [t.clone() for t in tensors], torch.get_rng_state()
     yield
     ensure(state() == before, "the network's mode, hooks or requires_grad are not as they were")
-    ensure(all(torch.equal(weights[n], t) for n, t in network.state_dict().items()), "the network's weights were changed")
+    ensure(
+        all(torch.equal(weights[n], t) for n, t in network.state_dict().items()), "the network's weights were changed"
+    )
     ensure(all(map(torch.equal, copies, tensors)), "images or targets were changed in place")
     ensure(torch.equal(rng, torch.get_rng_state()), "torch's RNG was used; draw from bench.noise instead")
 
@@ -211,13 +222,15 @@ def gives_images_and_labels(component: Dataset, catalog: Catalog) -> None:
         ensure(torch.equal(data.images[rows[1:]], images[1:]), f"an image of {split} depends on what it is read with")
         ensure(torch.equal(component.load(split).images[rows], images), f"loading {split} twice gives two sets")
         found = {"labels": data.labels, "object_masks": data.object_masks, "gaze": data.gaze}
-        ensure({n for n, v in found.items() if v is not None} == set(component.provides), "`provides` is not what it gives")
+        ensure(
+            {n for n, v in found.items() if v is not None} == set(component.provides), "`provides` is not what it gives"
+        )
         for name in ("object_masks", "gaze"):
             if found[name] is not None:
                 ensure(found[name][rows].shape == (2, *images.shape[2:]), f"{name}[rows] is not (n, H, W)")
         if data.labels is not None:
             ensure(len(data.labels) == len(data), f"{split} has {len(data.labels)} labels for {len(data)} images")
-            ensure(0 <= data.labels.min() and data.labels.max() < len(data.classes), f"labels of {split} have no class")
+            ensure(data.labels.min() >= 0 and data.labels.max() < len(data.classes), f"labels of {split} have no class")
 
 
 def maps_images_to_logits(component: Model, catalog: Catalog) -> None:
@@ -233,7 +246,10 @@ def maps_images_to_logits(component: Model, catalog: Catalog) -> None:
     with torch.no_grad(), left_as_found(network, images):
         logits = network(images)
         ensure(logits.shape == (3, 7), f"3 images and 7 classes give logits of {tuple(logits.shape)}")
-        ensure(torch.allclose(network(images[:1]), logits[:1], atol=1e-4), "an image alone has other logits than in a batch")
+        ensure(
+            torch.allclose(network(images[:1]), logits[:1], atol=1e-4),
+            "an image alone has other logits than in a batch",
+        )
         ensure(torch.equal(built[1](images), logits), "two networks built under one seed differ")
 
 
@@ -243,7 +259,10 @@ def is_smooth_as_it_says(component: Model, catalog: Catalog) -> None:
     gradient = input_gradient(network, images, torch.tensor([1]))
     (second,) = torch.autograd.grad(gradient.square().sum(), images, allow_unused=True)
     curved = second is not None and bool(second.abs().max() > 1e-12)
-    ensure(curved == component.smooth, f"smooth is {component.smooth}, its second derivative is {'not ' if curved else ''}zero")
+    ensure(
+        curved == component.smooth,
+        f"smooth is {component.smooth}, its second derivative is {'not ' if curved else ''}zero",
+    )
 
 
 def is_a_schedule(component: Schedule, catalog: Catalog) -> None:
@@ -308,7 +327,9 @@ def attributes_to_pixels(component: Explainer, catalog: Catalog) -> None:
         ensure(found.dtype == images.dtype, f"images in {images.dtype} give an attribution in {found.dtype}")
         ensure(not found.requires_grad, "the attribution keeps a graph under torch.no_grad()")
         maps = component.maps(network, images, targets)
-        ensure((maps >= 0).all() and torch.allclose(maps.sum((1, 2)), maps.new_ones(5)), "a map is zero or not a number")
+        ensure(
+            (maps >= 0).all() and torch.allclose(maps.sum((1, 2)), maps.new_ones(5)), "a map is zero or not a number"
+        )
         masks = component.masks(network, images, targets)
         ensure(masks.min() >= 0 and masks.max() <= 1, "a mask leaves [0, 1]")
 
@@ -325,7 +346,9 @@ def is_differentiable_as_it_says(component: Explainer, catalog: Catalog) -> None
         with noise.rows(1, "direction", range(2)):
             direction, weight = noise.normal(images), noise.uniform(images[:, 0], 0, 1)
 
-        def mass(moved: Tensor, network: nn.Module = network, targets: Tensor = targets, weight: Tensor = weight) -> Tensor:
+        def mass(
+            moved: Tensor, network: nn.Module = network, targets: Tensor = targets, weight: Tensor = weight
+        ) -> Tensor:
             with noise.rows(0, "contract", range(2)), softened(BETA):
                 return (component.maps(network, moved, targets) * weight).sum()
 
@@ -346,8 +369,8 @@ def is_differentiable_as_it_says(component: Explainer, catalog: Catalog) -> None
             exact = (found * direction).sum()
             ensure(
                 (exact - slope).abs() <= 1e-4 * slope.abs().clamp(min=1e-6),
-                f"differentiable is True, but on {about} the gradient of its maps gives {float(exact):.6g} where finite "
-                f"differences give {float(slope):.6g}",
+                f"differentiable is True, but on {about} the gradient of its maps gives {float(exact):.6g} where "
+                f"finite differences give {float(slope):.6g}",
             )
 
 
@@ -418,9 +441,14 @@ def tiny_evidence(rows: int = 6) -> dict[str, Any]:
     sides = {"attributions": attributions.detach(), "maps": maps.detach(), "masks": masks, "logits": logits}
     return {
         **{f"{side}_{name}": value for name, value in sides.items() for side in ("clean", "attacked")},
-        "images": images, "attacked_images": images, "labels": targets, "targets": targets,
-        "object_masks": (maps > maps.mean()).float(), "gaze": maps.detach(),
-        "kept": torch.ones(rows, dtype=torch.bool), "attack_success": torch.ones(rows, dtype=torch.bool),
+        "images": images,
+        "attacked_images": images,
+        "labels": targets,
+        "targets": targets,
+        "object_masks": (maps > maps.mean()).float(),
+        "gaze": maps.detach(),
+        "kept": torch.ones(rows, dtype=torch.bool),
+        "attack_success": torch.ones(rows, dtype=torch.bool),
         **{name: [Phase(name, 1.0, None, 1, 1)] for name in ("training", "explaining", "attacking")},
     }
 
@@ -435,8 +463,12 @@ def scores_rows_alone_and_identity_best(component: Metric, catalog: Catalog) -> 
         return
     ensure(score.shape == (6,), f"6 images give scores of shape {tuple(score.shape)}")
     for row in range(6):
-        alone = component(**{n: v[row : row + 1] if isinstance(v, Tensor) else v for n, v in evidence.items() if n in names})
-        ensure(torch.allclose(alone[0], score[row], equal_nan=True), "an image alone scores differently than in a batch")
+        alone = component(
+            **{n: v[row : row + 1] if isinstance(v, Tensor) else v for n, v in evidence.items() if n in names}
+        )
+        ensure(
+            torch.allclose(alone[0], score[row], equal_nan=True), "an image alone scores differently than in a batch"
+        )
     if {"clean_maps", "attacked_maps"} <= set(names):
         other = component(**{n: evidence[n].flip(0) if n == "attacked_maps" else evidence[n] for n in names})
         sign = 1 if component.better == "higher" else -1

@@ -43,7 +43,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees: rows of the training data, on the device, augmented. `indices` are their places in the split."""
+    """What a loss sees: augmented rows of the training data, on the device; `indices` are their places in the split."""
 
     images: Tensor
     labels: Tensor | None
@@ -89,7 +89,13 @@ class Fit:
     checkpoints; `log` says what each finished phase cost."""
 
     def __init__(
-        self, data: Data, model: Model, schedule: Schedule, seed: int, device: torch.device, unfinished: Unfinished,
+        self,
+        data: Data,
+        model: Model,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device,
+        unfinished: Unfinished,
         log: list[Phase],
     ) -> None:
         self.data = data
@@ -120,8 +126,15 @@ class Fit:
         done = before.epoch if before else 0
         steps = math.ceil(len(rows) / schedule.batch)
         phases: list[Phase] = [before.phase] if before else []
-        with tqdm(total=schedule.epochs * steps, initial=done * steps, desc=name, unit="step", leave=False,
-                  disable=None, delay=1) as bar:
+        with tqdm(
+            total=schedule.epochs * steps,
+            initial=done * steps,
+            desc=name,
+            unit="step",
+            leave=False,
+            disable=None,
+            delay=1,
+        ) as bar:
             for epoch in range(done, schedule.epochs):
                 for group in optimiser.param_groups:
                     group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in schedule.decay)
@@ -170,13 +183,17 @@ class Fit:
 
     def _save(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, phase: Phase) -> None:
         state = optimiser.state_dict()["state"]
-        self._unfinished.save(name, {
-            "weights.safetensors": packed(network.state_dict()),
-            "optimiser.safetensors": packed({f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()
-                                              if v is not None}),
-            "state.safetensors": packed(self.state),
-            "progress.json": json.dumps({"epoch": epoch, "phase": dataclasses.asdict(phase)}).encode(),
-        })
+        self._unfinished.save(
+            name,
+            {
+                "weights.safetensors": packed(network.state_dict()),
+                "optimiser.safetensors": packed(
+                    {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items() if v is not None}
+                ),
+                "state.safetensors": packed(self.state),
+                "progress.json": json.dumps({"epoch": epoch, "phase": dataclasses.asdict(phase)}).encode(),
+            },
+        )
 
     def _resume(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress | None:
         files = self._unfinished.load(
@@ -242,6 +259,9 @@ def crop_flip(stacks: list[Tensor], pad: int = 4) -> list[Tensor]:
     column = torch.where(drawn[:, 2:] < 0.5, column, column.flip(1))
     index = torch.arange(len(like), device=like.device)[:, None, None]
     return [
-        F.pad(stack, (pad,) * 4).permute(0, 2, 3, 1)[index, row[:, :, None], column[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        F.pad(stack, (pad,) * 4)
+        .permute(0, 2, 3, 1)[index, row[:, :, None], column[:, None, :]]
+        .permute(0, 3, 1, 2)
+        .contiguous()
         for stack in stacks
     ]

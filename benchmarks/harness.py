@@ -1,6 +1,6 @@
 """What the harness adds to a bare script that makes the same passes: train, explain, attack, explain again, score.
 
-    python benchmarks/harness.py
+python benchmarks/harness.py
 """
 
 from __future__ import annotations
@@ -24,12 +24,19 @@ EPS, STEP, K = 8 / 255, 0.1, 20
 
 def harness() -> None:
     catalog = catalogs.load()
-    asked = request(catalog, {
-        "defense": ["ce"], "schedule": [f"quick:epochs=1,batch={BATCH},limit={LIMIT}"],
-        "attack": [f"topk:steps={STEPS},step={STEP},k={K}"], "samples": [SAMPLES],
-    })
+    asked = request(
+        catalog,
+        {
+            "defense": ["ce"],
+            "schedule": [f"quick:epochs=1,batch={BATCH},limit={LIMIT}"],
+            "attack": [f"topk:steps={STEPS},step={STEP},k={K}"],
+            "samples": [SAMPLES],
+        },
+    )
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_cells(cells(catalog, asked.cases, asked.metrics), catalog, Store(Path(folder), print), torch.device("cpu"))
+        outcome = run_cells(
+            cells(catalog, asked.cases, asked.metrics), catalog, Store(Path(folder), print), torch.device("cpu")
+        )
     assert not outcome.failures
 
 

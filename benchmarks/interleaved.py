@@ -26,6 +26,12 @@ def report(times: Mapping[str, list[float]], base: str) -> str:
     rows = []
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times[base], strict=True)]
-        rows.append([name, f"{statistics.median(seconds):.3f}", f"{statistics.median(ratios):.2f}",
-                     f"{min(ratios):.2f} to {max(ratios):.2f}"])
+        rows.append(
+            [
+                name,
+                f"{statistics.median(seconds):.3f}",
+                f"{statistics.median(ratios):.2f}",
+                f"{min(ratios):.2f} to {max(ratios):.2f}",
+            ]
+        )
     return tabulate(rows, ["work", "seconds", f"ratio to {base}", "range"], disable_numparse=True)

@@ -1,6 +1,6 @@
 """Seconds of `bench --help`, and of a run that finds everything in the store, as whole processes.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

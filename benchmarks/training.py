@@ -1,6 +1,6 @@
 """What a training step of each defense costs beside one of ce: LeNet with softplus, batches of 128, two threads.
 
-    python benchmarks/training.py
+python benchmarks/training.py
 """
 
 from __future__ import annotations

@@ -11,11 +11,7 @@ from bench import runner
 from bench.request import request
 from bench.store import Store
 
-TINY = {
-    "schedule": ["quick:epochs=1,batch=32,limit=64"],
-    "attack": ["topk:k=5,steps=2"],
-    "samples": ["10"],
-}
+TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
 
 
 @pytest.fixture(autouse=True)

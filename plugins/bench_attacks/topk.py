@@ -29,7 +29,10 @@ class TopK(bench.Attack):
     name = "topk"
     paper = bench.Paper(
         "Interpretation of Neural Networks Is Fragile",
-        "Amirata Ghorbani and Abubakar Abid and James Zou", "AAAI", 2019, "https://doi.org/10.1609/aaai.v33i01.33013681",
+        "Amirata Ghorbani and Abubakar Abid and James Zou",
+        "AAAI",
+        2019,
+        "https://doi.org/10.1609/aaai.v33i01.33013681",
     )
     examples = ("k=5,steps=4",)
     k: int = bench.param(20, "pixels whose share is driven down", low=1)
@@ -61,8 +64,16 @@ class TopK(bench.Attack):
                 best, least = self._looked(victim, targets, top, prediction, best, least, moved)
         return best if soft.replaced else self._looked(victim, targets, top, prediction, best, least, moved)[0]
 
-    def _looked(self, victim: bench.Victim, targets: Tensor, top: Tensor, prediction: Tensor, best: Tensor,
-                least: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    def _looked(
+        self,
+        victim: bench.Victim,
+        targets: Tensor,
+        top: Tensor,
+        prediction: Tensor,
+        best: Tensor,
+        least: Tensor,
+        moved: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             maps, logits = victim.both(moved, targets)
             return smaller(best, least, moved, share(maps, top), logits.argmax(1) == prediction)

@@ -33,7 +33,9 @@ class Shapes(bench.Dataset):
     name = "shapes"
     paper = bench.Paper(
         "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia", "CVPR", 2024,
+        "Shizhan Gong and Qi Dou and Farzan Farnia",
+        "CVPR",
+        2024,
         "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
         "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
     )
@@ -53,7 +55,7 @@ class Shapes(bench.Dataset):
 
 
 class Drawn:
-    """Images (n, 3, size, size) in [0, 1], or masks (n, size, size) of zeros and ones, drawn when they are asked for."""
+    """Images (n, 3, size, size) in [0, 1], or masks (n, size, size) of zeros and ones, drawn when asked for."""
 
     def __init__(self, split: str, count: int, size: int, masks: bool = False, empty: bool = False) -> None:
         self.split, self.count, self.size, self.masks, self.empty = split, count, size, masks, empty

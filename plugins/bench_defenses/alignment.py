@@ -13,7 +13,9 @@ from bench.gradients import input_gradient, logits_and_gradient
 
 JOO2023 = bench.Paper(
     "Towards More Robust Interpretation via Local Gradient Alignment",
-    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon", "AAAI", 2023,
+    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
+    "AAAI",
+    2023,
     "https://doi.org/10.1609/aaai.v37i7.25986",
 )
 

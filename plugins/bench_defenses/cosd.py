@@ -13,8 +13,8 @@ from bench_defenses.alignment import JOO2023, aligned_loss
 
 @dataclass(frozen=True)
 class Cosd(bench.Defense):
-    """Cross-entropy and the cosine distance between gradients at an image and at a noisy copy (Joo et al., AAAI 2023, the
-    ablation without the l2 term; the loss is `aligned_loss`).
+    """Cross-entropy and the cosine distance between gradients at an image and at a noisy copy (Joo et al., AAAI 2023,
+    the ablation without the l2 term; the loss is `aligned_loss`).
 
     Weights of 10 and more collapse the gradients to one map for all images."""
 
@@ -24,4 +24,6 @@ class Cosd(bench.Defense):
     eps: Fraction = bench.param(Fraction(4, 255), "half-width of the uniform noise, in pixel units", low=0, high=1)
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        return fit.minimise(fit.fresh(), lambda network, batch: aligned_loss(network, batch, 0.0, self.weight, self.eps))
+        return fit.minimise(
+            fit.fresh(), lambda network, batch: aligned_loss(network, batch, 0.0, self.weight, self.eps)
+        )

@@ -13,8 +13,8 @@ from bench_defenses.alignment import JOO2023, aligned_loss
 
 @dataclass(frozen=True)
 class L2(bench.Defense):
-    """Cross-entropy and the squared l2 distance between gradients at an image and at a noisy copy (Joo et al., AAAI 2023,
-    the ablation without the cosine term; the loss is `aligned_loss`)."""
+    """Cross-entropy and the squared l2 distance between gradients at an image and at a noisy copy (Joo et al., AAAI
+    2023, the ablation without the cosine term; the loss is `aligned_loss`)."""
 
     name = "l2"
     paper = JOO2023
@@ -22,4 +22,6 @@ class L2(bench.Defense):
     eps: Fraction = bench.param(Fraction(4, 255), "half-width of the uniform noise, in pixel units", low=0, high=1)
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        return fit.minimise(fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.weight, 0.0, self.eps))
+        return fit.minimise(
+            fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.weight, 0.0, self.eps)
+        )

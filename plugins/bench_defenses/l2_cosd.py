@@ -13,8 +13,8 @@ from bench_defenses.alignment import JOO2023, aligned_loss
 
 @dataclass(frozen=True)
 class L2Cosd(bench.Defense):
-    """Cross-entropy with the squared l2 and the cosine distance between gradients at an image and at a noisy copy (Joo et
-    al., AAAI 2023, eq. 10; the loss is `aligned_loss`). The weights are those that the paper selects for LeNet."""
+    """Cross-entropy with the squared l2 and the cosine distance between gradients at an image and at a noisy copy (Joo
+    et al., AAAI 2023; the loss is `aligned_loss`). The weights are those that the paper selects for LeNet."""
 
     name = "l2_cosd"
     paper = JOO2023
@@ -23,4 +23,6 @@ class L2Cosd(bench.Defense):
     eps: Fraction = bench.param(Fraction(4, 255), "half-width of the uniform noise, in pixel units", low=0, high=1)
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        return fit.minimise(fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.l2, self.cosine, self.eps))
+        return fit.minimise(
+            fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.l2, self.cosine, self.eps)
+        )

@@ -21,7 +21,10 @@ class Gradient(bench.Explainer):
     differentiable = True
     paper = bench.Paper(
         "Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency Maps",
-        "Karen Simonyan and Andrea Vedaldi and Andrew Zisserman", "ICLR Workshop", 2014, "https://arxiv.org/abs/1312.6034",
+        "Karen Simonyan and Andrea Vedaldi and Andrew Zisserman",
+        "ICLR Workshop",
+        2014,
+        "https://arxiv.org/abs/1312.6034",
     )
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ class SmoothGrad(bench.Explainer):
     paper = bench.Paper(
         "SmoothGrad: removing noise by adding noise",
         "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viegas and Martin Wattenberg",
-        "ICML Workshop on Visualization for Deep Learning", 2017, "https://arxiv.org/abs/1706.03825",
+        "ICML Workshop on Visualization for Deep Learning",
+        2017,
+        "https://arxiv.org/abs/1706.03825",
     )
     examples = ("samples=3", "samples=4,noise=0.05")
     samples: int = bench.param(50, "noisy copies of each image", low=1)

@@ -23,7 +23,10 @@ class TopKOverlap(bench.Metric):
     help = "share of the k most important pixels that stay"
     paper = bench.Paper(
         "Interpretation of Neural Networks Is Fragile",
-        "Amirata Ghorbani and Abubakar Abid and James Zou", "AAAI", 2019, "https://doi.org/10.1609/aaai.v33i01.33013681",
+        "Amirata Ghorbani and Abubakar Abid and James Zou",
+        "AAAI",
+        2019,
+        "https://doi.org/10.1609/aaai.v33i01.33013681",
     )
     examples = ("", "k=5")
     k: int = bench.param(20, "pixels", low=1)

@@ -13,7 +13,9 @@ from bench_models.cifar import normalised
 
 JOO2023 = bench.Paper(
     "Towards More Robust Interpretation via Local Gradient Alignment",
-    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon", "AAAI", 2023,
+    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
+    "AAAI",
+    2023,
     "https://doi.org/10.1609/aaai.v37i7.25986",
 )
 
@@ -23,8 +25,8 @@ class LeNet(bench.Model):
     """Four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two linear layers (256, classes), with biases and no batch
     norm: 1,116,970 weights on 3 x 32 x 32 and 10 classes.
 
-    "Three-layer" in the paper's text, this in the authors' code. Weights start as He et al. (2015) have it, not as torch
-    does.
+    "Three-layer" in the paper's text, this in the authors' code. Weights start as He et al. (2015) have it, not as
+    torch does.
     """
 
     name = "lenet"
@@ -40,17 +42,31 @@ class LeNet(bench.Model):
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
         channels, height, width = shape
         if min(height, width) < 4:
-            raise bench.BadComponent(f"model lenet pools twice and needs images of at least 4 pixels, not {height} x {width}")
+            raise bench.BadComponent(
+                f"model lenet pools twice and needs images of at least 4 pixels, not {height} x {width}"
+            )
 
         def act() -> nn.Module:
             return activation(self.activation, self.beta)
 
-        return normalised(he_initialised(nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), act(),
-            nn.Conv2d(32, 32, 3, padding=1), act(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), act(),
-            nn.Conv2d(64, 64, 3, padding=1), act(), nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(64 * (height // 4) * (width // 4), 256), act(),
-            nn.Linear(256, classes),
-        )), channels)
+        return normalised(
+            he_initialised(
+                nn.Sequential(
+                    nn.Conv2d(channels, 32, 3, padding=1),
+                    act(),
+                    nn.Conv2d(32, 32, 3, padding=1),
+                    act(),
+                    nn.MaxPool2d(2),
+                    nn.Conv2d(32, 64, 3, padding=1),
+                    act(),
+                    nn.Conv2d(64, 64, 3, padding=1),
+                    act(),
+                    nn.MaxPool2d(2),
+                    nn.Flatten(),
+                    nn.Linear(64 * (height // 4) * (width // 4), 256),
+                    act(),
+                    nn.Linear(256, classes),
+                )
+            ),
+            channels,
+        )

@@ -20,7 +20,10 @@ class ResNet18CIFAR(bench.Model):
     name = "resnet18_cifar"
     paper = bench.Paper(
         "Deep Residual Learning for Image Recognition",
-        "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun", "CVPR", 2016, "https://doi.org/10.1109/CVPR.2016.90",
+        "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun",
+        "CVPR",
+        2016,
+        "https://doi.org/10.1109/CVPR.2016.90",
     )
     examples = ("", "activation=relu")
     activation: Literal["softplus", "relu"] = bench.param("softplus", "the nonlinearity, everywhere")
@@ -36,11 +39,20 @@ class ResNet18CIFAR(bench.Model):
         for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
             stages.append(Block(width, channels, stride, self))
             width = channels
-        return normalised(he_initialised(nn.Sequential(
-            nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), activation(self.activation, self.beta),
-            *stages,
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes),
-        )), shape[0])
+        return normalised(
+            he_initialised(
+                nn.Sequential(
+                    nn.Conv2d(shape[0], 64, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(64),
+                    activation(self.activation, self.beta),
+                    *stages,
+                    nn.AdaptiveAvgPool2d(1),
+                    nn.Flatten(),
+                    nn.Linear(512, classes),
+                )
+            ),
+            shape[0],
+        )
 
 
 class Block(nn.Module):
@@ -49,12 +61,16 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, model: ResNet18CIFAR) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
             activation(model.activation, model.beta),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
         )
-        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         )
         self.last = activation(model.activation, model.beta)
 

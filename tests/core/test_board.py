@@ -6,8 +6,24 @@ from bench.board import plain_table, shown
 from bench.record import Record
 
 BLANK = Record(
-    metric="m", axes={"defense": "ce", "attack": "topk"}, value=0.5, value_kept=None, n=4, kept=None, undefined=0,
-    ci95=(0.25, 0.75), levels={}, better="higher", unit="", help="", cost={}, flags=(), paper="", command="", key="1", spec="",
+    metric="m",
+    axes={"defense": "ce", "attack": "topk"},
+    value=0.5,
+    value_kept=None,
+    n=4,
+    kept=None,
+    undefined=0,
+    ci95=(0.25, 0.75),
+    levels={},
+    better="higher",
+    unit="",
+    help="",
+    cost={},
+    flags=(),
+    paper="",
+    command="",
+    key="1",
+    spec="",
     provenance={"device": "CPU, 2 threads"},
 )
 

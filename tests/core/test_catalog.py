@@ -52,7 +52,7 @@ BROKEN = {
     "exit": ("raise SystemExit(3)", r"does not import \(SystemExit: 3, acme_plugin.py:1\)"),
     "no hook": (
         GOOD.replace("@bench.hookimpl\n", ""),
-        r"implements no hook; is @bench.hookimpl missing above bench_components\?; mend it, or go on with --without acme",
+        r"implements no hook; is @bench.hookimpl missing above bench_components\?; mend it, or go on with --without",
     ),
     "misspelt": (
         GOOD.replace("def bench_components", "def bench_component"),
@@ -65,7 +65,8 @@ BROKEN = {
     "raises": (GOOD.replace("return [Corner]", "return 1 / 0"), r"bench_components failed \(ZeroDivisionError"),
     "no class": (GOOD.replace("[Corner]", "[Corner, 3]"), r"3 is not a class of a kind \(dataset, model"),
     "not frozen": (
-        GOOD.replace("@dataclass(frozen=True)\n", ""), r"Corner is not decorated with @dataclass\(frozen=True\)",
+        GOOD.replace("@dataclass(frozen=True)\n", ""),
+        r"Corner is not decorated with @dataclass\(frozen=True\)",
     ),
     "no name": (GOOD.replace('name = "corner"', "pass"), r"Corner needs a name of lower-case letters"),
     "bad name": (GOOD.replace('"corner"', '"Cor ner"'), r"Corner needs a name of lower-case letters"),

@@ -39,7 +39,11 @@ BAD = [
     (["run", "--attack", "topk:k=many"], 2, "attack topk: k is 'many', must be a whole number of at least 1"),
     (["run", "--attack", "topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
     (["run", "--defense", "l2:eps=2"], 2, "defense l2: eps is 2, must be a fraction such as 8/255 from 0 to 1"),
-    (["run", "--eps", "8"], 2, "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255"),
+    (
+        ["run", "--eps", "8"],
+        2,
+        "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255",
+    ),
     (["run", "--eps=-1/255"], 2, "eps -1/255 is impossible"),
     (["run", "--eps", "much"], 2, "eps 'much' is not a number; write a fraction such as 8/255"),
     (["run", "--norm", "l3"], 2, "norm 'l3': choose linf or l2"),
@@ -90,8 +94,24 @@ def test_json_is_an_array_of_records(bench_):
     code, out, err = bench_(*words, "--json")
     records = json.loads(out)
     assert code == 0 and err == "" and [r["metric"] for r in records] == ["accuracy", "train_time"]
-    assert set(records[0]) >= {"value", "value_kept", "n", "kept", "undefined", "ci95", "levels", "better", "unit", "cost",
-                               "key", "flags", "provenance", "axes", "spec", "command"}
+    assert set(records[0]) >= {
+        "value",
+        "value_kept",
+        "n",
+        "kept",
+        "undefined",
+        "ci95",
+        "levels",
+        "better",
+        "unit",
+        "cost",
+        "key",
+        "flags",
+        "provenance",
+        "axes",
+        "spec",
+        "command",
+    }
 
 
 def test_what_a_record_says_reproduces_it(bench_):
@@ -117,7 +137,15 @@ def test_all_means_every_component_of_a_kind(bench_):
     code, out, _ = bench_("run", "--metric", "all", *TINY)
     assert code == 0
     assert out.splitlines()[2].split() == [
-        "defense", "attack", "accuracy", "attacked_accuracy", "cosine", "kept_rate", "spearman", "topk_overlap", "train_time"
+        "defense",
+        "attack",
+        "accuracy",
+        "attacked_accuracy",
+        "cosine",
+        "kept_rate",
+        "spearman",
+        "topk_overlap",
+        "train_time",
     ]
 
 
@@ -135,7 +163,11 @@ def test_a_broken_plugin_stops_run_and_not_list(bench_, install):
     code, out, err = bench_("run", *TINY)
     assert code == 2 and "plugin 'acme_plugin' of acme does not import" in err and "--without acme" in err
     code, out, err = bench_("list")
-    assert code == 0 and "gradient" in out and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
+    assert (
+        code == 0
+        and "gradient" in out
+        and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
+    )
     code, out, _ = bench_("run", "--without", "acme", "--metric", "accuracy", *TINY)
     assert code == 0 and "accuracy" in out
 
@@ -149,8 +181,22 @@ def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_):
 
 # What an interruption loses, seen on real processes.
 
-LONG = ["--schedule", "quick:epochs=6,limit=256", "--attack", "topk:k=5,steps=60", "--samples", "16", "--device", "cpu",
-        "--metric", "topk_overlap", "--metric", "kept_rate", "--metric", "accuracy"]
+LONG = [
+    "--schedule",
+    "quick:epochs=6,limit=256",
+    "--attack",
+    "topk:k=5,steps=60",
+    "--samples",
+    "16",
+    "--device",
+    "cpu",
+    "--metric",
+    "topk_overlap",
+    "--metric",
+    "kept_rate",
+    "--metric",
+    "accuracy",
+]
 
 
 def process(store):

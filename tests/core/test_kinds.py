@@ -82,7 +82,9 @@ def test_a_choice_is_balanced_and_part_of_every_larger_one():
     assert set(small.tolist()) <= set(large.tolist()) and torch.equal(small, small.sort().values)
     assert data.choice(100).tolist() == list(range(100))
     assert labels[data.choice(90)].bincount().tolist() == [40, 30, 20]
-    with pytest.raises(bench.EnvironmentProblem, match="101 samples were asked, the split has 100; ask for 100 or fewer"):
+    with pytest.raises(
+        bench.EnvironmentProblem, match="101 samples were asked, the split has 100; ask for 100 or fewer"
+    ):
         data.choice(101)
 
 

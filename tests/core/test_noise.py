@@ -127,7 +127,10 @@ def test_a_subset_keeps_its_rows_and_goes_on_counting():
 
 
 def test_a_count_that_does_not_fit_is_an_error():
-    with noise.rows(0, "x", range(3)), pytest.raises(bench.BadComponent, match="noise for 2 rows was asked where there are 3"):
+    with (
+        noise.rows(0, "x", range(3)),
+        pytest.raises(bench.BadComponent, match="noise for 2 rows was asked where there are 3"),
+    ):
         noise.normal(torch.empty(2, 5))
     with pytest.raises(bench.BadComponent, match="say how many rows there are"), noise.repeat(3):
         pass

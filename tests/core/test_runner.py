@@ -23,7 +23,10 @@ def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
     outcome = tiny_run(metric=["accuracy", "topk_overlap", "train_time"], attack=["topk:k=5,steps=1", "uniform_noise"])
     records = {(r.metric, r.axes.get("attack")): r for r in outcome.records.values()}
     assert set(records) == {
-        ("accuracy", None), ("train_time", None), ("topk_overlap", "topk:k=5,steps=1"), ("topk_overlap", "uniform_noise"),
+        ("accuracy", None),
+        ("train_time", None),
+        ("topk_overlap", "topk:k=5,steps=1"),
+        ("topk_overlap", "uniform_noise"),
     }
     accuracy, overlap = records["accuracy", None], records["topk_overlap", "uniform_noise"]
     assert accuracy.n == overlap.n == 10 and accuracy.kept is None and 0 <= overlap.kept <= 10
@@ -186,7 +189,10 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
     ("options", "message"),
     [
         ({"attack": ["wrong"], "metric": ["kept_rate"]}, "KeyError: 'nothing', acme_plugin.py:"),
-        ({"attack": ["short"], "metric": ["kept_rate"]}, "attack short returned (9, 3, 32, 32) for images (10, 3, 32, 32)"),
+        (
+            {"attack": ["short"], "metric": ["kept_rate"]},
+            "attack short returned (9, 3, 32, 32) for images (10, 3, 32, 32)",
+        ),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, the maps have 1024 pixels"),
@@ -237,7 +243,9 @@ def test_levels_and_undefined_values_are_counted(tiny_run, plugged):
     outcome = tiny_run(plugged, metric=["levelled", "nothing", "half"])
     found = {r.metric: r for r in outcome.records.values()}
     levels = found["levelled"].levels
-    assert levels["three"] == pytest.approx(3 * levels["one"]) and found["levelled"].value == pytest.approx(2 * levels["one"])
+    assert levels["three"] == pytest.approx(3 * levels["one"]) and found["levelled"].value == pytest.approx(
+        2 * levels["one"]
+    )
     assert found["nothing"].value is None and found["nothing"].undefined_because == "there is nothing to measure"
     assert (found["half"].value, found["half"].undefined, found["half"].n) == (0.5, 5, 10)
 
@@ -292,8 +300,14 @@ def test_chunks_are_halved_when_memory_runs_out():
 
 def test_python_runs_what_the_command_line_runs(tmp_path):
     records = bench.run(
-        defense=["ce"], attack="topk:k=5,steps=1", eps="4/255", samples=10, metric="kept_rate",
-        schedule="quick:epochs=1,limit=32", device="cpu", store=tmp_path / "own",
+        defense=["ce"],
+        attack="topk:k=5,steps=1",
+        eps="4/255",
+        samples=10,
+        metric="kept_rate",
+        schedule="quick:epochs=1,limit=32",
+        device="cpu",
+        store=tmp_path / "own",
     )
     assert [(r.metric, r.axes["ball"]) for r in records] == [("kept_rate", "linf:4/255")]
     with pytest.raises(bench.UnknownName, match=r"no option called 'atack'; did you mean 'attack'\?"):

@@ -55,7 +55,9 @@ def test_a_damaged_value_is_set_aside_and_said(store, warnings_told, harm):
 def test_a_store_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "store", print)
-    with pytest.raises(bench.StoreError, match=r"store .*file/store cannot be written \(Not a directory\); choose another"):
+    with pytest.raises(
+        bench.StoreError, match=r"store .*file/store cannot be written \(Not a directory\); choose another"
+    ):
         store.check_writable()
     assert bench.StoreError.exit_code == 3
 
@@ -111,7 +113,7 @@ def test_a_full_store_says_so_and_keeps_what_is_there(store):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(bench.StoreError, match="cannot be written .*; free some space, or choose another"):
+        with pytest.raises(bench.StoreError, match=r"cannot be written .*; free some space, or choose another"):
             store.write("maps", "large", {"value.safetensors": bytes(10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

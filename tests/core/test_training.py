@@ -154,7 +154,9 @@ def test_a_loss_that_is_not_finite_names_step_and_epoch(tmp_path):
         return cross_entropy(network, batch) * (float("nan") if len(steps) == 6 else 1)
 
     fit = tiny_fit(tmp_path)
-    with pytest.raises(bench.Diverged, match=r"the loss is nan at step 2 of epoch 2 \(train\); lower the schedule's rate"):
+    with pytest.raises(
+        bench.Diverged, match=r"the loss is nan at step 2 of epoch 2 \(train\); lower the schedule's rate"
+    ):
         fit.minimise(fit.fresh(), loss)
     assert not (tmp_path / "partial" / "tiny").exists()
 

@@ -1,5 +1,7 @@
-"""Scores of a run of seconds, pinned. A difference is a bug, or a new `version`, a line in leaderboards/CHANGES.md and a
-new scores.json in the same commit."""
+"""Scores of a run of seconds, pinned.
+
+A difference is a bug, or a new `version`, a line in leaderboards/CHANGES.md and a new scores.json in the same commit.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def scores(tiny_run):
     )
     assert not outcome.failures
     return {
-        " ".join([r.metric, *(r.axes.get(a, "-") for a in ("model", "defense", "explainer", "attack"))]): round(r.value, 4)
+        " ".join([r.metric, *(r.axes.get(a, "-") for a in ("model", "defense", "explainer", "attack"))]): round(
+            r.value, 4
+        )
         for r in outcome.records.values()
     }
 
