@@ -141,13 +141,7 @@ def _attributions(
 ) -> Tensor:
     def attribute(images: Tensor, targets: Tensor) -> Tensor:
         found = explainer.attributions(network, images, targets)
-        channels, rest = found.shape[1:2], found.shape[2:]
-        if (
-            found.ndim != 4
-            or len(found) != len(images)
-            or rest != images.shape[2:]
-            or channels[0] not in (1, images.shape[1])
-        ):
+        if found.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
             raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
         if not found.isfinite().all():
             raise BadComponent(f"explainer {explainer} returned values that are not finite")

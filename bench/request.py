@@ -80,7 +80,7 @@ def _components(catalog: Catalog, kind: str, texts: Sequence[Any], skipped: list
 
 def _fraction(value: Any) -> Fraction:
     try:
-        return Fraction(value)
+        return Fraction(str(value))
     except (ValueError, TypeError, ZeroDivisionError):
         raise BadValue(f"eps {value!r} is not a number; write a fraction such as 8/255") from None
 

@@ -8,6 +8,7 @@ import os
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from bench.case import AXES, Case
 from bench.catalog import Catalog, installed
 from bench.components import Component
-from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, StoreError, short
+from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, PluginError, StoreError, short
 from bench.evidence import VOCABULARY
 from bench.graph import Graph, Memory, key, wanted
 from bench.kinds import Levels, Metric, Undefined
@@ -86,11 +87,32 @@ def cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) ->
             names = wanted(type(metric).__call__)
             axes, _ = VOCABULARY.reach(names)
             used = {**{a: c for a, c in case.components.items() if a in axes}, "metric": metric}
-            reasons = (f"{c.kind} {c.name}: {r}" for c in used.values() if (r := c.refuse(case)))
-            refused = next(reasons, None) or catalog.hooks.hook.bench_refuse(case=case, used=used)
+            refused = _refused(catalog, case, used)
             made = f"record@{VERSION}/{metric.identity}"
             found.append(Cell(case, metric, VOCABULARY.spec(made, names, case), refused))
     return found
+
+
+def _refused(catalog: Catalog, case: Case, used: dict[str, Component]) -> str | None:
+    asked = ""
+    try:
+        for component in used.values():
+            asked = f"refuse of {component.kind} {component.name}"
+            why = component.refuse(case)
+            if why:
+                return f"{component.kind} {component.name}: {why}"
+        asked = "the hook bench_refuse"
+        return catalog.hooks.hook.bench_refuse(case=case, used=used)
+    except Exception as error:
+        raise PluginError(f"{asked} failed ({short(error)})") from error
+
+
+def _tell(catalog: Catalog, store: Store, record: Record) -> None:
+    """Tell plugins of a new record; it is stored already, so that one that fails there costs nothing."""
+    try:
+        catalog.hooks.hook.bench_recorded(record=record)
+    except Exception as error:
+        store.warn(f"the hook bench_recorded failed ({short(error)}); the record is kept")
 
 
 def stored_record(store: Store, cell: Cell) -> Record | None:
@@ -122,7 +144,7 @@ def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.de
                 except Exception as error:
                     outcome.failures[cell.key] = error
                 else:
-                    catalog.hooks.hook.bench_recorded(record=record)
+                    _tell(catalog, store, record)
             if record is not None:
                 outcome.records[cell.key] = record
             bar.update()
@@ -198,10 +220,14 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
 
 
 def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
-    moved = cell.attacked and cell.case.ball.eps > 0
-    if moved and torch.equal(graph.get("attacked_images"), graph.get("images")):
-        return ("nothing moved",)
-    return ()
+    flags = []
+    if cell.attacked:
+        run = graph.get("attack_run")
+        if cell.case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
+            flags.append("nothing moved")
+        if "explainer" in cell.axes and "after" in run and cell.case.surrogate != cell.case.explainer:
+            flags.append(f"transfer: the attack followed {cell.case.surrogate}")
+    return tuple(flags)
 
 
 def command(cell: Cell) -> str:
@@ -280,7 +306,7 @@ def run(*, store: str | Path | None = None, device: str = "auto", **options: Any
     given = {option: value if isinstance(value, list | tuple) else [value] for option, value in options.items()}
     asked = request(catalog, given)
     todo = cells(catalog, asked.cases, asked.metrics)
-    place = open_store(store, lambda text: tqdm.write(text))
+    place = open_store(store, lambda text: tqdm.write(text, file=sys.stderr))
     outcome = run_cells(todo, catalog, place, choose_device(device))
     records = list(outcome.records.values())
     if outcome.failures:

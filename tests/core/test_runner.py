@@ -232,6 +232,34 @@ def test_refusals_are_not_computed(tiny_run, plugged):
     assert [c.refused for c in outcome.cells] == ["seven is reserved"] and not outcome.records
 
 
+def test_a_hook_that_fails_costs_nothing(tiny_run, install, warnings_told):
+    install("acme", {"acme_plugin": PLUGIN.replace("logged.append(record.metric)", "record.nothing")})
+    outcome = tiny_run(catalogs.load(), metric=["accuracy"])
+    assert len(outcome.records) == 1 and not outcome.failures
+    assert "the hook bench_recorded failed (AttributeError" in warnings_told[0] and "is kept" in warnings_told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("not for labels", {"target": ["label"]}, r"refuse of attack far failed \(ZeroDivisionError"),
+        ("seven is reserved", {"seed": ["7"]}, r"the hook bench_refuse failed \(ZeroDivisionError"),
+    ],
+)
+def test_a_refusal_that_fails_is_named(tiny_run, install, text, options, message):
+    install("acme", {"acme_plugin": PLUGIN.replace(f'return "{text}"', "return 1 / 0")})
+    with pytest.raises(bench.PluginError, match=message):
+        tiny_run(catalogs.load(), attack=["far"], metric=["kept_rate"], **options)
+
+
+def test_an_attack_on_another_explainers_gradient_is_marked(tiny_run):
+    outcome = tiny_run(explainer=["random_map"], metric=["cosine", "kept_rate"])
+    flags = {r.metric: r.flags for r in outcome.records.values()}
+    assert flags == {"cosine": ("transfer: the attack followed gradient",), "kept_rate": ()}
+    outcome = tiny_run(explainer=["random_map"], attack=["uniform_noise"], metric=["cosine"])
+    assert [r.flags for r in outcome.records.values()] == [()]
+
+
 def test_plugins_hear_of_new_records_only(tiny_run, plugged):
     logged = plugged.hooks.get_plugin("acme/acme_plugin").logged
     for _ in range(2):
