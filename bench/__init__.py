@@ -6,7 +6,8 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "components": ("Component", "Paper", "param"),
+    "components": ("Component", "Paper", "checksum", "param"),
+    "datadir": ("data_dir",),
     "hookspecs": ("hookimpl",),
     "kinds": (
         "Attack",
@@ -39,6 +40,7 @@ _HOME = {
         "PluginError",
         "StoreError",
         "UnknownName",
+        "suggestion",
     ),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

@@ -66,6 +66,22 @@ WITHOUT = click.option(
 )
 
 
+def _data_from(context: click.Context, _: click.Parameter, folder: str | None) -> None:
+    from bench.datadir import data_from
+
+    context.with_resource(data_from(folder))
+
+
+DATA_DIR = click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    envvar="BENCH_DATA_DIR",
+    callback=_data_from,
+    expose_value=False,
+    help="Folder that holds data sets, each in a folder of its own.",
+)
+
+
 def asking(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say what is asked, shared by run and plan."""
     for name, text in reversed(
@@ -93,18 +109,23 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
     command = click.option(
+        "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
+    )(command)
+    command = click.option(
         "--store",
         metavar="FOLDER",
         envvar="BENCH_STORE",
         help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
     )(command)
-    return WITHOUT(command)
+    return WITHOUT(DATA_DIR(command))
 
 
 LISTS = ("eps", "norm", "target", "split", "samples", "seed")
 
 
-def asked_cells(without: Sequence[str], options: dict[str, Sequence[str]]) -> tuple[Catalog, list[Cell]]:
+def asked_cells(
+    without: Sequence[str], reference: bool, options: dict[str, Sequence[str]]
+) -> tuple[Catalog, list[Cell]]:
     from bench import catalog as catalogs
     from bench.request import request
     from bench.runner import cells
@@ -115,7 +136,7 @@ def asked_cells(without: Sequence[str], options: dict[str, Sequence[str]]) -> tu
         option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
         for option, texts in options.items()
     }
-    asked = request(catalog, given)
+    asked = request(catalog, given, reference)
     for text in asked.skipped:
         complain(f"skipped: {text}")
     return catalog, cells(catalog, asked.cases, asked.metrics)
@@ -127,7 +148,14 @@ def asked_cells(without: Sequence[str], options: dict[str, Sequence[str]]) -> tu
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
-def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool, **options: tuple[str, ...]) -> None:
+def run(
+    without: tuple[str, ...],
+    reference: bool,
+    store: str | None,
+    device: str,
+    as_json: bool,
+    **options: tuple[str, ...],
+) -> None:
     """Train, attack, measure, and print the table.
 
     Options left out come from the suite's quick.toml. What is stored already is not computed again; run the same
@@ -136,7 +164,7 @@ def run(without: tuple[str, ...], store: str | None, device: str, as_json: bool,
     from bench.board import plain_table
     from bench.runner import choose_device, open_store, run_cells
 
-    catalog, todo = asked_cells(without, options)
+    catalog, todo = asked_cells(without, reference, options)
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
     if as_json:
         click.echo("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
@@ -174,12 +202,12 @@ def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
 
 @main.command()
 @asking
-def plan(without: tuple[str, ...], store: str | None, **options: tuple[str, ...]) -> None:
+def plan(without: tuple[str, ...], reference: bool, store: str | None, **options: tuple[str, ...]) -> None:
     """Say what `run` with the same options would do; compute nothing."""
     from bench.plan import planned, text
     from bench.runner import open_store
 
-    _, todo = asked_cells(without, options)
+    _, todo = asked_cells(without, reference, options)
     click.echo(text(planned(todo, open_store(store, complain))))
 
 

@@ -105,6 +105,9 @@ class Component:
         for parameter in parameters(type(self)).values():
             value = _checked(self, parameter, getattr(self, parameter.name))
             object.__setattr__(self, parameter.name, value)
+        problem = self.problem()
+        if problem:
+            raise BadValue(f"{self.kind} {self.name}: {problem}")
 
     def __str__(self) -> str:
         """The text form, defaults left out: `l2_cosd:cosine=0.5`."""
@@ -120,6 +123,10 @@ class Component:
         """The text that stands for this component in keys: all parameters, files by their checksums."""
         values = ",".join(f"{n}={write(getattr(self, n), identify=True)}" for n in parameters(type(self)))
         return f"{self.kind}/{self.name}@{self.version}({values})"
+
+    def problem(self) -> str | None:
+        """What is wrong with the parameters taken together, or None."""
+        return None
 
     def refuse(self, case: Any) -> str | None:
         """Why this component cannot take part in a case, or None."""
@@ -210,12 +217,19 @@ def checksum(path: Path) -> str:
     found = hashlib.sha256()
     try:
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            state = file.stat()
             found.update(str(file.relative_to(path)).encode() + b"\0")
-            with file.open("rb") as stream:
-                found.update(hashlib.file_digest(stream, "sha256").digest())
+            found.update(_content_sum(file.resolve(), state.st_size, state.st_mtime_ns))
     except OSError as error:
         raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
     return found.hexdigest()[:16]
+
+
+@functools.cache
+def _content_sum(file: Path, size: int, changed: int) -> bytes:
+    """sha256 of a file's content, read once in a process for as long as its size and time of change stay."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def split(text: str, mark: str = ",") -> list[str]:

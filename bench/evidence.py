@@ -62,6 +62,8 @@ def train_data(dataset: Dataset) -> Data:
 @value()
 def test_data(dataset: Dataset, split: str, samples: int) -> Data:
     data = dataset.load(split)
+    if not len(data):
+        raise EnvironmentProblem(f"dataset {dataset} has no {split} images; choose another --split")
     return data.at(data.choice(samples))
 
 
@@ -108,8 +110,7 @@ def trained(
 
 @value()
 def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, device: torch.device) -> nn.Module:
-    shape = tuple(train_data.images[torch.tensor([0])].shape[1:])
-    built = model.build(shape, len(train_data.classes)).to(device)
+    built = model.build(train_data.shape, len(train_data.classes)).to(device)
     built.load_state_dict(trained)
     return built.eval().requires_grad_(False)
 

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from bench import noise
 from bench.components import Component, param
+from bench.datadir import data_dir
 from bench.errors import BadValue, EnvironmentProblem
 
 if typing.TYPE_CHECKING:
@@ -30,9 +32,10 @@ if typing.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """One split of a data set. `images[indices]` gives float images (n, C, H, W): a tensor, or anything that decodes
-    on demand. `object_masks` and `gaze` are (N, H, W); `fingerprint` stands for the content of all the files of the
-    set; `indices` are the rows' places in the split, None for all of it."""
+    """One split of a data set, empty where the set has none. `images[indices]` gives float images (n, C, H, W): a
+    tensor, or anything of a `shape` that decodes on demand. `object_masks` and `gaze` are (N, H, W); `fingerprint`
+    stands for the content of all the files of the set; `note` is told below every table; `indices` are the rows' places
+    in the split, None for all of it."""
 
     images: Any
     labels: Tensor | None
@@ -45,6 +48,12 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """That of an image: (C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
 
     def choice(self, samples: int) -> Tensor:
         """A fixed choice of rows, in order: as many of each class as of every other, and part of every larger choice.
@@ -214,12 +223,12 @@ class Dataset(Component, ABC):
     @property
     def identity(self) -> str:
         """The component's, with the fingerprint of the files that it reads, if it reads any."""
-        fingerprint = _fingerprint(self)
+        fingerprint = _fingerprint(self, data_dir())
         return super().identity + (f"#{fingerprint}" if fingerprint else "")
 
 
 @functools.cache
-def _fingerprint(dataset: Dataset) -> str:
+def _fingerprint(dataset: Dataset, folder: Path | None) -> str:
     return dataset.load("test").fingerprint
 
 

@@ -32,15 +32,15 @@ def defaults() -> dict[str, Any]:
     return tomllib.loads(resources.files("bench").joinpath("quick.toml").read_text())
 
 
-def request(catalog: Catalog, given: Mapping[str, Sequence[Any]]) -> Request:
+def request(catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: bool = True) -> Request:
     """Cases and metrics from lists of texts by option; options left out come from quick.toml, whose reference row
-    joins. Raises one of ours for whatever is unknown, of the wrong form, or impossible."""
+    joins unless `reference` says no. Raises one of ours for whatever is unknown, of the wrong form, or impossible."""
     quick = defaults()
     for option in given:
         if option not in OPTIONS:
             raise UnknownName(f"no option called {option!r}{suggestion(option, OPTIONS)}")
     asked = {**quick["axes"], "metric": quick["metrics"], **{o: list(v) for o, v in given.items() if v}}
-    for option, value in quick["reference"].items():
+    for option, value in quick["reference"].items() if reference else ():
         asked[option] = [value, *(text for text in asked[option] if text != value)]
     skipped: list[str] = []
     choices: dict[str, list[Any]] = {

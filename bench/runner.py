@@ -22,6 +22,7 @@ from tqdm import tqdm
 from bench.case import AXES, Case
 from bench.catalog import Catalog, installed
 from bench.components import Component
+from bench.datadir import data_from
 from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, PluginError, StoreError, short
 from bench.evidence import VOCABULARY
 from bench.graph import Graph, Memory, key, wanted
@@ -297,17 +298,25 @@ def component(kind: str, text: str) -> Component:
     return installed().read(kind, text)
 
 
-def run(*, store: str | Path | None = None, device: str = "auto", **options: Any) -> list[Record]:
+def run(
+    *,
+    store: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    reference: bool = True,
+    **options: Any,
+) -> list[Record]:
     """Run from Python what `bench run` runs: options by name, one value or a list, as texts or components.
 
     Returns the records, each once. Raises CellFailed, its `records` those that are done, where a cell failed.
     """
     catalog = installed()
     given = {option: value if isinstance(value, list | tuple) else [value] for option, value in options.items()}
-    asked = request(catalog, given)
-    todo = cells(catalog, asked.cases, asked.metrics)
-    place = open_store(store, lambda text: tqdm.write(text, file=sys.stderr))
-    outcome = run_cells(todo, catalog, place, choose_device(device))
+    with data_from(data_dir):
+        asked = request(catalog, given, reference)
+        todo = cells(catalog, asked.cases, asked.metrics)
+        place = open_store(store, lambda text: tqdm.write(text, file=sys.stderr))
+        outcome = run_cells(todo, catalog, place, choose_device(device))
     records = list(outcome.records.values())
     if outcome.failures:
         about = {c.key: c for c in todo}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
-from bench.errors import Diverged
+from bench.errors import Diverged, EnvironmentProblem
 from bench.gradients import Passes
 from bench.graph import packed
 from bench.kinds import Data, Model, Schedule
@@ -106,9 +106,8 @@ class Fit:
 
     def fresh(self) -> nn.Module:
         """The model with its initial weights, the same at every call."""
-        first = self.data.images[torch.tensor([0])]
         with seeded(self._seed, "weights"):
-            return self._model.build(tuple(first.shape[1:]), len(self.data.classes)).to(self._device)
+            return self._model.build(self.data.shape, len(self.data.classes)).to(self._device)
 
     def minimise(self, network: nn.Module, loss: Loss, name: str = "train") -> nn.Module:
         """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
@@ -118,6 +117,8 @@ class Fit:
         not finite.
         """
         schedule, data = self._schedule, self.data
+        if not len(data):
+            raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
         rows = data.choice(schedule.limit) if schedule.limit else torch.arange(len(data))
         batches = _Batches(data, rows, self._device, schedule.augmentation)
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)

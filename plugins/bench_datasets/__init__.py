@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 
 import bench
+from bench_datasets.cifar10 import CIFAR10
+from bench_datasets.folder import Folder
+from bench_datasets.parquet import Parquet
 from bench_datasets.shapes import Shapes
 
 
 @bench.hookimpl
 def bench_components() -> Iterable[type[bench.Component]]:
-    return [Shapes]
+    return [CIFAR10, Folder, Parquet, Shapes]

@@ -59,6 +59,7 @@ class Drawn:
 
     def __init__(self, split: str, count: int, size: int, masks: bool = False, empty: bool = False) -> None:
         self.split, self.count, self.size, self.masks, self.empty = split, count, size, masks, empty
+        self.shape = (count, size, size) if masks else (count, 3, size, size)
 
     def __len__(self) -> int:
         return self.count

@@ -17,5 +17,7 @@ class TrainTime(bench.Metric):
     unit = "s"
     help = "wall seconds of training"
 
-    def __call__(self, training: Any) -> float:
+    def __call__(self, training: Any) -> float | bench.Undefined:
+        if not training:
+            return bench.Undefined("nothing was trained here")
         return sum(phase.seconds for phase in training)

@@ -1,0 +1,78 @@
+"""CIFAR-10."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import bench
+from bench_datasets.images import Frame
+from bench_datasets.splits import Files, assembled
+from bench_datasets.tables import parquet_files, quiet, rows_of, table
+
+HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
+FOLDER = "cifar10"
+
+
+@dataclass(frozen=True)
+class CIFAR10(bench.Dataset):
+    """60,000 images of 32 x 32 pixels in ten classes (Krizhevsky, 2009).
+
+    From the Parquet files in the folder cifar10 of the data folder, train-* and test-*, with columns image (or img)
+    and label; without them from the Hugging Face hub, uoft-cs/cifar10 at a pinned revision. Which files they are is
+    part of the set's identity. A tenth of the training images, as many of each class, is held out for validation.
+    """
+
+    name = "cifar10"
+    paper = bench.Paper(
+        "Learning Multiple Layers of Features from Tiny Images",
+        "Alex Krizhevsky",
+        "Technical report, University of Toronto",
+        2009,
+        "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
+    )
+    examples = ()
+    validation: float = bench.param(0.1, "share of the training images held out for validation", low=0, high=0.9)
+
+    def load(self, split: str) -> bench.Data:
+        folder = bench.data_dir()
+        local = folder / FOLDER if folder else None
+        splits, classes, fingerprint = _local(local) if local and local.is_dir() else _hub(local)
+        return assembled(splits, split, classes, Frame(0, 0, "none"), self.validation, "stop", fingerprint)
+
+
+def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
+    found = parquet_files(folder)
+    missing = {"train", "test"} - set(found)
+    if missing:
+        raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} files (SPLIT-*.parquet)")
+    splits, classes = {}, ()
+    for split, files in found.items():
+        columns = table(files).features
+        splits[split], classes = rows_of(
+            table(files), str(files[0]), "image" if "image" in columns else "img", "label", "", 0
+        )
+    sums = [bench.checksum(file) for files in found.values() for file in files]
+    return splits, classes, hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
+    import datasets
+
+    splits, classes = {}, ()
+    with quiet():
+        try:
+            found = datasets.load_dataset(HUB, revision=REVISION)
+        except Exception as error:
+            looked = f"{local} (not there)" if local else "no data folder (none is named)"
+            raise bench.EnvironmentProblem(
+                f"dataset cifar10: looked in {looked} and on the hub ({HUB}, not reached: {type(error).__name__}); put "
+                f"its train-*.parquet and test-*.parquet into DATA/{FOLDER} and name DATA with --data-dir or "
+                "BENCH_DATA_DIR"
+            ) from error
+    for split, rows in found.items():
+        splits[split], classes = rows_of(rows, f"{HUB} {split}", "img", "label", "", 0)
+    return splits, classes, REVISION

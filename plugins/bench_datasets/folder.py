@@ -1,0 +1,77 @@
+"""Anybody's labelled images in folders."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import bench
+from bench_datasets.images import Frame
+from bench_datasets.splits import Files, assembled
+from bench_datasets.tables import SPLITS
+
+
+@dataclass(frozen=True)
+class Folder(bench.Dataset):
+    """Labelled images as files, PATH/SPLIT/CLASS/FILE; without folders named train, validation or test, PATH/CLASS/FILE
+    is a test split.
+
+    The classes are the folders of all splits together, sorted. Images are decoded when they are asked for, turned
+    upright, made RGB (transparent ones over white), and brought to one size: crop "center" scales the shorter side to
+    `resize` and cuts the middle, "none" scales both sides.
+    """
+
+    name = "folder"
+    examples = ()
+    path: Path = bench.param(help="folder of the images")
+    size: int = bench.param(0, "height and width in pixels; 0: as they are, all the same", low=0)
+    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0: the size", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "cut the middle square, or scale both sides")
+    validation: float = bench.param(
+        0.1, "share of the training images held out, where no validation split is there", low=0, high=0.9
+    )
+    damaged: Literal["stop", "skip"] = bench.param(
+        "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
+    )
+
+    def problem(self) -> str | None:
+        return Frame(self.size, self.resize, self.crop).problem()
+
+    def load(self, split: str) -> bench.Data:
+        splits, classes = image_folders(self.path)
+        return assembled(
+            splits, split, classes, Frame(self.size, self.resize, self.crop), self.validation, self.damaged
+        )
+
+
+@functools.cache
+def image_folders(path: Path) -> tuple[dict[str, Files], tuple[str, ...]]:
+    """The splits below a folder, and the classes of all of them. Raises EnvironmentProblem where there are no images."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+    if not path.is_dir():
+        raise bench.EnvironmentProblem(f"{path} is not a folder; check the path")
+    named = {SPLITS[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLITS}
+    places = named or {"test": path}
+    classes = tuple(sorted({p.name for place in places.values() for p in place.iterdir() if p.is_dir()}))
+    splits = {}
+    for split, place in places.items():
+        mine = {name: classes.index(name) for name in classes if (place / name).is_dir()}
+        found = make_dataset(str(place), mine, IMG_EXTENSIONS, allow_empty=True) if mine else []
+        files, labels = [Path(file) for file, _ in found], torch.tensor([label for _, label in found], dtype=torch.int64)
+        splits[split] = Files(len(files), labels, _reader(files), None, lambda row, files=files: str(files[row]))
+    if not any(files.count for files in splits.values()):
+        raise bench.EnvironmentProblem(f"{path} holds no images; they are looked for as [SPLIT/]CLASS/FILE")
+    return splits, classes
+
+
+def _reader(files: list[Path]):
+    def read(rows: Sequence[int]) -> list[bytes]:
+        return [files[row].read_bytes() for row in rows]
+
+    return read

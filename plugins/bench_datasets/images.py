@@ -1,0 +1,138 @@
+"""Image files to tensors: decoded when asked for, and brought to one size by a declared rule."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+import bench
+
+# What Pillow raises for content that is no image, is cut off, or is a bomb.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How an image comes to the size of the set.
+
+    `size` 0 leaves it alone. crop "center" scales the shorter side to `resize` (0: to `size`) and cuts the square of
+    `size` from the middle; "none" scales both sides to `size`. Images are scaled bilinearly with antialiasing, masks by
+    the nearest pixel.
+    """
+
+    size: int
+    resize: int
+    crop: Literal["center", "none"]
+
+    def problem(self) -> str | None:
+        """What is wrong with the parameters, if anything."""
+        if self.resize and not self.size:
+            return f"resize is {self.resize} and size is 0; give the size to crop to as well"
+        if self.resize and self.crop == "none":
+            return f"resize is {self.resize}, which crop=none does not use; leave it out"
+        if self.resize and self.resize < self.size:
+            return f"resize is {self.resize}, smaller than the crop of size {self.size}; give {self.size} or more"
+        return None
+
+    def place(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
+        if not self.size:
+            return image
+        if self.crop == "none":
+            return image.resize((self.size, self.size), method)
+        shorter = self.resize or self.size
+        scale = shorter / min(image.size)
+        width, height = (max(shorter, round(side * scale)) for side in image.size)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        scaled = image.resize((width, height), method)
+        return scaled.crop((left, top, left + self.size, top + self.size))
+
+
+def opened(content: bytes) -> Image.Image:
+    """An RGB image from the content of a file: turned upright, grey and palette ones expanded, 16-bit ones scaled to 8
+    bits, transparent ones laid over white."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def pixels(content: bytes, frame: Frame) -> Tensor:
+    """An image (3, H, W) in [0, 1] from the content of a file."""
+    placed = np.asarray(frame.place(opened(content), Image.Resampling.BILINEAR))
+    return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255
+
+
+def object_mask(content: bytes, frame: Frame) -> Tensor:
+    """A mask (H, W) of zeros and ones from the content of a file: one where it is brighter than half its maximum."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
+    values = torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.NEAREST)).copy()).float()
+    return (values > values.max() / 2).float()
+
+
+class Decoded:
+    """Rows (n, 3, H, W) or (n, H, W) of a set, decoded when asked for: `decoded[rows]`.
+
+    `read` gives the contents of some files, `decode` turns one into a tensor of the shape, `name` names one of them in
+    messages.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[int]], list[bytes]],
+        decode: Callable[[bytes], Tensor],
+        rows: Tensor,
+        shape: tuple[int, ...],
+        name: Callable[[int], str],
+    ) -> None:
+        self.read, self.decode, self.rows, self.name = read, decode, rows, name
+        self.shape = (len(rows), *shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        chosen = self.rows[rows].tolist()
+        found = torch.empty(len(chosen), *self.shape[1:])
+        damaged: list[tuple[int, BaseException]] = []
+        for place, (row, content) in enumerate(zip(chosen, self.read(chosen), strict=True)):
+            try:
+                value = self.decode(content)
+            except UNREADABLE as error:
+                damaged.append((row, error))
+                continue
+            if value.shape != found.shape[1:]:
+                sides = [" x ".join(map(str, shape[-2:])) for shape in (value.shape, found.shape)]
+                raise bench.EnvironmentProblem(
+                    f"{self.name(row)} is of {sides[0]} pixels where the first is of {sides[1]}; give a size"
+                )
+            found[place] = value
+        if damaged:
+            row, error = damaged[0]
+            more = f", and {len(damaged) - 1} more of the {len(chosen)} asked" if len(damaged) > 1 else ""
+            raise bench.EnvironmentProblem(
+                f"{self.name(row)} cannot be decoded ({' '.join(str(error).split())}){more}; mend it, or leave out all "
+                "such images with damaged=skip"
+            )
+        return found
+
+
+def readable(read: Callable[[Sequence[int]], list[bytes]], count: int) -> list[int]:
+    """The rows whose images decode; every one of them is looked at."""
+    found = []
+    for row in range(count):
+        try:
+            opened(read([row])[0])
+        except UNREADABLE:
+            continue
+        found.append(row)
+    return found

@@ -1,0 +1,89 @@
+"""Splits of labelled image files to data: what is held out, what is left out, what is decoded when."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import bench
+from bench_datasets.images import UNREADABLE, Decoded, Frame, object_mask, pixels, readable
+
+Read = Callable[[Sequence[int]], list[bytes]]
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """One split: the contents of its image files and of their masks by row, its labels, and a row's name in messages."""
+
+    count: int
+    labels: Tensor | None
+    images: Read
+    masks: Read | None
+    name: Callable[[int], str]
+
+    @functools.cached_property
+    def readable(self) -> list[int]:
+        return readable(self.images, self.count)
+
+
+def assembled(
+    splits: Mapping[str, Files],
+    split: str,
+    classes: tuple[str, ...],
+    frame: Frame,
+    validation: float,
+    damaged: Literal["stop", "skip"],
+    fingerprint: str = "",
+) -> bench.Data:
+    """One split of a set, empty where the set has none of the name.
+
+    Without a validation split of its own, the set gives a share of the training images, as many of each class: a fixed
+    choice, that training never sees.
+    """
+    held = split == "validation" and "validation" not in splits
+    source = "train" if held else split
+    first = next((files for files in splits.values() if files.count), None)
+    if first is None:
+        raise bench.EnvironmentProblem("the data set has no images at all")
+    shape = (3, frame.size, frame.size) if frame.size else _shape(first, frame)
+    files = splits.get(source) or Files(0, None if first.labels is None else first.labels[:0], _nothing, None, str)
+    rows = torch.tensor(files.readable) if damaged == "skip" and files.count else torch.arange(files.count)
+    note = f"{files.count - len(rows)} of {files.count} images are damaged and left out" if damaged == "skip" else ""
+
+    def data(rows: Tensor) -> bench.Data:
+        masks = None
+        if files.masks is not None:
+            masks = Decoded(files.masks, functools.partial(object_mask, frame=frame), rows, shape[1:], files.name)
+        return bench.Data(
+            Decoded(files.images, functools.partial(pixels, frame=frame), rows, shape, files.name),
+            None if files.labels is None else files.labels[rows],
+            classes,
+            object_masks=masks,
+            fingerprint=fingerprint,
+            note=note,
+        )
+
+    whole = data(rows)
+    if source == "train" and "validation" not in splits and len(rows):
+        chosen = torch.zeros(len(rows), dtype=torch.bool)
+        chosen[whole.choice(round(validation * len(rows)))] = True
+        return data(rows[chosen if held else ~chosen])
+    return whole
+
+
+def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
+    """That of the first image which decodes."""
+    for row in range(files.count):
+        with contextlib.suppress(*UNREADABLE):
+            return tuple(pixels(files.images([row])[0], frame).shape)
+    raise bench.EnvironmentProblem(f"{files.name(0)} and all that follow cannot be decoded: are these images?")
+
+
+def _nothing(rows: Sequence[int]) -> list[bytes]:
+    return []

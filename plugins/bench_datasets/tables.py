@@ -1,0 +1,138 @@
+"""Parquet files in the layout of Hugging Face `datasets`: image columns of bytes or paths, classes in the features."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bench
+from bench_datasets.splits import Files
+
+SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+SPLITS["test"] = "test"
+
+
+def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
+    """Parquet files by split: SPLIT-*.parquet or SPLIT/*.parquet anywhere below a folder, or one file.
+
+    A set whose files name no split is a test split. Raises EnvironmentProblem where there is none.
+    """
+    if not path.exists():
+        raise bench.EnvironmentProblem(f"{path} is not there; check the path")
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise bench.EnvironmentProblem(f"{path} holds no Parquet files")
+    found: dict[str, tuple[Path, ...]] = {}
+    for file in files:
+        stem = re.split(r"[^a-z]", file.stem.lower())[0]
+        split = SPLITS.get(stem) or (SPLITS.get(file.parent.name.lower()) if path.is_dir() else None)
+        if split:
+            found[split] = (*found.get(split, ()), file)
+    return found or {"test": tuple(files)}
+
+
+@functools.cache
+def table(files: tuple[Path, ...]) -> Any:
+    """The rows of some Parquet files as a `datasets.Dataset`, which lies on disk and not in memory."""
+    import datasets
+
+    with quiet():
+        try:
+            return datasets.load_dataset("parquet", data_files={"rows": [str(f.resolve()) for f in files]}, split="rows")
+        except Exception as error:
+            cause = error.__cause__ or error
+            raise bench.EnvironmentProblem(
+                f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
+            ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, `datasets` draws no progress bars of its own."""
+    import datasets
+
+    before = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            datasets.enable_progress_bars()
+
+
+@functools.cache
+def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes: int) -> tuple[Files, tuple[str, ...]]:
+    """A split's files and its classes from the columns of a `datasets.Dataset`; `about` names it in messages. `label`
+    and `mask` may be "", for none."""
+    for role, name in (("image", image), ("label", label), ("mask", mask)):
+        if name and name not in source.features:
+            none = "" if role == "image" else f', or {role}="" for a set without'
+            raise bench.EnvironmentProblem(
+                f"{about} has no column {name!r} (it has {', '.join(source.features)}); name it with {role}=...{none}"
+            )
+    count = len(source)
+    labels, names = None, tuple(map(str, range(classes)))
+    if label:
+        names = tuple(getattr(source.features[label], "names", None) or names)
+        labels = _labels(source, about, label, names)
+    files = Files(
+        count,
+        labels,
+        _contents(source, about, image),
+        _contents(source, about, mask) if mask else None,
+        lambda row: f"image {row} of {about}",
+    )
+    return files, names
+
+
+def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torch.Tensor:
+    values = source.with_format("numpy")[label][:] if len(source) else []
+    if not names or getattr(values, "dtype", None) is not None and values.dtype.kind not in "iu":
+        raise bench.EnvironmentProblem(
+            f"{about}: column {label!r} has no class names; store it as a datasets.ClassLabel, or as whole numbers and "
+            "say how many there are with classes=..."
+        )
+    labels = torch.as_tensor(values, dtype=torch.int64)
+    wrong = ((labels < 0) | (labels >= len(names))).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise bench.EnvironmentProblem(
+            f"{about}: the {label!r} of row {row} is {int(labels[row])}, outside its {len(names)} classes"
+        )
+    return labels
+
+
+def _contents(source: Any, about: str, column: str) -> Any:
+    import datasets
+
+    with quiet():
+        try:
+            files = source.select_columns(column).cast_column(column, datasets.Image(decode=False))
+            if len(files):
+                files[0]
+        except Exception as error:
+            raise bench.EnvironmentProblem(
+                f"{about}: column {column!r} holds {source.features[column]}, not images"
+            ) from error
+
+    def read(rows: Sequence[int]) -> list[bytes]:
+        cells = files[list(rows)][column] if rows else []
+        return [_content(cell) for cell in cells]
+
+    return read
+
+
+def _content(cell: Any) -> bytes:
+    """The content of an image cell; empty, which no decoder takes, where there is neither content nor file."""
+    if not cell:
+        return b""
+    if cell["bytes"] is not None:
+        return cell["bytes"]
+    path = Path(cell["path"] or "")
+    return path.read_bytes() if path.is_file() else b""

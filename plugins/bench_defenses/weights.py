@@ -1,0 +1,89 @@
+"""Weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import bench
+
+
+@dataclass(frozen=True)
+class Weights(bench.Defense):
+    """No training: the network has the weights of a file, whatever defense gave them.
+
+    The file is in safetensors format, or a state dict that torch saved, of which only tensors are read; one inside a
+    `state_dict`, and names that begin with `module.`, are taken as they come. Names are those of the model's network,
+    or of the whole with its mean and std. The content of the file is part of the identity.
+    """
+
+    name = "weights"
+    examples = ()
+    path: Path = bench.param(help="the file")
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        network = fit.fresh()
+        place(network, tensors(self.path), self.path)
+        return network
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name. Raises EnvironmentProblem where it cannot be read, BadValue where it holds more
+    than tensors."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[8:] == b"{":
+            return safetensors.torch.load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower():
+            raise bench.EnvironmentProblem(f"weights {path} are damaged or no state dict ({_line(error)})") from None
+        raise bench.BadValue(
+            f"weights {path} hold pickled objects, which could run code; save the state dict alone, best with "
+            "safetensors.torch.save_file"
+        ) from None
+    except OSError as error:
+        raise bench.EnvironmentProblem(f"weights {path} cannot be read ({error.strerror or _line(error)})") from None
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise bench.EnvironmentProblem(f"weights {path} are damaged or no state dict ({_line(error)})") from None
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        raise bench.BadValue(f"weights {path} hold no state dict: names and tensors, perhaps under 'state_dict'")
+    return {str(name): tensor for name, tensor in found.items()}
+
+
+def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors into a network. Raises BadValue, with the first difference, where they do not fit."""
+    if all(name.startswith("module.") for name in found):
+        found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    whole = network.state_dict()
+    inner = network if set(found) & {"mean", "std"} or not isinstance(network, bench.Normalised) else network.network
+    wanted = whole if inner is network else inner.state_dict()
+    # Counters of batches seen are younger than many a file, and nothing in eval mode reads them.
+    lacking = [n for n in wanted if n not in found and not n.endswith("num_batches_tracked")]
+    foreign = [n for n in found if n not in wanted]
+    for names, what in ((lacking, "lack"), (foreign, "have, and it does not know,")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise bench.BadValue(f"weights {path} {what} {names[0]}{more}; are they those of another model?")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise bench.BadValue(
+                f"weights {path}: {name} is {tuple(tensor.shape)}, must be {tuple(wanted[name].shape)} for this model "
+                "and number of classes"
+            )
+    inner.load_state_dict(found, strict=False)
+
+
+def _line(error: Any) -> str:
+    return " ".join(str(error).split())[:120]

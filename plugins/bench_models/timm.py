@@ -1,0 +1,53 @@
+"""Classification networks of timm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+import bench
+from bench_models.libraries import curved, exchanged, known
+
+
+@dataclass(frozen=True)
+class Timm(bench.Model):
+    """A classification network of timm (Wightman) by its name there, with fresh weights and the mean and std of its
+    pretrained ones inside.
+
+    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus. Networks
+    of a fixed input size, transformers mostly, are built for the images at hand.
+    """
+
+    name = "timm"
+    examples = ("arch=resnet18", "arch=efficientnet_b0")
+    arch: str = bench.param(help="name of the network, such as efficientnet_b0")
+    activation: Literal["native", "softplus", "relu"] = bench.param("native", "the nonlinearity between layers")
+    beta: float = bench.param(3.0, "sharpness of softplus; unused otherwise", low=0.01)
+
+    @property
+    def smooth(self) -> bool:
+        if self.activation != "native":
+            return self.activation == "softplus"
+        with torch.device("meta"):
+            return curved(self._network((3, 224, 224), 2))
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
+        network = exchanged(self._network(shape, classes), self.activation, self.beta, shape, str(self))
+        settings = network.pretrained_cfg
+        mean, std = settings["mean"], settings["std"]
+        if len(mean) != shape[0]:
+            mean, std = ([sum(values) / len(values)] * shape[0] for values in (mean, std))
+        return bench.Normalised(network, mean, std)
+
+    def _network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        import timm
+
+        known("timm", self.arch, timm.list_models())
+        sized: dict[str, Any] = {}
+        settings = timm.get_pretrained_cfg(self.arch)
+        if settings is not None and settings.fixed_input_size:
+            sized = {"img_size": shape[1:]}
+        return timm.create_model(self.arch, pretrained=False, num_classes=classes, in_chans=shape[0], **sized)
