@@ -50,6 +50,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
         if record.undefined_because:
             notes.append(f"{about}: {record.undefined_because}")
         notes += [f"* {about}: {flag}" for flag in record.flags]
+    notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in unique if "data" in r.provenance})
     devices = sorted({str(r.provenance.get("device", "")) for r in unique} - {""})
     notes.append("Computed on " + "; ".join(devices) + ".")
     return [escaped(note) for note in notes]

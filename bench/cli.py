@@ -149,12 +149,7 @@ def asked_cells(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 def run(
-    without: tuple[str, ...],
-    reference: bool,
-    store: str | None,
-    device: str,
-    as_json: bool,
-    **options: tuple[str, ...],
+    without: tuple[str, ...], reference: bool, store: str | None, device: str, as_json: bool, **options: tuple[str, ...]
 ) -> None:
     """Train, attack, measure, and print the table.
 

@@ -187,7 +187,7 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         key=cell.key,
         spec=cell.spec,
         undefined_because=score.reason if isinstance(score, Undefined) else "",
-        provenance=provenance(cell, catalog, graph.device),
+        provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
     )
     rows = data.indices.numpy() if data is not None and len(data) == len(values) else np.full(len(values), -1)
     graph.store.write(

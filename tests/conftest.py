@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 
 import pytest
+
+# Before `datasets` is imported: what it keeps goes with the tests, and it asks no hub.
+os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
 from bench import catalog as catalogs
 from bench import runner
@@ -38,9 +43,9 @@ def catalog():
 def tiny_run(store):
     """Run tiny cells: `tiny_run(defense=["ce"], metric=["accuracy"])` gives the Outcome."""
 
-    def run(catalog=None, **options):
+    def run(catalog=None, reference=True, **options):
         catalog = catalog or catalogs.load()
-        asked = request(catalog, {**TINY, **options})
+        asked = request(catalog, {**TINY, **options}, reference)
         todo = runner.cells(catalog, asked.cases, asked.metrics)
         return runner.run_cells(todo, catalog, store, runner.choose_device("cpu"))
 

@@ -51,7 +51,7 @@ class Folder(bench.Dataset):
 
 @functools.cache
 def image_folders(path: Path) -> tuple[dict[str, Files], tuple[str, ...]]:
-    """The splits below a folder, and the classes of all of them. Raises EnvironmentProblem where there are no images."""
+    """The splits below a folder, and the classes of them all. Raises EnvironmentProblem where there are no images."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
     if not path.is_dir():
@@ -63,7 +63,10 @@ def image_folders(path: Path) -> tuple[dict[str, Files], tuple[str, ...]]:
     for split, place in places.items():
         mine = {name: classes.index(name) for name in classes if (place / name).is_dir()}
         found = make_dataset(str(place), mine, IMG_EXTENSIONS, allow_empty=True) if mine else []
-        files, labels = [Path(file) for file, _ in found], torch.tensor([label for _, label in found], dtype=torch.int64)
+        files, labels = (
+            [Path(file) for file, _ in found],
+            torch.tensor([label for _, label in found], dtype=torch.int64),
+        )
         splits[split] = Files(len(files), labels, _reader(files), None, lambda row, files=files: str(files[row]))
     if not any(files.count for files in splits.values()):
         raise bench.EnvironmentProblem(f"{path} holds no images; they are looked for as [SPLIT/]CLASS/FILE")

@@ -23,8 +23,8 @@ class Frame:
     """How an image comes to the size of the set.
 
     `size` 0 leaves it alone. crop "center" scales the shorter side to `resize` (0: to `size`) and cuts the square of
-    `size` from the middle; "none" scales both sides to `size`. Images are scaled bilinearly with antialiasing, masks by
-    the nearest pixel.
+    `size` from the middle, to the pixel as torchvision does; "none" scales both sides to `size`. Images are scaled
+    bilinearly with antialiasing, masks by the nearest pixel.
     """
 
     size: int
@@ -47,9 +47,8 @@ class Frame:
         if self.crop == "none":
             return image.resize((self.size, self.size), method)
         shorter = self.resize or self.size
-        scale = shorter / min(image.size)
-        width, height = (max(shorter, round(side * scale)) for side in image.size)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        width, height = (int(shorter * side / min(image.size)) for side in image.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         scaled = image.resize((width, height), method)
         return scaled.crop((left, top, left + self.size, top + self.size))
 

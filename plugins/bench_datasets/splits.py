@@ -19,7 +19,7 @@ Read = Callable[[Sequence[int]], list[bytes]]
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """One split: the contents of its image files and of their masks by row, its labels, and a row's name in messages."""
+    """One split: the contents of image files and of their masks by row, its labels, and a row's name in messages."""
 
     count: int
     labels: Tensor | None

@@ -37,14 +37,20 @@ def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
     return found or {"test": tuple(files)}
 
 
-@functools.cache
 def table(files: tuple[Path, ...]) -> Any:
     """The rows of some Parquet files as a `datasets.Dataset`, which lies on disk and not in memory."""
+    return _table(files, tuple(file.stat().st_mtime_ns for file in files))
+
+
+@functools.cache
+def _table(files: tuple[Path, ...], changed: tuple[int, ...]) -> Any:
     import datasets
 
     with quiet():
         try:
-            return datasets.load_dataset("parquet", data_files={"rows": [str(f.resolve()) for f in files]}, split="rows")
+            return datasets.load_dataset(
+                "parquet", data_files={"rows": [str(f.resolve()) for f in files]}, split="rows"
+            )
         except Exception as error:
             cause = error.__cause__ or error
             raise bench.EnvironmentProblem(
@@ -93,7 +99,7 @@ def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes:
 
 def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torch.Tensor:
     values = source.with_format("numpy")[label][:] if len(source) else []
-    if not names or getattr(values, "dtype", None) is not None and values.dtype.kind not in "iu":
+    if not names or (len(source) and values.dtype.kind not in "iu"):
         raise bench.EnvironmentProblem(
             f"{about}: column {label!r} has no class names; store it as a datasets.ClassLabel, or as whole numbers and "
             "say how many there are with classes=..."

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -41,20 +41,24 @@ def tensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             start = file.read(9)
-        if start[8:] == b"{":
-            return safetensors.torch.load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise bench.EnvironmentProblem(f"weights {path} cannot be read ({error.strerror}); check the path") from None
+    try:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # whatever torch has to say of an odd file ends in an error below
+            if start[8:] == b"{":
+                return safetensors.torch.load_file(path)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
-            raise bench.EnvironmentProblem(f"weights {path} are damaged or no state dict ({_line(error)})") from None
+            raise _damaged(path, error) from None
         raise bench.BadValue(
             f"weights {path} hold pickled objects, which could run code; save the state dict alone, best with "
             "safetensors.torch.save_file"
         ) from None
-    except OSError as error:
-        raise bench.EnvironmentProblem(f"weights {path} cannot be read ({error.strerror or _line(error)})") from None
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise bench.EnvironmentProblem(f"weights {path} are damaged or no state dict ({_line(error)})") from None
+    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from None
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
@@ -76,14 +80,16 @@ def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise bench.BadValue(f"weights {path} {what} {names[0]}{more}; are they those of another model?")
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
+    for name, tensor in wanted.items():
+        if name in found and found[name].shape != tensor.shape:
             raise bench.BadValue(
-                f"weights {path}: {name} is {tuple(tensor.shape)}, must be {tuple(wanted[name].shape)} for this model "
-                "and number of classes"
+                f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model and "
+                "number of classes"
             )
     inner.load_state_dict(found, strict=False)
 
 
-def _line(error: Any) -> str:
-    return " ".join(str(error).split())[:120]
+def _damaged(path: Path, error: Exception) -> bench.BenchError:
+    return bench.EnvironmentProblem(
+        f"weights {path} are damaged or no state dict ({' '.join(str(error).split())[:120]})"
+    )

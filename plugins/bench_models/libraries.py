@@ -51,8 +51,8 @@ def exchanged(network: nn.Module, name: str, beta: float, shape: tuple[int, int,
     left = calls.seen - ({"relu"} if name == "relu" else set())
     if left:
         raise bench.BadComponent(
-            f"model {about} calls {', '.join(sorted(left))} as a function, which activation={name} cannot exchange; use "
-            "activation=native"
+            f"model {about} calls {', '.join(sorted(left))} as a function, which activation={name} cannot exchange; "
+            "use activation=native"
         )
     return network
 

@@ -17,8 +17,8 @@ class Timm(bench.Model):
     """A classification network of timm (Wightman) by its name there, with fresh weights and the mean and std of its
     pretrained ones inside.
 
-    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus. Networks
-    of a fixed input size, transformers mostly, are built for the images at hand.
+    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus.
+    Networks of a fixed input size, transformers mostly, are built for the images at hand.
     """
 
     name = "timm"

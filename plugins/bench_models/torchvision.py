@@ -17,8 +17,8 @@ from bench_models.libraries import curved, exchanged, known
 class Torchvision(bench.Model):
     """A classification network of torchvision by its name there, with fresh weights and ImageNet's mean and std inside.
 
-    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus. Networks
-    with auxiliary heads are built without them.
+    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus.
+    Networks with auxiliary heads are built without them.
     """
 
     name = "torchvision"

@@ -1,0 +1,350 @@
+"""Data sets from files: what is read, what is decoded when, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from bench_datasets.images import Frame, opened, pixels
+from PIL import Image
+from torch.testing import assert_close
+
+import bench
+from bench.datadir import data_from
+from bench.testing import checks
+
+CLASSES = ["ant", "bee", "cow"]
+SHORT = "quick:epochs=1,batch=6"
+
+
+def picture(seed, size=(32, 32)):
+    return np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+
+
+def content(image, form="PNG", **options):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def rows(count, size=(32, 32), first=0):
+    return {
+        "image": [{"bytes": content(picture(first + i, size)), "path": f"{i}.png"} for i in range(count)],
+        "label": [i % 2 for i in range(count)],
+    }
+
+
+FEATURES = {"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES), "mask": datasets.Image()}
+
+
+def write(path, columns, features=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = datasets.Features({name: (features or FEATURES)[name] for name in columns})
+    datasets.Dataset.from_dict(columns, features=chosen).to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A folder of train and test files."""
+    write(tmp_path / "set" / "train-00000-of-00001.parquet", rows(40))
+    write(tmp_path / "set" / "test-00000-of-00001.parquet", rows(10, first=100))
+    return tmp_path / "set"
+
+
+def load(text, split="test"):
+    return bench.component("dataset", text).load(split)
+
+
+def test_images_labels_and_classes_are_what_the_file_holds(parquet):
+    data = load(f"parquet:path={parquet}")
+    assert data.classes == ("ant", "bee", "cow") and len(data) == 10 and data.shape == (3, 32, 32)
+    assert data.labels.tolist() == [0, 1] * 5  # no cow is seen; it is a class all the same
+    expected = torch.from_numpy(np.stack([picture(103), picture(100)])).permute(0, 3, 1, 2) / 255
+    assert_close(data.images[torch.tensor([3, 0])], expected)
+
+
+def test_validation_is_held_out_of_train_and_never_of_test(parquet):
+    text = f"parquet:path={parquet},validation=0.25"
+    train, held, test = (load(text, split) for split in ("train", "validation", "test"))
+    assert (len(train), len(held), len(test)) == (30, 10, 10)
+    assert held.labels.bincount().tolist() == [5, 5]
+    everything = {
+        image.numpy().tobytes()
+        for image in load(f"parquet:path={parquet},validation=0", "train").images[torch.arange(40)]
+    }
+    parts = [{i.numpy().tobytes() for i in d.images[torch.arange(len(d))]} for d in (train, held)]
+    assert parts[0] | parts[1] == everything and not parts[0] & parts[1]
+    write(parquet / "validation.parquet", rows(6, first=500))
+    assert len(load(text, "validation")) == 6 and len(load(text, "train")) == 40
+
+
+def test_the_contracts_hold_on_files(parquet, tmp_path):
+    folder = tmp_path / "pictures"
+    for split, count in (("train", 12), ("test", 4)):
+        for i in range(count):
+            place = folder / split / CLASSES[i % 3] / f"{i}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content(picture(i)))
+    (parquet.parent / "cifar10").symlink_to(parquet)
+    with data_from(parquet.parent):
+        for name in (f"parquet:path={parquet}", f"folder:path={folder}", "cifar10"):
+            found = checks("dataset", name)
+            assert len(found) == 3
+            for check in found:
+                check()
+
+
+def test_a_single_file_is_one_split(parquet):
+    file = parquet / "train-00000-of-00001.parquet"
+    assert len(load(f"parquet:path={file}", "train")) == 36 and len(load(f"parquet:path={file}", "test")) == 0
+    assert load(f"parquet:path={file}", "test").shape == (3, 32, 32)
+    other = file.rename(parquet / "pictures.parquet")
+    assert len(load(f"parquet:path={other}", "test")) == 40
+
+
+def test_columns_of_other_names_masks_and_plain_numbers(tmp_path):
+    masks = np.zeros((4, 32, 32), np.uint8)
+    masks[:, :16] = 1
+    path = write(
+        tmp_path / "test.parquet",
+        {"img": rows(4)["image"], "kind": [0, 3, 1, 2], "shape": [{"bytes": content(m), "path": None} for m in masks]},
+        {"img": datasets.Image(), "kind": datasets.Value("int64"), "shape": datasets.Image()},
+    )
+    component = bench.component("dataset", f"parquet:path={path},image=img,label=kind,mask=shape,classes=5")
+    data = component.load("test")
+    assert data.classes == ("0", "1", "2", "3", "4") and data.labels.tolist() == [0, 3, 1, 2]
+    assert component.provides == {"labels", "object_masks"}
+    assert_close(data.object_masks[torch.arange(4)], torch.from_numpy(masks).float())
+    assert load(f'parquet:path={path},image=img,label="",mask=shape').labels is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "width", "height", "expected"),
+    [
+        (Frame(8, 0, "center"), 32, 16, lambda i: i.resize((16, 8), 2).crop((4, 0, 12, 8))),
+        (Frame(8, 12, "center"), 16, 32, lambda i: i.resize((12, 24), 2).crop((2, 8, 10, 16))),
+        (Frame(8, 0, "none"), 32, 16, lambda i: i.resize((8, 8), 2)),
+        (Frame(0, 0, "center"), 5, 7, lambda i: i),
+    ],
+)
+def test_images_come_to_one_size_by_the_declared_rule(frame, width, height, expected):
+    image = Image.fromarray(picture(1, (width, height)))
+    found = pixels(content(image), frame)
+    assert_close(found, torch.from_numpy(np.asarray(expected(image)).copy()).permute(2, 0, 1) / 255)
+
+
+def test_torchvision_frames_images_alike():
+    from torchvision.transforms import v2
+
+    image = Image.fromarray(picture(2, (300, 260)))
+    theirs = v2.Compose(
+        [v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.ToImage(), v2.ToDtype(torch.float32, True)]
+    )
+    assert (pixels(content(image), Frame(224, 256, "center")) - theirs(image)).abs().max() <= 1 / 255
+
+
+def test_all_sorts_of_images_become_rgb():
+    grey = Image.fromarray(picture(1)[..., 0])
+    assert np.array_equal(np.asarray(opened(content(grey)))[..., 2], np.asarray(grey))
+    palette = Image.fromarray(picture(2)).quantize(16)
+    assert np.array_equal(np.asarray(opened(content(palette))), np.asarray(palette.convert("RGB")))
+    clear = Image.new("RGBA", (4, 4), (200, 10, 10, 0))
+    assert (np.asarray(opened(content(clear))) == 255).all()
+    half = np.asarray(opened(content(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))))
+    assert abs(int(half[0, 0, 0]) - 127) <= 1
+    see_through = Image.new("P", (4, 4), 0)
+    see_through.putpalette([9, 9, 9] * 256)
+    assert (np.asarray(opened(content(see_through, transparency=0))) == 255).all()
+    assert (np.asarray(opened(content(Image.new("LA", (4, 4), (7, 255))))) == 7).all()
+    deep = Image.fromarray((np.arange(16).reshape(4, 4) * 4369).astype(np.uint16))
+    assert np.array_equal(np.asarray(opened(content(deep)))[..., 0], np.arange(16).reshape(4, 4) * 17)
+    assert np.asarray(opened(content(Image.new("1", (4, 4), 1)))).max() == 255
+    assert opened(content(Image.new("CMYK", (4, 4)), "JPEG")).mode == "RGB"
+    turned = Image.fromarray(picture(3, (8, 4)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    assert opened(content(turned, "JPEG", exif=exif)).size == (4, 8)
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path):
+    one = content(picture(1, (128, 128)))
+    path = write(tmp_path / "test.parquet", {"image": [{"bytes": one, "path": None}] * 400, "label": [0] * 400})
+    data = load(f"parquet:path={path}")
+    data.images[torch.arange(2)]
+    tracemalloc.start()
+    for start in range(0, 400, 8):
+        data.images[torch.arange(start, start + 8)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * len(one) < 400 * len(one) / 10
+
+
+def test_folders_name_the_classes_of_all_splits(tmp_path):
+    for place in ("train/ant/1.png", "train/bee/2.JPEG", "val/cow/3.png", "test/bee/4.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(content(picture(int(place.split("/")[2][0]))))
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+    train, held, test = (load(f"folder:path={tmp_path}", s) for s in ("train", "validation", "test"))
+    assert train.classes == ("ant", "bee", "cow") and train.labels.tolist() == [0, 1]
+    assert held.labels.tolist() == [2] and test.labels.tolist() == [1]
+    flat = load(f"folder:path={tmp_path / 'train'}")
+    assert flat.classes == ("ant", "bee") and len(flat) == 2
+
+
+def test_cifar10_is_found_in_the_data_folder_and_known_by_its_content(parquet, monkeypatch):
+    parquet.rename(parquet.parent / "cifar10")
+    component = bench.component("dataset", "cifar10")
+    with data_from(parquet.parent):
+        first, train = component.identity, component.load("train")
+        assert len(train) == 36 and train.classes == ("ant", "bee", "cow")
+    (parquet.parent / "other").mkdir()
+    write(parquet.parent / "other" / "cifar10" / "train.parquet", rows(40))
+    write(parquet.parent / "other" / "cifar10" / "test.parquet", rows(11))
+    monkeypatch.setenv("BENCH_DATA_DIR", str(parquet.parent / "other"))
+    assert component.identity != first and component.identity.startswith("dataset/cifar10@1(validation=0.1)#")
+
+
+def test_cifar10_without_files_says_where_it_looked_and_how_to_get_them(tmp_path):
+    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem) as caught:
+        load("cifar10")
+    text = str(caught.value)
+    assert f"looked in {tmp_path / 'cifar10'} (not there) and on the hub (uoft-cs/cifar10, not reached" in text
+    assert "put its train-*.parquet and test-*.parquet into DATA/cifar10" in text and "--data-dir" in text
+    (tmp_path / "cifar10").mkdir()
+    write(tmp_path / "cifar10" / "train.parquet", rows(4))
+    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match=r"cifar10 has no test files \(SPLIT-"):
+        load("cifar10")
+    with (
+        pytest.raises(bench.EnvironmentProblem, match="data folder nowhere is not there; check --data-dir"),
+        data_from("nowhere"),
+    ):
+        pass
+
+
+def test_a_damaged_image_is_named_and_stops_or_is_left_out(tmp_path, tiny_run):
+    columns = rows(20)
+    for row, harm in ((4, b"no image"), (11, columns["image"][11]["bytes"][:700]), (12, b"")):
+        columns["image"][row]["bytes"] = harm
+    path = write(tmp_path / "set" / "test.parquet", columns)
+    write(tmp_path / "set" / "train.parquet", rows(20))
+    data = load(f"parquet:path={path.parent}")
+    assert data.images[torch.tensor([3, 5])].shape == (2, 3, 32, 32)
+    message = (
+        f"image 4 of {path} cannot be decoded \\(.*\\), and 2 more of the 20 asked; mend it, or leave out all such "
+        "images with damaged=skip"
+    )
+    with pytest.raises(bench.EnvironmentProblem, match=message):
+        data.images[torch.arange(20)]
+    outcome = tiny_run(
+        dataset=[f"parquet:path={path.parent}"], samples=["20"], metric=["accuracy", "train_time"], schedule=[SHORT]
+    )
+    assert outcome.exit_code == 3 and [r.metric for r in outcome.records.values()] == ["train_time"]
+    skipping = f"parquet:path={path.parent},damaged=skip"
+    assert load(skipping).note == "3 of 20 images are damaged and left out" and len(load(skipping)) == 17
+    outcome = tiny_run(dataset=[skipping], samples=["17"], metric=["accuracy"], schedule=[SHORT])
+    (record,) = outcome.records.values()
+    assert record.n == 17 and record.provenance["data"] == "3 of 20 images are damaged and left out"
+
+
+def wrong(tmp_path, columns, features, text):
+    path = write(tmp_path / "test.parquet", columns, features)
+    return f"parquet:path={path}{text}"
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "text", "message"),
+    [
+        (["label"], {}, "", r"test.parquet has no column 'image' \(it has label\); name it with image=\.\.\.$"),
+        (
+            ["image"],
+            {},
+            "",
+            r"has no column 'label' \(it has image\); name it with label=..., or label=\"\" for a set with",
+        ),
+        (["image", "label"], {}, ",mask=cut", r"has no column 'cut' \(it has image, label\); name it with mask="),
+        (
+            ["image", "label"],
+            {"image": datasets.Value("int64")},
+            "",
+            r"column 'image' holds Value\('int64'\), not images",
+        ),
+        (
+            ["image", "label"],
+            {"label": datasets.Value("int64")},
+            "",
+            "column 'label' has no class names; store it as a",
+        ),
+        (
+            ["image", "label"],
+            {"label": datasets.Value("string")},
+            "",
+            "column 'label' has no class names; store it as a",
+        ),
+        (
+            ["image", "label"],
+            {"label": datasets.Value("int64")},
+            ",classes=1",
+            "the 'label' of row 1 is 1, outside its 1 cl",
+        ),
+    ],
+)
+def test_a_file_without_what_is_asked_says_what_it_has(tmp_path, columns, features, text, message):
+    values = {name: rows(4)[name] for name in columns}
+    if "image" in features:
+        values["image"] = [1, 2, 3, 4]
+    if features.get("label") == datasets.Value("string"):
+        values["label"] = ["a", "b", "a", "b"]
+    with pytest.raises(bench.EnvironmentProblem, match=message):
+        load(wrong(tmp_path, values, {**FEATURES, **features}, text))
+
+
+def test_sizes_that_differ_and_files_that_are_none(tmp_path, parquet):
+    columns = {"image": rows(1)["image"] + rows(1, (20, 10))["image"], "label": [0, 1]}
+    path = write(tmp_path / "test.parquet", columns)
+    with pytest.raises(
+        bench.EnvironmentProblem, match=r"image 1 of .* is of 10 x 20 pixels where the first is of 32 x 32; give a size"
+    ):
+        load(f"parquet:path={path}").images[torch.arange(2)]
+    assert load(f"parquet:path={path},size=8").images[torch.arange(2)].shape == (2, 3, 8, 8)
+    path.write_bytes(b"PAR1 no more")
+    with pytest.raises(bench.EnvironmentProblem, match=r"test\.parquet cannot be read as Parquet"):
+        load(f"parquet:path={path}")
+    with pytest.raises(bench.EnvironmentProblem, match="nothing is not there; check the path"):
+        load("parquet:path=nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(bench.EnvironmentProblem, match="empty holds no Parquet files"):
+        load(f"parquet:path={tmp_path / 'empty'}")
+    with pytest.raises(
+        bench.EnvironmentProblem, match=r"empty holds no images; they are looked for as \[SPLIT/\]CLASS/FILE"
+    ):
+        load(f"folder:path={tmp_path / 'empty'}")
+    with pytest.raises(bench.EnvironmentProblem, match="nothing is not a folder; check the path"):
+        load("folder:path=nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resize=40", "dataset parquet: resize is 40 and size is 0; give the size to crop to as well"),
+        ("size=32,resize=16", "resize is 16, smaller than the crop of size 32; give 32 or more"),
+        ("size=32,resize=40,crop=none", "resize is 40, which crop=none does not use; leave it out"),
+    ],
+)
+def test_parameters_that_contradict_each_other(text, message):
+    with pytest.raises(bench.BadValue, match=message):
+        bench.component("dataset", f"parquet:path=x,{text}")
+
+
+def test_a_split_that_is_not_there_is_named(parquet, tiny_run):
+    file = parquet / "test-00000-of-00001.parquet"
+    outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"], split=["validation"])
+    (failure,) = outcome.failures.values()
+    assert f"dataset parquet:path={file} has no validation images; choose another --split" in str(failure)
+    outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"])
+    (failure,) = outcome.failures.values()
+    assert "the data set has no training images; train on another, or take trained weights" in str(failure)
