@@ -10,8 +10,8 @@ from importlib.metadata import EntryPoint, entry_points
 import pluggy
 
 from bench import hookspecs
-from bench.components import NAME, Component, parameters, read
-from bench.errors import BenchError, PluginError, UnknownName, short, suggestion
+from bench.components import NAME, Component, check_parameters, read
+from bench.errors import BadValue, BenchError, PluginError, UnknownName, short, suggestion
 from bench.evidence import VOCABULARY
 from bench.kinds import KINDS
 
@@ -60,6 +60,8 @@ class Catalog:
 
     def read(self, kind: str, text: str) -> Component:
         """A component from its text form, such as "topk:k=20"."""
+        if not isinstance(text, str):
+            raise BadValue(f"{kind} {text!r}: give a text such as NAME or NAME:parameter=value, or a component")
         return read(text, kind, self.find)
 
     def require_whole(self) -> None:
@@ -125,7 +127,9 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
         return []
     try:
         return list(module.bench_components())
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginError(f"{about}: bench_components failed ({short(error)})") from error
 
 
@@ -146,7 +150,7 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
             f"{cls.kind} {cls.name} comes from both {first} and {plugin.distribution}; "
             f"go on with --without {first} or --without {plugin.distribution}"
         )
-    parameters(cls)
+    check_parameters(cls)
     if cls.kind == "metric":
         VOCABULARY.check(f"{about}: metric {cls.name}", cls.__call__)
     catalog.components[cls.kind][cls.name] = cls

@@ -25,6 +25,9 @@ class Group(click.Group):
     def main(self, *args: Any, standalone_mode: bool = True, **rest: Any) -> Any:
         try:
             sys.exit(super().main(*args, standalone_mode=False, **rest))
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
         except click.ClickException as error:
             complain(" ".join(error.format_message().split()))
             sys.exit(error.exit_code)
@@ -109,6 +112,13 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
     command = click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute.",
+    )(command)
+    command = click.option(
         "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
     )(command)
     command = click.option(
@@ -144,9 +154,6 @@ def asked_cells(
 
 @main.command()
 @asking
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 def run(
     without: tuple[str, ...], reference: bool, store: str | None, device: str, as_json: bool, **options: tuple[str, ...]
@@ -197,12 +204,13 @@ def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
 
 @main.command()
 @asking
-def plan(without: tuple[str, ...], reference: bool, store: str | None, **options: tuple[str, ...]) -> None:
+def plan(without: tuple[str, ...], reference: bool, store: str | None, device: str, **options: tuple[str, ...]) -> None:
     """Say what `run` with the same options would do; compute nothing."""
     from bench.plan import planned, text
-    from bench.runner import open_store
+    from bench.runner import choose_device, open_store
 
     _, todo = asked_cells(without, reference, options)
+    choose_device(device)
     click.echo(text(planned(todo, open_store(store, complain))))
 
 

@@ -71,7 +71,7 @@ class Parameter:
         if typing.get_origin(self.type) is Literal:
             return " or ".join(map(repr, typing.get_args(self.type)))
         if typing.get_origin(self.type) is tuple:
-            return "a tuple of " + Parameter("", typing.get_args(self.type)[0], None, "", None, None).accepts
+            return "a tuple of " + dataclasses.replace(self, type=typing.get_args(self.type)[0]).accepts
         words = {
             int: "a whole number",
             float: "a number",
@@ -163,14 +163,33 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
 def _checked(owner: Component, parameter: Parameter, value: Any) -> Any:
     """The value, with whole numbers made float or Fraction where that is asked; BadValue where it does not fit."""
     fitted = _fit(parameter.type, value)
-    bad = fitted is MISSING
-    if not bad and isinstance(fitted, int | float | Fraction) and not isinstance(fitted, bool):
-        low, high = parameter.low, parameter.high
-        bad = not math.isfinite(fitted) or (low is not None and fitted < low) or (high is not None and fitted > high)
-    if bad:
+    parts = fitted if isinstance(fitted, tuple) else (fitted,)
+    if fitted is MISSING or not all(_in_range(part, parameter) for part in parts):
         shown = str(value) if isinstance(value, Fraction | Path) else repr(value)
         raise BadValue(f"{owner.kind} {owner.name}: {parameter.name} is {shown}, must be {parameter.accepts}")
     return fitted
+
+
+def _in_range(value: Any, parameter: Parameter) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
+        return True
+    low, high = parameter.low, parameter.high
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return finite and (low is None or value >= low) and (high is None or value <= high)
+
+
+def check_parameters(cls: type[Component]) -> None:
+    """Raise PluginError where a parameter has a type that there is not, or a default that does not fit it."""
+    for parameter in parameters(cls).values():
+        about = f"{cls.kind} {cls.name}: parameter {parameter.name}"
+        try:
+            fitted = MISSING if parameter.required else _fit(parameter.type, parameter.default)
+            if parameter.required:
+                _fit(parameter.type, None)
+        except PluginError as error:
+            raise PluginError(f"{about}: {error}") from None
+        if not parameter.required and (fitted is MISSING or fitted != parameter.default):
+            raise PluginError(f"{about}: its default {parameter.default!r} is not {parameter.accepts}")
 
 
 def _fit(kind: Any, value: Any) -> Any:
@@ -184,9 +203,14 @@ def _fit(kind: Any, value: Any) -> Any:
         fitted = tuple(_fit(inner[0], v) for v in value)
         return MISSING if MISSING in fitted else fitted
     if kind in (float, Fraction) and type(value) is int:
-        return kind(value)
-    if kind is Path and isinstance(value, str | Path):
-        return Path(value)
+        try:
+            return kind(value)
+        except OverflowError:
+            return MISSING
+    if kind is float and type(value) is float:
+        return value + 0.0  # -0.0 equals 0.0 and must read the same
+    if kind is Path:
+        return Path(value) if isinstance(value, str | Path) else MISSING
     if kind in (int, float, bool, str, Fraction):
         return value if type(value) is kind else MISSING
     if isinstance(kind, type) and issubclass(kind, Component):
@@ -262,10 +286,12 @@ def read(text: str, kind: str, find: Callable[[str, str], type[Component]]) -> C
     items = split(rest) if rest else []
     if colon and not items:
         raise BadValue(f"{text!r} ends after the colon; write {name} or {name}:parameter=value")
+    preset: list[str] = []
     if items and "=" not in items[0] and items[0] in cls.presets:
-        items = split(cls.presets[items[0]]) + items[1:]
+        preset, items = split(cls.presets[items[0]]), items[1:]
     given: dict[str, Any] = {}
-    for item in items:
+    named: set[str] = set()
+    for place, item in enumerate([*preset, *items]):
         key, equals, value = item.partition("=")
         key = key.strip()
         if not equals:
@@ -273,6 +299,10 @@ def read(text: str, kind: str, find: Callable[[str, str], type[Component]]) -> C
             raise BadValue(f"{text!r}: {item!r} is not of the form parameter=value{presets}")
         if key not in declared:
             raise UnknownName(f"{kind} {name} has no parameter {key!r}{suggestion(key, declared)}")
+        if key in named:
+            raise BadValue(f"{text!r} gives {key} twice")
+        if place >= len(preset):
+            named.add(key)
         given[key] = _value(declared[key], value.strip(), f"{kind} {name}", find)
     missing = [p.name for p in declared.values() if p.required and p.name not in given]
     if missing:
@@ -299,6 +329,8 @@ def _from_text(kind: Any, text: str, find: Callable[[str, str], type[Component]]
         text = json.loads(text)
     if origin is Literal:
         return next((choice for choice in inner if str(choice) == text), text)
+    if kind in (int, float, Fraction) and (len(text) > 100 or re.search(r"e[+-]?\d{4}", text, re.IGNORECASE)):
+        raise ValueError("no number that anything here is measured in")
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     return kind(text)

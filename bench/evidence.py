@@ -5,7 +5,8 @@ Positional parameters say what a value is made from; keyword-only ones are servi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -117,7 +118,19 @@ def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, devic
 
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
     with torch.no_grad():
-        return chunked(network, images, seed=0, name=name, indices=test_data.indices)
+        found = chunked(network, images, seed=0, name=name, indices=test_data.indices)
+    if not found.isfinite().all():
+        raise BadComponent(f"{name}: the network's logits are not finite; lower the schedule's rate")
+    return found
+
+
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Inside, a component may do what it likes to a network's modes: later cells meet it as it was."""
+    try:
+        yield
+    finally:
+        network.eval().requires_grad_(False)
 
 
 @value()
@@ -141,14 +154,15 @@ def _attributions(
     log: list[Phase],
 ) -> Tensor:
     def attribute(images: Tensor, targets: Tensor) -> Tensor:
-        found = explainer.attributions(network, images, targets)
+        # Copies, here and for attacks: what works in place must not reach the next component.
+        found = explainer.attributions(network, images.clone(), targets.clone())
         if found.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
             raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
         if not found.isfinite().all():
             raise BadComponent(f"explainer {explainer} returned values that are not finite")
         return found
 
-    with torch.no_grad(), measured(log, "explain", network) as passes, passes:
+    with torch.no_grad(), _frozen(network), measured(log, "explain", network) as passes, passes:
         return chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
 
 
@@ -194,13 +208,13 @@ def attack_run(
     victim = Victim(network, surrogate)
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        raw = attack.perturb(victim, images, targets, ball)
-        if raw.shape != images.shape or not raw.isfinite().all():
-            raise BadComponent(
-                f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}"
-                if raw.shape != images.shape
-                else f"attack {attack} returned images that are not finite"
-            )
+        raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
+        if raw.shape != images.shape:
+            raise BadComponent(f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}")
+        if raw.dtype != images.dtype:
+            raise BadComponent(f"attack {attack} returned {raw.dtype} for images in {images.dtype}")
+        if not raw.isfinite().all():
+            raise BadComponent(f"attack {attack} returned images that are not finite")
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         attacked = ball.project(raw.detach(), images)
         with torch.no_grad():
@@ -213,7 +227,7 @@ def attack_run(
             with noise.call(0):
                 return attacked, before, objective(attacked)
 
-    with measured(log, "attack", network) as passes, passes:
+    with _frozen(network), measured(log, "attack", network) as passes, passes:
         found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
     names = ("images", "before", "after")
     return dict(zip(names, found, strict=False)) if isinstance(found, tuple) else {"images": found}

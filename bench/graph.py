@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.case import AXES, Case
 from bench.components import Component
-from bench.errors import UnknownName, suggestion
+from bench.errors import StoreError, UnknownName, suggestion
 from bench.store import Store
 
 TENSORS, COST, SPEC = "value.safetensors", "cost.json", "spec.json"
@@ -128,7 +128,9 @@ class Graph:
     def cost(self, name: str) -> list[dict[str, Any]]:
         """What a stored value cost when it was computed: the phases in its log."""
         files = self.store.read(name, self.key(name), (COST,))
-        return json.loads(files[COST]) if files else []
+        if files is None:
+            raise StoreError(f"stored {name} {self.key(name)} was lost while the run used it; run it again")
+        return json.loads(files[COST])
 
     def _made(self, made: Value) -> Any:
         if not made.stored:
@@ -142,6 +144,7 @@ class Graph:
                 services["unfinished"] = stack.enter_context(self.store.unfinished(self.key(made.name)))
                 found = self._found(made.name)  # another process may have finished it while this one waited
                 if found is not None:
+                    services["unfinished"].discard()
                     return found
             found = self._computed(made, services)
             tensors = {ALONE: found} if isinstance(found, Tensor) else found
@@ -164,7 +167,7 @@ class Graph:
         return made.function(*(self.get(name) for name in wanted(made.function)), **given)
 
     def _found(self, name: str) -> Any:
-        files = self.store.read(name, self.key(name), (TENSORS,))
+        files = self.store.read(name, self.key(name), (TENSORS, COST))
         if files is None:
             return None
         placed = {part: tensor.to(self.device) for part, tensor in safetensors.torch.load(files[TENSORS]).items()}

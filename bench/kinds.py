@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bench import noise
 from bench.components import Component, param
 from bench.datadir import data_dir
-from bench.errors import BadValue, EnvironmentProblem
+from bench.errors import BadValue, BenchError, EnvironmentProblem, short
 
 if typing.TYPE_CHECKING:
     from bench.training import Fit
@@ -92,7 +92,10 @@ class Ball:
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2"):
             raise BadValue(f"norm {self.norm!r}: choose linf or l2")
-        if self.eps < 0 or (self.norm == "linf" and self.eps > 1):
+        if not isinstance(self.eps, int | float | Fraction):
+            raise BadValue(f"eps {self.eps!r} is not a number; give a Fraction such as Fraction(8, 255)")
+        # No two images are as far apart in l2 as a million, whatever their size.
+        if not 0 <= self.eps <= (1 if self.norm == "linf" else 10**6):
             raise BadValue(
                 f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255"
             )
@@ -123,7 +126,8 @@ class Ball:
         if self.norm == "linf":
             return (origin + eps * noise.uniform(origin)).clamp(0, 1)
         direction = noise.normal(origin).flatten(1)
-        radius = noise.uniform(origin[:, :1, :1, :1].double(), low=0.0)[:, :, 0, 0] ** (1 / direction.shape[1])
+        with noise.repeat(1, len(origin)):  # numbers of its own, where nothing outside counts the draws
+            radius = noise.uniform(origin[:, :1, :1, :1].double(), low=0.0)[:, :, 0, 0] ** (1 / direction.shape[1])
         change = direction / direction.norm(dim=1, keepdim=True) * radius.to(origin.dtype)
         return (origin + eps * change.view_as(origin)).clamp(0, 1)
 
@@ -182,8 +186,8 @@ class Victim:
         seen: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            given = inputs[0]
-            if given.data_ptr() == images.data_ptr() and given.shape == images.shape:
+            same = inputs and inputs[0].data_ptr() == images.data_ptr()
+            if same and (inputs[0].shape, inputs[0].stride()) == (images.shape, images.stride()):
                 seen.append(output)
 
         handle = self.network.register_forward_hook(keep)
@@ -229,7 +233,12 @@ class Dataset(Component, ABC):
 
 @functools.cache
 def _fingerprint(dataset: Dataset, folder: Path | None) -> str:
-    return dataset.load("test").fingerprint
+    try:
+        return dataset.load("test").fingerprint
+    except BenchError:
+        raise
+    except Exception as error:
+        raise EnvironmentProblem(f"dataset {dataset} cannot be loaded ({short(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -258,7 +267,7 @@ class Schedule(Component, ABC):
     optimiser: Literal["adam", "adamw", "sgd"] = param(help="of torch.optim; sgd has momentum 0.9")
     rate: float = param(help="learning rate", low=0)
     weight_decay: float = param(help="as the optimiser defines it", low=0)
-    decay: tuple[int, ...] = param(help="epochs after which the rate is divided by 10")
+    decay: tuple[int, ...] = param(help="epochs after which the rate is divided by 10", low=1)
     augmentation: Literal["none", "crop_flip"] = param(help="crop_flip: zero padding of 4, random crop and flip")
     clipping: float = param(help="largest l2 norm of the gradient over all weights; 0 for no clipping", low=0)
     limit: int = param(help="training images used, as many of each class; 0 for all", low=0)

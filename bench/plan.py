@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from dataclasses import dataclass, field
@@ -44,12 +45,14 @@ def planned(cells: list[Cell], store: Store) -> Plan:
     for name, _ in missing:
         plan.make[name] = plan.make.get(name, 0) + 1
     for name, count in plan.make.items():
-        folders = [folder for folder in store.entries(name) if (folder / COST).is_file()]
-        if not folders:
+        times, sizes = [], []
+        for folder in store.entries(name):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # what is damaged tells nothing
+                times.append(sum(phase["seconds"] for phase in json.loads((folder / COST).read_text())))
+                sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
+        if not sizes:
             plan.unknown.append(name)
             continue
-        times = [sum(phase["seconds"] for phase in json.loads((f / COST).read_text())) for f in folders]
-        sizes = [sum(file.stat().st_size for file in f.iterdir()) for f in folders]
         plan.seconds += count * statistics.median(times)
         plan.size += count * statistics.median(sizes)
     return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,9 +81,11 @@ def _components(catalog: Catalog, kind: str, texts: Sequence[Any], skipped: list
 
 def _fraction(value: Any) -> Fraction:
     try:
+        if len(str(value)) > 100 or re.search(r"e[+-]?\d{4}", str(value), re.IGNORECASE):
+            raise ValueError
         return Fraction(str(value))
     except (ValueError, TypeError, ZeroDivisionError):
-        raise BadValue(f"eps {value!r} is not a number; write a fraction such as 8/255") from None
+        raise BadValue(f"eps {str(value)[:100]!r} is not a number; write a fraction such as 8/255") from None
 
 
 def _whole(option: str, value: Any) -> int:

@@ -23,7 +23,16 @@ from bench.case import AXES, Case
 from bench.catalog import Catalog, installed
 from bench.components import Component
 from bench.datadir import data_from
-from bench.errors import BadComponent, BenchError, CellFailed, EnvironmentProblem, PluginError, StoreError, short
+from bench.errors import (
+    BadComponent,
+    BadValue,
+    BenchError,
+    CellFailed,
+    EnvironmentProblem,
+    PluginError,
+    StoreError,
+    short,
+)
 from bench.evidence import VOCABULARY
 from bench.graph import Graph, Memory, key, wanted
 from bench.kinds import Levels, Metric, Undefined
@@ -90,7 +99,9 @@ def cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) ->
             used = {**{a: c for a, c in case.components.items() if a in axes}, "metric": metric}
             refused = _refused(catalog, case, used)
             made = f"record@{VERSION}/{metric.identity}"
-            found.append(Cell(case, metric, VOCABULARY.spec(made, names, case), refused))
+            # A record under attack also says what it is over the images whose prediction is kept.
+            whole = (*names, "kept") if "attack" in axes else names
+            found.append(Cell(case, metric, VOCABULARY.spec(made, whole, case), refused))
     return found
 
 
@@ -162,7 +173,7 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     # First, so that a set that is too small says so before anything is trained.
     data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
     evidence = {name: graph.get(name) for name in cell.names}
-    with seeded(cell.case.seed, str(cell.metric)), torch.no_grad():
+    with seeded(cell.case.seed if "seed" in cell.axes else 0, cell.metric.identity), torch.no_grad():
         score = cell.metric(**evidence)
     kept = graph.get("kept").cpu().numpy() if cell.attacked and isinstance(score, Tensor | Levels) else None
     names, values = _per_image(cell.metric, score, None if data is None else len(data))
@@ -200,6 +211,8 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     """Names of levels and values (N, L) of whatever a metric returned; one row for a scalar, none where undefined."""
     if isinstance(score, Undefined):
         return ("",), np.empty((0, 1))
+    if isinstance(score, Tensor) and score.ndim == 0:
+        score = score.item()
     if isinstance(score, Levels):
         names, values = score.names, score.values
         fits = values.ndim == 2 and values.shape[1] == len(names)
@@ -207,7 +220,7 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
         names, values = ("",), score[:, None] if score.ndim == 1 else score
         fits = score.ndim == 1
     elif isinstance(score, int | float):
-        return ("",), np.array([[float(score)]])
+        names, values, fits, count = ("",), torch.tensor([[float(score)]]), True, None
     else:
         raise BadComponent(
             f"metric {metric} returned a {type(score).__name__}; see bench.Metric for what it may return"
@@ -283,11 +296,13 @@ def _commit() -> str:
 def open_store(path: str | Path | None, warn: Callable[[str], None]) -> Store:
     """The store at a path, else at BENCH_STORE, else in the user's cache folder."""
     chosen = path or os.environ.get("BENCH_STORE") or Path.home() / ".cache" / DISTRIBUTION
-    return Store(Path(chosen), warn)
+    return Store(Path(chosen).expanduser(), warn)
 
 
 def choose_device(name: str) -> torch.device:
     """auto: a GPU where there is one."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise BadValue(f"device {name!r}: choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem("device cuda: torch finds no GPU here; use --device cpu or auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.errors import StoreError
 
@@ -39,9 +39,12 @@ class Store:
         try:
             return self.folder(name, key).is_dir()
         except OSError as error:
-            raise StoreError(
-                f"store {self.root} cannot be read ({error.strerror}); choose another with --store or BENCH_STORE"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"store {self.root} cannot be read ({error.strerror}); choose another with --store or BENCH_STORE"
+        )
 
     def read(self, name: str, key: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
         """The asked files of a value, checked; None where there is no such value. A damaged one is set aside."""
@@ -50,13 +53,16 @@ class Store:
         folder = self.folder(name, key)
         try:
             return _checked(folder, files)
-        except (Damaged, OSError) as problem:
+        except (Damaged, FileNotFoundError, IsADirectoryError, NotADirectoryError) as problem:
             aside = self.root / "damaged" / f"{name}-{key}-{uuid.uuid4().hex[:8]}"
             with self._writing():
                 aside.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(folder, aside)
+                with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                    os.replace(folder, aside)
             self.warn(f"stored {name} {key} is damaged ({problem}); set aside in {aside} and computed again")
             return None
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def write(self, name: str, key: str, files: dict[str, bytes]) -> None:
         """Put a value in its place at once and whole; where it is there already, keep that one."""
@@ -155,11 +161,12 @@ class Unfinished:
 
 
 class Lock:
-    """A file that says who works on a value; its age is the heartbeat."""
+    """A file that says who works on a value; its age is the heartbeat, which a thread keeps low."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path, self.warn = path, warn
-        self.beaten = 0.0
+        self.mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex})
+        self.released = threading.Event()
 
     def take(self) -> None:
         """Wait for whoever holds the lock, unless they are gone."""
@@ -167,11 +174,11 @@ class Lock:
         while True:
             try:
                 with self.path.open("x") as stream:
-                    json.dump({"host": socket.gethostname(), "pid": os.getpid()}, stream)
+                    stream.write(self.mine)
+                threading.Thread(target=self._beat, daemon=True).start()
                 return
             except FileExistsError:
-                if self._abandoned():
-                    self.path.unlink(missing_ok=True)
+                if self._taken_away():
                     continue
             except FileNotFoundError:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,26 +188,44 @@ class Lock:
                 told = True
             time.sleep(0.5)
 
-    def _abandoned(self) -> bool:
+    def _taken_away(self) -> bool:
+        """Remove the lock of someone who is gone; False where they are not."""
         try:
-            age = time.time() - self.path.stat().st_mtime
-            owner: dict[str, Any] = json.loads(self.path.read_text() or "{}")
-        except (OSError, ValueError):
+            age, text = time.time() - self.path.stat().st_mtime, self.path.read_text()
+        except OSError:
             return False
-        if not owner:
-            return age > 5
-        if owner["host"] == socket.gethostname():
-            return owner["pid"] == os.getpid() or not _alive(owner["pid"])
-        return age > STALE
+        if not abandoned(text, age):
+            return False
+        # Renamed first, since another may have taken the lock between the look and this.
+        aside = self.path.with_name(f"lock-{uuid.uuid4().hex}")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.path, aside)
+            if aside.read_text() != text:
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, self.path)
+            aside.unlink()
+        return True
 
-    def beat(self) -> None:
-        if time.monotonic() - self.beaten > STALE / 10:
-            self.beaten = time.monotonic()
-            with contextlib.suppress(FileNotFoundError):
+    def _beat(self) -> None:
+        while not self.released.wait(STALE / 4):
+            with contextlib.suppress(OSError):
                 os.utime(self.path)
 
     def release(self) -> None:
-        self.path.unlink(missing_ok=True)
+        self.released.set()
+        with contextlib.suppress(OSError):
+            if self.path.read_text() == self.mine:
+                self.path.unlink()
+
+
+def abandoned(text: str, age: float) -> bool:
+    """Whether a lock with this text, untouched for so many seconds, belongs to nobody any more."""
+    try:
+        owner = json.loads(text)
+        here, alive = owner["host"] == socket.gethostname(), _alive(owner["pid"])
+    except (ValueError, TypeError, KeyError):
+        return age > 5  # cut off while it was written, or no lock of ours
+    return age > STALE or (here and not alive)
 
 
 def _alive(pid: int) -> bool:
@@ -218,6 +243,8 @@ def _checked(folder: Path, files: tuple[str, ...]) -> dict[str, bytes]:
         sums = json.loads((folder / SUMS).read_bytes())
     except ValueError:
         raise Damaged(f"{SUMS} is not JSON") from None
+    if not isinstance(sums, dict):
+        raise Damaged(f"{SUMS} holds no checksums")
     found = {}
     for file in files:
         content = (folder / file).read_bytes()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
-from bench.errors import Diverged, EnvironmentProblem
+from bench.errors import BadComponent, Diverged, EnvironmentProblem
 from bench.gradients import Passes
 from bench.graph import packed
 from bench.kinds import Data, Model, Schedule
@@ -103,6 +103,7 @@ class Fit:
         self.log = log
         self._model, self._schedule, self._seed = model, schedule, seed
         self._device, self._unfinished = device, unfinished
+        self._phases: set[str] = set()
 
     def fresh(self) -> nn.Module:
         """The model with its initial weights, the same at every call."""
@@ -112,20 +113,27 @@ class Fit:
     def minimise(self, network: nn.Module, loss: Loss, name: str = "train") -> nn.Module:
         """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
 
-        A checkpoint is kept after every epoch under the phase's name; everything drawn in an epoch follows from
-        (seed, name, epoch), so that a resumed training ends with the same weights. Raises Diverged where the loss is
-        not finite.
+        A checkpoint is kept after every epoch under the phase's name, which no other phase of the training may have;
+        everything drawn in an epoch follows from (seed, name, epoch), so that a resumed training ends with the same
+        weights. Raises Diverged where the loss or a weight is not finite.
         """
+        if name in self._phases:
+            raise BadComponent(
+                f"two phases of one training are called {name!r}; give each its own: fit.minimise(..., name=...)"
+            )
+        self._phases.add(name)
         schedule, data = self._schedule, self.data
         if not len(data):
             raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
+        if schedule.limit > len(data):
+            raise EnvironmentProblem(f"the schedule's limit is {schedule.limit}, there are {len(data)} training images")
         rows = data.choice(schedule.limit) if schedule.limit else torch.arange(len(data))
         batches = _Batches(data, rows, self._device, schedule.augmentation)
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
         network.train()
         before = self._resume(name, network, optimiser)
         done = before.epoch if before else 0
-        steps = math.ceil(len(rows) / schedule.batch)
+        steps = max(1, math.ceil((len(rows) - 1) / schedule.batch))  # see _order
         phases: list[Phase] = [before.phase] if before else []
         with tqdm(
             total=schedule.epochs * steps,
@@ -154,11 +162,12 @@ class Fit:
                             nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
                         optimiser.step()
                         losses.append(value.detach())
-                        if (step + 1) % CHECKED == 0 or step + 1 == steps:
-                            self._check(losses, name, epoch, step + 1 - len(losses))
+                        if len(losses) == CHECKED:
+                            self._check(losses, name, epoch, step + 1 - CHECKED)
                             losses = []
-                            self._unfinished.lock.beat()
                         bar.update()
+                    self._check(losses, name, epoch, step + 1 - len(losses))
+                    self._check_weights(network, name, epoch)
                 self._save(name, network, optimiser, epoch + 1, phases[-1])
         self.log.append(phases[-1])
         return network
@@ -172,8 +181,16 @@ class Fit:
             parts[-2:] = [torch.cat(parts[-2:])]
         yield from parts
 
+    def _check_weights(self, network: nn.Module, name: str, epoch: int) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+            self._unfinished.discard()
+            raise Diverged(
+                f"a weight is not finite after epoch {epoch + 1} ({name}); lower the schedule's rate or the weight of "
+                "the regulariser"
+            )
+
     def _check(self, losses: list[Tensor], name: str, epoch: int, first: int) -> None:
-        bad = (~torch.stack(losses).isfinite()).nonzero()
+        bad = (~torch.stack(losses).isfinite()).nonzero() if losses else ()
         if len(bad):
             step = int(bad[0])
             self._unfinished.discard()

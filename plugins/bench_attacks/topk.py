@@ -40,6 +40,11 @@ class TopK(bench.Attack):
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
+    def refuse(self, case: bench.Case) -> str | None:
+        if not case.surrogate.differentiable:
+            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
+        return None
+
     def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.no_grad():
             top = top_pixels(victim.maps(images, targets), self.k)

@@ -83,8 +83,8 @@ def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in wanted.items():
         if name in found and found[name].shape != tensor.shape:
             raise bench.BadValue(
-                f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model and "
-                "number of classes"
+                f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model "
+                "and number of classes"
             )
     inner.load_state_dict(found, strict=False)
 

@@ -77,6 +77,18 @@ BROKEN = {
         ),
         r"metric corner names unknown evidence 'clean_map'; did you mean 'clean_maps'",
     ),
+    "exit in the hook": (
+        GOOD.replace("return [Corner]", "raise SystemExit(3)"),
+        r"bench_components failed \(SystemExit",
+    ),
+    "type that there is not": (
+        GOOD.replace("    def attribute", "    k: int | None = bench.param(1, 'x')\n    def attribute"),
+        r"explainer corner: parameter k: a parameter cannot have the type int \| None; mend it",
+    ),
+    "default that does not fit": (
+        GOOD.replace("    def attribute", "    k: int = bench.param('many', 'x')\n    def attribute"),
+        r"explainer corner: parameter k: its default 'many' is not a whole number",
+    ),
     "unreadable annotation": (
         GOOD.replace("    def attribute", "    k: 'Nothing' = bench.param(1, 'x')\n    def attribute"),
         r"its annotations cannot be read: name 'Nothing' is not defined",

@@ -45,6 +45,17 @@ BAD = [
         "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255",
     ),
     (["run", "--eps=-1/255"], 2, "eps -1/255 is impossible"),
+    (["run", "--eps", "1e99999999"], 2, "eps '1e99999999' is not a number; write a fraction such as 8/255"),
+    (["run", "--eps", "1e40", "--norm", "l2"], 2, "is impossible: budgets are in pixel units"),
+    (["run", "--attack", "topk:k=1" + "0" * 400], 2, "must be a whole number of at least 1"),
+    (["run", "--defense", "cosd:eps=1e5000"], 2, "cosd: eps is '1e5000', must be a fraction such as 8/255 from 0 to 1"),
+    (["run", "--attack", "topk:k=1,k=2"], 2, "'topk:k=1,k=2' gives k twice"),
+    (
+        ["run", "--schedule", "quick:decay=(-5)"],
+        2,
+        "schedule quick: decay is (-5,), must be a tuple of a whole number of at least 1",
+    ),
+    (["run", "--data-dir", "nowhere"], 3, "data folder nowhere is not there; check --data-dir and BENCH_DATA_DIR"),
     (["run", "--eps", "much"], 2, "eps 'much' is not a number; write a fraction such as 8/255"),
     (["run", "--norm", "l3"], 2, "norm 'l3': choose linf or l2"),
     (["run", "--samples", "0"], 2, "samples 0: at least one image is needed"),
@@ -63,6 +74,16 @@ def test_bad_input_is_one_line_and_an_exit_code(bench_, words, code, message):
     found, out, err = bench_(*words)
     assert (found, out) == (code, "")
     assert err.startswith("bench: ") and err.count("\n") == 1 and message in err
+
+
+def test_bench_alone_shows_the_help(bench_):
+    code, out, err = bench_()
+    assert (code, out) == (2, "") and err.startswith("Usage: ") and "\n  run " in err
+
+
+def test_without_the_reference_row(bench_):
+    code, out, _ = bench_("run", "--no-reference", "--defense", "l2", "--metric", "accuracy", *TINY)
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[4:5]] == ["l2"] and "\nce " not in out
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")

@@ -197,3 +197,10 @@ def test_a_default_factory_is_refused():
 def test_bibtex_is_made_from_the_paper():
     paper = bench.Paper("Deep Maps", "Ada Lovelace and Alan Turing", "Conf", 2024, "https://example.org")
     assert paper.bibtex.startswith("@inproceedings{lovelace2024deep,\n  title = {Deep Maps},")
+
+
+def test_equal_components_have_one_identity():
+    first, second = bench.component("schedule", "quick:weight_decay=-0.0"), bench.component("schedule", "quick")
+    assert first == second and first.identity == second.identity
+    with pytest.raises(bench.BadValue, match=r"noise is .*, must be a number of at least 0"):
+        type(bench.component("explainer", "smoothgrad"))(noise=10**400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -113,3 +114,33 @@ def test_a_victim_gives_maps_and_logits_from_one_forward_where_it_can(origin):
 def test_the_harness_normalises_inside():
     network = bench.Normalised(nn.Identity(), [0.5], [0.25])
     assert_close(network(torch.full((1, 1, 1, 1), 0.75)), torch.ones(1, 1, 1, 1))
+
+
+def test_the_radius_of_an_l2_sample_is_independent_of_its_direction_outside_any_rows():
+    origin = torch.full((8000, 1, 1, 3), 0.5)
+    change = (bench.Ball("l2", Fraction(1, 4)).sample(origin) - origin).flatten(1).abs()
+    share = change / change.norm(dim=1, keepdim=True)
+    together = torch.corrcoef(torch.stack([change.norm(dim=1), *share.T]))[0, 1:]
+    assert together.abs().max() < 4 / 8000**0.5
+
+
+def test_a_victim_is_not_misled_by_a_view_of_the_images(origin):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(75, 3)).requires_grad_(False)
+
+    @dataclass(frozen=True)
+    class Turned(bench.Explainer):
+        name = "turned"
+
+        def attribute(self, network, images, targets):
+            network(images.transpose(2, 3))
+            network(input=images)
+            return images
+
+    victim = bench.Victim(network, Turned())
+    assert_close(victim.both(origin, torch.zeros(6, dtype=torch.int64))[1], network(origin))
+
+
+@pytest.mark.parametrize("eps", ["8/255", float("nan"), -1, 2])
+def test_a_budget_that_is_none_is_refused(eps):
+    with pytest.raises(bench.BadValue, match=r"eps .* is (impossible|not a number)"):
+        bench.Ball("linf", eps)

@@ -83,7 +83,7 @@ import bench
 
 @bench.hookimpl
 def bench_components():
-    return [NaN, Wrong, Short, Far, Sum, Levelled, Nothing, Half]
+    return [NaN, Wrong, Short, Far, InPlace, Double, Moved, Drawn, Endless, Sum, Levelled, Nothing, Half]
 
 @bench.hookimpl
 def bench_refuse(case, used):
@@ -120,6 +120,46 @@ class Short(bench.Attack):
     name = "short"
     def perturb(self, victim, images, targets, ball):
         return images[1:]
+
+@dataclass(frozen=True)
+class InPlace(bench.Attack):
+    '''Works on what it is given.'''
+    name = "in_place"
+    def perturb(self, victim, images, targets, ball):
+        victim.network.train().requires_grad_(True)
+        targets.zero_()
+        return images.add_(0.5).clamp_(0, 1)
+
+@dataclass(frozen=True)
+class Double(bench.Attack):
+    '''Returns another type.'''
+    name = "double"
+    def perturb(self, victim, images, targets, ball):
+        return images.double()
+
+@dataclass(frozen=True)
+class Moved(bench.Metric):
+    '''How far images moved.'''
+    name = "moved"
+    help = "largest change of a pixel"
+    def __call__(self, images, attacked_images):
+        return (images - attacked_images).abs().amax((1, 2, 3))
+
+@dataclass(frozen=True)
+class Drawn(bench.Metric):
+    '''Draws its values.'''
+    name = "drawn"
+    help = "random"
+    def __call__(self, images):
+        return torch.rand(len(images))
+
+@dataclass(frozen=True)
+class Endless(bench.Metric):
+    '''A number that is none.'''
+    name = "endless"
+    help = "infinite"
+    def __call__(self, images):
+        return float("inf")
 
 @dataclass(frozen=True)
 class Far(bench.Attack):
@@ -193,6 +233,11 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
             {"attack": ["short"], "metric": ["kept_rate"]},
             "attack short returned (9, 3, 32, 32) for images (10, 3, 32, 32)",
         ),
+        (
+            {"attack": ["double"], "metric": ["kept_rate"]},
+            "attack double returned torch.float64 for images in torch.float32",
+        ),
+        ({"metric": ["endless"]}, "metric endless returned infinite values; use nan where it is undefined"),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, the maps have 1024 pixels"),
@@ -221,6 +266,46 @@ def test_whatever_an_attack_returns_is_projected(tiny_run, plugged, store):
     clean = bench.component("dataset", "shapes").load("test")
     clean = clean.images[clean.choice(10)]
     assert float((images - clean).abs().max()) <= 8 / 255 + 1e-6 and images.max() <= 1
+
+
+def test_what_an_attack_does_in_place_reaches_nobody_else(tiny_run, plugged):
+    alone = tiny_run(plugged, metric=["topk_overlap"])
+    outcome = tiny_run(plugged, attack=["in_place", "topk:k=5,steps=3"], metric=["moved", "topk_overlap"])
+    found = {(r.metric, r.axes["attack"]): r for r in outcome.records.values()}
+    assert found["moved", "in_place"].value == pytest.approx(8 / 255, abs=1e-6)
+    after = tiny_run(plugged, attack=["in_place", "topk:k=5,steps=2"], metric=["topk_overlap"])
+    assert [r.value for r in alone.records.values()] == [list(after.records.values())[1].value]
+
+
+def test_randomness_follows_what_the_key_holds(tiny_run, plugged):
+    first = tiny_run(plugged, seed=["1", "0"], metric=["drawn"])
+    (record,) = first.records.values()
+    with torch.random.fork_rng():
+        assert "seed" not in record.axes
+    again = tiny_run(plugged, seed=["0"], metric=["drawn"])
+    assert list(again.records.values()) == [record]
+
+
+def test_the_key_of_a_score_under_attack_holds_what_says_who_is_kept(tiny_run):
+    outcome = tiny_run(metric=["topk_overlap", "accuracy"])
+    versions = {r.metric: set(json.loads(r.spec)[1]) for r in outcome.records.values()}
+    assert {"kept", "attacked_logits"} <= versions["topk_overlap"] and "kept" not in versions["accuracy"]
+
+
+def test_a_damaged_cost_is_computed_again_and_never_zero(tiny_run, store, warnings_told):
+    tiny_run(metric=["train_time"])
+    for folder in (*store.entries("trained"), *store.entries("record")):
+        for file in (*folder.glob("cost.json"), *folder.glob("record.json")):
+            file.write_bytes(b"[")
+    (record,) = tiny_run(metric=["train_time"]).records.values()
+    assert record.value > 0 and sum("trained" in text and "computed again" in text for text in warnings_told) == 1
+
+
+def test_an_attack_that_needs_a_gradient_refuses_an_explainer_without(tiny_run):
+    outcome = tiny_run(surrogate=["random_map"], metric=["kept_rate"])
+    assert [c.refused for c in outcome.cells] == [
+        "attack topk: it follows a gradient, and that of random_map is zero; choose another --surrogate"
+    ]
 
 
 def test_refusals_are_not_computed(tiny_run, plugged):
@@ -338,6 +423,10 @@ def test_python_runs_what_the_command_line_runs(tmp_path):
         store=tmp_path / "own",
     )
     assert [(r.metric, r.axes["ball"]) for r in records] == [("kept_rate", "linf:4/255")]
+    with pytest.raises(bench.BadValue, match="device 'tpu': choose auto, cpu or cuda"):
+        bench.run(metric="accuracy", device="tpu")
+    with pytest.raises(bench.BadValue, match="defense None: give a text such as NAME or NAME:parameter=value"):
+        bench.run(defense=[None])
     with pytest.raises(bench.UnknownName, match=r"no option called 'atack'; did you mean 'attack'\?"):
         bench.run(atack="topk")
     with pytest.raises(bench.CellFailed, match="1025 samples were asked") as caught:

@@ -15,7 +15,7 @@ import time
 import pytest
 
 import bench
-from bench.store import Lock, Store
+from bench.store import Lock, Store, abandoned
 
 FILES = {"value.safetensors": b"numbers", "spec.json": b"text"}
 
@@ -35,14 +35,14 @@ def test_the_first_of_two_writers_stays(store):
     assert not list((store.root / "partial").iterdir())
 
 
-@pytest.mark.parametrize("harm", ["changed", "cut", "missing", "sums"])
+@pytest.mark.parametrize("harm", ["changed", "cut", "missing", "sums", "list"])
 def test_a_damaged_value_is_set_aside_and_said(store, warnings_told, harm):
     store.write("maps", "k", FILES)
-    file = store.folder("maps", "k") / ("checksums.json" if harm == "sums" else "value.safetensors")
+    file = store.folder("maps", "k") / ("checksums.json" if harm in ("sums", "list") else "value.safetensors")
     if harm == "missing":
         file.unlink()
     else:
-        file.write_bytes({"changed": b"numberz", "cut": b"numb", "sums": b"{"}[harm])
+        file.write_bytes({"changed": b"numberz", "cut": b"numb", "sums": b"{", "list": b"[]"}[harm])
     assert store.read("maps", "k", tuple(FILES)) is None
     assert not store.has("maps", "k")
     assert len(list((store.root / "damaged").iterdir())) == 1
@@ -174,6 +174,50 @@ def test_another_machines_lock_counts_by_its_heartbeat(tmp_path, host, age, gone
     path = tmp_path / "lock"
     path.write_text(json.dumps({"host": host, "pid": 1}))
     os.utime(path, (time.time() - age, time.time() - age))
-    assert Lock(path, print)._abandoned() is gone
-    Lock(path, print).beat()
-    assert time.time() - path.stat().st_mtime < 5
+    assert abandoned(path.read_text(), age) is gone
+    assert Lock(path, print)._taken_away() is gone and path.exists() is not gone
+
+
+@pytest.mark.parametrize(
+    ("text", "age", "gone"),
+    [
+        ("", 1, False),
+        ("", 10, True),
+        ("garbage", 10, True),
+        ("5", 10, True),
+        (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 1, False),
+        (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 10_000, True),  # the number is another's now
+    ],
+)
+def test_a_lock_that_nobody_holds_is_no_lock(text, age, gone):
+    assert abandoned(text, age) is gone
+
+
+def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.store.STALE", 0.2)
+    first, second = Lock(tmp_path / "lock", print), Lock(tmp_path / "lock", print)
+    first.take()
+    os.utime(tmp_path / "lock", (0, 0))
+    time.sleep(0.3)
+    assert time.time() - (tmp_path / "lock").stat().st_mtime < 5
+    second.release()
+    assert (tmp_path / "lock").exists()
+    first.release()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_lock_taken_between_look_and_removal_is_given_back(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    path.write_text("garbage")
+    os.utime(path, (0, 0))
+    other = Lock(path, print)
+    replace = os.replace
+
+    def overtaken(source, target):
+        if source == path:
+            path.write_text(other.mine)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    assert Lock(path, print)._taken_away()
+    assert path.read_text() == other.mine and [p.name for p in tmp_path.iterdir()] == ["lock"]

@@ -161,6 +161,35 @@ def test_a_loss_that_is_not_finite_names_step_and_epoch(tmp_path):
     assert not (tmp_path / "partial" / "tiny").exists()
 
 
+def test_a_last_batch_that_was_joined_is_looked_at_too(tmp_path):
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=1, batch=23))
+    with pytest.raises(bench.Diverged, match="the loss is nan at step 1 of epoch 1"):
+        fit.minimise(fit.fresh(), lambda n, b: cross_entropy(n, b) * float("nan"))
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+    fit = tiny_fit(tmp_path, TinySchedule(epochs=1, batch=24, clipping=0))
+    zero = torch.zeros(())  # its square root has a loss of 0 and an infinite slope
+    with pytest.raises(bench.Diverged, match="a weight is not finite after epoch 1 "):
+        fit.minimise(fit.fresh(), lambda n, b: (n(b.images).sum() * zero).sqrt())
+    assert not (tmp_path / "partial" / "tiny").exists()
+
+
+def test_two_phases_of_one_name_are_refused(tmp_path):
+    fit = tiny_fit(tmp_path)
+    network = fit.minimise(fit.fresh(), cross_entropy)
+    with pytest.raises(
+        bench.BadComponent, match="two phases of one training are called 'train'; give each its own: fit"
+    ):
+        fit.minimise(network, cross_entropy)
+
+
+def test_a_limit_above_the_training_images_is_named(tmp_path):
+    fit = tiny_fit(tmp_path, TinySchedule(limit=25))
+    with pytest.raises(bench.EnvironmentProblem, match="the schedule's limit is 25, there are 24 training images"):
+        fit.minimise(fit.fresh(), cross_entropy)
+
+
 def test_crop_and_flip_move_masks_with_their_images():
     images = torch.arange(2 * 3 * 8 * 8.0).view(2, 3, 8, 8) + 1
     with noise.rows(0, "x", [3, 8]):
