@@ -28,7 +28,10 @@ ORDER = [
     "request",
     "runner",
     "plan",
+    "tiny",
+    "contracts",
     "testing",
+    "scaffold",
     "board",
     "cli",
 ]
