@@ -41,7 +41,7 @@ from bench.tiny import PlainGradient, tiny_evidence, tiny_fit, tiny_images, tiny
 from bench.training import Fit, seeded
 
 BETA = 20.0  # of the softplus that stands for ReLU where a second derivative is looked at
-LOOKED_AT = 32  # images of a split that are decoded
+LOOKED_AT = 16  # images of a split that are decoded
 ROUNDING = 1e-6  # by which an attack may miss its budget in float32
 
 

@@ -23,7 +23,7 @@ FILES = {
 
 
 def scaffold(catalog: Catalog, kind: str, name: str, into: Path) -> list[Path]:
-    """Write `bench-NAME` into a folder; the files written. Raises one of ours where the name or the place will not do."""
+    """Write `bench-NAME` into a folder; the files written. Raises one of ours where name or place will not do."""
     known = catalog.of(kind)
     if not NAME.fullmatch(name):
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:64]
