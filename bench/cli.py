@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import BenchError, UnknownName, suggestion
+from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion
 
 if TYPE_CHECKING:
     from bench.catalog import Catalog
@@ -245,7 +245,6 @@ def show(component: str, without: tuple[str, ...]) -> None:
 
     from bench import catalog as catalogs
     from bench.components import parameters, write
-    from bench.errors import BadValue
 
     kind, colon, name = component.partition(":")
     if not colon:
@@ -265,6 +264,62 @@ def show(component: str, without: tuple[str, ...]) -> None:
         click.echo(f"preset {name}:{preset} is {name}:{text}")
     if cls.paper:
         click.echo(cls.paper.bibtex)
+
+
+@main.command()
+@click.argument("name", required=False)
+@WITHOUT
+def check(name: str | None, without: tuple[str, ...]) -> None:
+    """Check that components keep the contracts of their kinds.
+
+    NAME is a kind, KIND:NAME, KIND:NAME:parameter=value,..., or a distribution or entry point with all that it
+    provides; without it, everything installed is checked. The exit code is 1 where a contract does not hold.
+    """
+    from bench import catalog as catalogs
+    from bench.testing import named
+
+    catalog = catalogs.load(without)
+    broken = [p for p in catalog.broken if name is None or name in (p.name, p.distribution)]
+    for plugin in broken:
+        click.echo(f"plugin {plugin.name}  can be used  FAILED: {plugin.problem}")
+    for plugin in catalog.broken:
+        if plugin not in broken:
+            complain(f"broken: {plugin.problem}")
+    found, left_out = named(name, catalog)
+    if name and left_out and not found:
+        raise BadValue("; ".join(left_out))
+    for text in left_out:
+        complain(f"skipped: {text}")
+    if not found and not broken:
+        complain(f"{name} provides no components: there is nothing to check")
+    about = max((len(f"{one.kind} {one.text}") for one in found), default=0)
+    words = max((len(one.words) for one in found), default=0)
+    failed = len(broken)
+    for one in found:
+        why = one.failure()
+        failed += bool(why)
+        click.echo(f"{f'{one.kind} {one.text}':<{about}}  {one.words:<{words}}  {f'FAILED: {why}' if why else 'ok'}")
+    if failed:
+        complain(f"{failed} of {len(found) + len(broken)} checks failed")
+        sys.exit(CellFailed.exit_code)
+
+
+@main.command()
+@click.argument("kind")
+@click.argument("name")
+@click.option("--into", metavar="FOLDER", default=".", help="Where the plugin's folder is made. [default: here]")
+def new(kind: str, name: str, into: str) -> None:
+    """Start a plugin: a distribution with one small, working component of a KIND, its tests and a README.
+
+    The folder is called bench-NAME. What the component computes is for you to change.
+    """
+    from pathlib import Path
+
+    from bench import catalog as catalogs
+    from bench.scaffold import scaffold
+
+    for path in scaffold(catalogs.load(), kind, name, Path(into)):
+        click.echo(path)
 
 
 def first_line(cls: type[Component]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from traceback import walk_tb
 from typing import Any
 
 
@@ -62,11 +63,13 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return "; known: " + (", ".join(known) or "none")
 
 
-def short(error: BaseException) -> str:
-    """An unforeseen error in one line: its type, text and place."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f", {trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}" if trace else ""
+def short(error: BaseException, package: str = "") -> str:
+    """An unforeseen error in one line: its type, text and place, which is the last line of `package` that led to it, or
+    else where it was raised."""
+    places = [(frame.f_globals.get("__name__", ""), frame, line) for frame, line in walk_tb(error.__traceback__)]
+    own = [place for place in places if place[0].split(".")[0] == package]
+    where = "".join(
+        f", {frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}" for _, frame, line in (own or places)[-1:]
+    )
     text = " ".join(str(error).split())
     return f"{type(error).__name__}{': ' + text if text else ''}{where}"

@@ -318,7 +318,8 @@ class Explainer(Component, ABC):
 
 @dataclass(frozen=True)
 class Attack(Component, ABC):
-    """A way of changing images within a ball to change their maps. The harness projects what it returns."""
+    """A way of changing images within a ball to change their maps. The harness projects what it returns, and the
+    contracts ask that nothing is left to project: an attack has to know which images it is measured on."""
 
     kind: ClassVar[str] = "attack"
 
@@ -335,8 +336,8 @@ class Attack(Component, ABC):
 
 @dataclass(frozen=True)
 class Metric(Component, ABC):
-    """A score. `__call__` names the evidence it wants and returns (N,) with NaN where undefined, `Levels`, a number,
-    or `Undefined`."""
+    """A score. `__call__` names the evidence it wants and returns (N,) with NaN where undefined (a map that is all
+    zero explains nothing), `Levels`, a number, or `Undefined`."""
 
     kind: ClassVar[str] = "metric"
     better: ClassVar[Literal["higher", "lower"]] = "higher"

@@ -13,6 +13,7 @@ os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
 from bench import catalog as catalogs
 from bench import runner
+from bench.cli import main
 from bench.request import request
 from bench.store import Store
 
@@ -73,6 +74,17 @@ def install(tmp_path, monkeypatch):
     yield put
     for name in placed:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def bench_(capsys):
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main(list(words))
+        out, err = capsys.readouterr()
+        return done.value.code or 0, out, err
+
+    return run
 
 
 @pytest.fixture

@@ -11,25 +11,13 @@ import time
 
 import pytest
 
-from bench.cli import main
 from bench.store import Store
 
 TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1", "--samples", "10", "--device", "cpu"]
 
 
-@pytest.fixture
-def bench_(capsys):
-    def run(*words):
-        with pytest.raises(SystemExit) as done:
-            main(list(words))
-        out, err = capsys.readouterr()
-        return done.value.code or 0, out, err
-
-    return run
-
-
 BAD = [
-    (["frob"], 2, "no command called 'frob'; known: list, plan, run, show"),
+    (["frob"], 2, "no command called 'frob'; known: check, list, new, plan, run, show"),
     (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
     (["run", "--devise", "cpu"], 2, "No such option '--devise'"),
     (["run", "--device", "tpu"], 2, "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
@@ -66,6 +54,14 @@ BAD = [
     (["list", "explaner"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
     (["show", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
     (["show", "attack:topkk"], 2, "no attack called 'topkk'; did you mean 'topk'?"),
+    (["check", "explaner"], 2, "no kind, distribution or entry point called 'explaner'; did you mean 'explainer'"),
+    (["check", "explaner:gradient"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
+    (["check", "explainer:gradeint"], 2, "no explainer called 'gradeint'; did you mean 'gradient'?"),
+    (["check", "explainer:"], 2, "no explainer called ''; known: gradient"),
+    (["check", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
+    (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write KIND:NAME, such as attack:topk:k=5"),
+    (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
+    (["check", "attack:topk", "--without", "acme"], 2, "--without acme: no such plugin"),
 ]
 
 
@@ -198,6 +194,123 @@ def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_):
     assert code == 1 and "accuracy" in out and err.count("\n") == 1
     assert err.startswith("bench: failed: topk_overlap:k=2000 of dataset shapes, model lenet, defense ce")
     assert err.endswith("topk_overlap: k is 2000, the maps have 1024 pixels\n")
+
+
+CHECKED = """
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+import bench
+
+@dataclass(frozen=True)
+class Flat(bench.Explainer):
+    '''Every pixel alike, or an error of its own.'''
+    name = "flat"
+    examples = ("", "sharp=true")
+    sharp: bool = bench.param(False, "whether it fails")
+    def attribute(self, network, images, targets):
+        if self.sharp:
+            raise KeyError("no such\\nlayer")
+        return torch.ones_like(images)
+
+@dataclass(frozen=True)
+class Kept(bench.Explainer):
+    '''A map from a file.'''
+    name = "kept"
+    path: Path = bench.param(help="a file")
+    def attribute(self, network, images, targets):
+        return images
+
+@bench.hookimpl
+def bench_components():
+    return [Flat, Kept]
+"""
+
+
+def checked(out):
+    """Component, contract and result of every line."""
+    return [[part.strip() for part in line.split("  ") if part.strip()] for line in out.splitlines()]
+
+
+def test_check_of_a_kind_a_component_and_its_parameters(bench_):
+    code, out, err = bench_("check", "metric")
+    assert (code, err) == (0, "") and {line[2] for line in checked(out)} == {"ok"}
+    assert {line[0] for line in checked(out)} >= {"metric accuracy", "metric topk_overlap", "metric topk_overlap:k=5"}
+    code, out, err = bench_("check", "explainer:smoothgrad:samples=2")
+    assert code == 0 and checked(out) == [
+        ["explainer smoothgrad:samples=2", words, "ok"]
+        for words in (
+            "has a text form",
+            "says what it is",
+            "attributes to pixels",
+            "explains rows alone",
+            "is differentiable as it says",
+        )
+    ]
+
+
+def test_check_of_a_distribution_tells_what_fails_and_where(bench_, install):
+    install("acme", {"acme_plugin": CHECKED})
+    for name in ("acme", "acme_plugin"):
+        code, out, err = bench_("check", name)
+        lines = checked(out)
+        assert code == 1 and len(lines) == 10 and all(len(line) == 3 for line in lines)
+        assert [line[2] for line in lines if line[0] == "explainer flat"] == ["ok"] * 5
+        wrong = [line for line in lines if line[0] == "explainer flat:sharp=true"]
+        assert [line[2] for line in wrong[:2]] == ["ok", "ok"]
+        assert {line[2] for line in wrong[2:]} == {"FAILED: KeyError: 'no such\\nlayer', acme_plugin.py:15"}
+        skipped, failed = err.splitlines()
+        assert skipped.startswith(
+            "bench: skipped: explainer kept needs path and has no examples to check it with: give"
+        )
+        assert failed == "bench: 3 of 10 checks failed"
+
+
+def test_check_of_a_component_that_needs_a_parameter(bench_, install):
+    install("acme", {"acme_plugin": CHECKED.replace("[Flat, Kept]", "[Kept]")})
+    for name in ("explainer:kept", "acme"):
+        code, out, err = bench_("check", name)
+        assert (code, out) == (2, "") and err == (
+            "bench: explainer kept needs path and has no examples to check it with: give values, as in "
+            "explainer:kept:path=...\n"
+        )
+    code, out, err = bench_("check", "explainer:kept:path=x")
+    assert checked(out)[0] == [
+        "explainer kept:path=x",
+        "has a text form",
+        "FAILED: x cannot be read (No such file or directory); check the path",
+    ]
+
+
+def test_check_of_a_plugin_that_does_not_import(bench_, install):
+    install("acme", {"acme_plugin": "import nothing_of_this_name"})
+    code, out, err = bench_("check", "acme")
+    (line,) = checked(out)
+    assert code == 1 and line[:2] == ["plugin acme_plugin", "can be used"] and err == "bench: 1 of 1 checks failed\n"
+    assert line[2].startswith("FAILED: plugin 'acme_plugin' of acme does not import (ModuleNotFoundError: No module")
+    code, out, err = bench_("check", "explainer:random_map")
+    assert code == 0 and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
+
+
+def test_check_of_a_plugin_of_hooks_alone(bench_, install):
+    install("acme", {"acme_plugin": "import bench\n\n@bench.hookimpl\ndef bench_recorded(record): pass\n"})
+    assert bench_("check", "acme") == (0, "", "bench: acme provides no components: there is nothing to check\n")
+
+
+def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
+    install("acme", {"acme_plugin": CHECKED})
+    monkeypatch.setattr("bench.testing.Check.failure", lambda check: "")  # the contracts themselves run elsewhere
+    code, out, err = bench_("check")
+    assert code == 0 and {line[0].split()[0] for line in checked(out)} == {
+        "dataset",
+        "model",
+        "schedule",
+        "defense",
+        "explainer",
+        "attack",
+        "metric",
+    }
+    assert ["explainer flat", "has a text form", "ok"] in checked(out) and "skipped: explainer kept" in err
 
 
 # What an interruption loses, seen on real processes.

@@ -29,7 +29,10 @@ ORDER = [
     "request",
     "runner",
     "plan",
+    "tiny",
+    "contracts",
     "testing",
+    "scaffold",
     "board",
     "cli",
 ]

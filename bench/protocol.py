@@ -1,0 +1,125 @@
+"""A board's protocol, from its TOML file: what is run, what is measured, and how far a re-run may be off.
+
+Uses neither torch nor plugins: names of components are texts here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadValue, EnvironmentProblem, UnknownName, suggestion
+
+FILE = "board.toml"
+OPTIONS = (
+    "dataset",
+    "split",
+    "model",
+    "schedule",
+    "defense",
+    "seed",
+    "explainer",
+    "attack",
+    "eps",
+    "norm",
+    "target",
+    "samples",
+)
+KEYS = ("title", "about", "metrics", "axes", "reference", "fallback", "row", "tolerance")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`axes` holds a list of choices for each option of `bench run`; `reference` the choice that always joins;
+    `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which some further rows depart;
+    `tolerance` how far each metric of a re-run may be from the published value."""
+
+    metrics: list[str]
+    axes: dict[str, list[Any]]
+    reference: dict[str, str]
+    fallback: dict[str, str]
+    title: str = ""
+    about: str = ""
+    rows: list[dict[str, list[Any]]] = field(default_factory=list)
+    tolerance: dict[str, float] = field(default_factory=dict)
+
+    def allowed(self, metric: str) -> float:
+        """How far a value may be off: what is said of the metric's whole text, else of its name, else 0."""
+        return self.tolerance.get(metric, self.tolerance.get(metric.partition(":")[0], 0.0))
+
+
+def quick() -> Protocol:
+    """quick.toml, which `bench run` takes its defaults from."""
+    return parsed(resources.files("bench").joinpath("quick.toml").read_text(), "quick.toml")
+
+
+def board_protocol(folder: Path) -> Protocol:
+    """That of a board: a folder with a board.toml."""
+    file = folder / FILE
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"board {folder}: {file} cannot be read ({error.strerror}); name a folder that has one"
+        ) from None
+    return parsed(text, str(file))
+
+
+def parsed(text: str, about: str) -> Protocol:
+    """A protocol from TOML. Raises one of ours, naming the key, for what is unknown, missing or of the wrong form."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadValue(f"{about} is not TOML: {error}") from None
+    _known(about, found, KEYS)
+    axes = _table(about, found, "axes")
+    missing = [option for option in OPTIONS if option not in axes]
+    if missing:
+        raise BadValue(f"{about}: axes has no {', '.join(missing)}")
+    rows = found.get("row", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadValue(f"{about}: row must be an array of tables, written [[row]]")
+    tolerance = _table(about, found, "tolerance", required=False)
+    for metric, value in tolerance.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+            raise BadValue(f"{about}: tolerance of {metric} is {value!r}, must be a number of at least 0")
+    return Protocol(
+        metrics=_choices(about, "metrics", found.get("metrics", [])),
+        axes=_axes(about, axes),
+        reference={k: str(v) for k, v in _table(about, found, "reference").items()},
+        fallback={k: str(v) for k, v in _table(about, found, "fallback").items()},
+        title=str(found.get("title", "")),
+        about=str(found.get("about", "")),
+        rows=[_axes(about, row) for row in rows],
+        tolerance={metric: float(value) for metric, value in tolerance.items()},
+    )
+
+
+def _known(about: str, found: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in found:
+        if key not in keys:
+            raise UnknownName(f"{about}: no key called {key!r}{suggestion(key, keys)}")
+
+
+def _table(about: str, found: Mapping[str, Any], key: str, required: bool = True) -> dict[str, Any]:
+    table = found.get(key, {})
+    if not isinstance(table, dict) or (required and not table):
+        raise BadValue(f"{about}: {key} must be a table with something in it, written [{key}]")
+    _known(f"{about}: {key}", table, {"reference": OPTIONS, "fallback": ("surrogate",)}.get(key, tuple(table)))
+    return table
+
+
+def _axes(about: str, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    _known(f"{about}: axes", axes, (*OPTIONS, "surrogate"))
+    return {option: _choices(about, option, value) for option, value in axes.items()}
+
+
+def _choices(about: str, key: str, value: Any) -> list[Any]:
+    choices = value if isinstance(value, list) else [value]
+    if not choices or not all(isinstance(choice, str | int) and not isinstance(choice, bool) for choice in choices):
+        raise BadValue(f"{about}: {key} is {value!r}, must be a list of texts or whole numbers")
+    return choices

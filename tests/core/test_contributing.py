@@ -1,0 +1,80 @@
+"""What CONTRIBUTING.md prints works as it is printed."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bench import catalog as catalogs
+from bench.testing import checks
+
+TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+
+
+def printed(file, language):
+    """The first block of a language after the first mention of a file."""
+    found = re.search(rf"`{re.escape(file)}`.*?```{language}\n(.*?)```", TEXT, re.DOTALL)
+    assert found, f"CONTRIBUTING.md prints no {file}"
+    return found[1]
+
+
+@pytest.fixture
+def corner(install):
+    """The plugin of the walk-through, installed by what its pyproject.toml says."""
+    project = tomllib.loads(printed("pyproject.toml", "toml"))
+    (module,) = project["tool"]["setuptools"]["py-modules"]
+    source = printed(f"{module}.py", "python")
+    install(project["project"]["name"], {module: source}, project["project"]["entry-points"]["bench"])
+
+
+def test_the_walk_is_under_forty_lines():
+    assert len((printed("pyproject.toml", "toml") + printed("bench_corner.py", "python")).splitlines()) < 40
+
+
+def test_its_plugin_is_listed_shown_and_keeps_the_contracts(corner, bench_):
+    code, out, err = bench_("list", "explainer")
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"^explainer +corner +Ranks pixels by their distance to the corner: a control +bench-corner 1\.0$", out, re.M
+    )
+    code, out, _ = bench_("show", "explainer:corner")
+    assert code == 0 and "exponent of the distance" in out
+    code, out, _ = bench_("check", "bench-corner")
+    assert code == 0 and out.count("ok\n") == 5
+    assert all(check.failure() == "" for check in checks("explainer", "corner:power=2", catalogs.load()))
+
+
+def test_its_plugin_gives_a_row(corner, bench_):
+    tiny = ("--schedule", "quick:epochs=1,limit=32", "--samples", "10", "--device", "cpu")
+    words = ("--explainer", "corner", "--explainer", "corner:power=2", "--attack", "uniform_noise")
+    code, out, err = bench_("run", *words, *tiny, "--metric", "topk_overlap")
+    rows = [line.split() for line in out.splitlines()[4:6]]
+    assert (code, err) == (0, "")
+    assert [row[:4] for row in rows] == [
+        ["ce", "corner", "uniform_noise", "1.000"],
+        ["ce", "corner:power=2.0", "uniform_noise", "1.000"],
+    ]
+
+
+def test_the_logger_adds_a_row_for_every_new_record(install, bench_, tmp_path, monkeypatch):
+    install("acme", {"bench_csv": printed("bench_csv.py", "python")}, {"csv": "bench_csv"})
+    path = tmp_path / "records.csv"
+    words = ["run", "--schedule", "quick:epochs=1,limit=32", "--samples", "10", "--device", "cpu"]
+    words += ["--metric", "accuracy", "--metric", "kept_rate", "--attack", "uniform_noise"]
+    assert bench_(*words, "--seed", "1")[0] == 0 and not path.exists()
+    monkeypatch.setenv("BENCH_CSV", str(path))
+    for _ in range(2):
+        code, _, err = bench_(*words)
+        assert (code, err) == (0, "")
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [(row["metric"], row["defense"], row["attack"], row["ball"]) for row in rows] == [
+            ("accuracy", "ce", "", ""),
+            ("kept_rate", "ce", "uniform_noise", "linf:8/255"),
+        ]
+    assert bench_(*words, "--eps", "1/255")[0] == 0
+    assert len(path.read_text().splitlines()) == 4
