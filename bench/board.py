@@ -1,15 +1,28 @@
-"""Records to tables. Uses neither torch nor plugins."""
+"""Records to tables: the plain one of a run, and a board's README.md and table.csv. Uses neither torch nor plugins."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+import math
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.errors import BadValue, EnvironmentProblem
+from bench.protocol import Protocol, board_protocol
 from bench.record import Record
 
 ALWAYS = ("defense", "attack")
+ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
+RECORDS, PAGE, TABLE = "records", "README.md", "table.csv"
+RESAMPLES = 1000
+TIME = "s"  # the unit of a cost: shown as a ratio to the reference row, on one device only
 
 
 def escaped(text: str) -> str:
@@ -37,20 +50,338 @@ def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], 
         for row, found in rows
     ]
     table = tabulate(body, headers=[*varying, *map(escaped, metrics)], tablefmt="simple", disable_numparse=True)
-    return "\n".join([escaped(common), "", table, "", *_notes([r for _, found in rows for r in found.values()])])
+    unique = {record.key: record for _, found in rows for record in found.values()}.values()
+    notes = ["In brackets: 95% bootstrap interval over images. -: not computed.", *_notes(unique)]
+    return "\n".join([escaped(common), "", table, "", *map(escaped, notes)])
 
 
-def _notes(records: Sequence[Record]) -> list[str]:
-    notes = ["In brackets: 95% bootstrap interval over images. -: not computed."]
-    unique = {record.key: record for record in records}.values()
-    for record in unique:
+def _notes(records: Iterable[Record]) -> list[str]:
+    """What has to be said of some records, and where they were computed."""
+    notes = []
+    for record in records:
         about = f"{record.metric} of {record.axes.get('defense', '')} {record.axes.get('attack', '')}".strip()
         if record.undefined:
             notes.append(f"* {about}: undefined for {record.undefined} of {record.n} images, which the mean leaves out")
         if record.undefined_because:
             notes.append(f"{about}: {record.undefined_because}")
         notes += [f"* {about}: {flag}" for flag in record.flags]
-    notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in unique if "data" in r.provenance})
-    devices = sorted({str(r.provenance.get("device", "")) for r in unique} - {""})
-    notes.append("Computed on " + "; ".join(devices) + ".")
-    return [escaped(note) for note in notes]
+    notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
+    return [*dict.fromkeys(notes), "Computed on " + "; ".join(devices(records)) + "."]
+
+
+def devices(records: Iterable[Record]) -> list[str]:
+    return sorted({str(record.provenance.get("device", "")) for record in records} - {""})
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric, under an attack and a budget where it reaches them."""
+
+    metric: str
+    attack: str
+    ball: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What some records of one row and column, one a seed, amount to."""
+
+    records: tuple[Record, ...]
+    value: float | None
+    ci95: tuple[float, float] | None
+
+    @property
+    def starred(self) -> bool:
+        return any(record.flags or record.undefined for record in self.records)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board's protocol, its records by row and column, and the seeds."""
+
+    name: str
+    protocol: Protocol
+    rows: list[dict[str, str]]
+    columns: list[Column]
+    entries: list[dict[Column, Entry]]
+
+
+def read_records(folder: Path) -> tuple[list[Record], dict[str, list[float | None]]]:
+    """The records of a board's submissions, each key once, and the value of each image by key."""
+    import pyarrow.parquet
+
+    records: dict[str, Record] = {}
+    values: dict[str, list[float | None]] = {}
+    for file in sorted((folder / RECORDS).glob("*.jsonl")):
+        lines = file.read_text().splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                record = Record.parse(line)
+            except (ValueError, TypeError, KeyError):
+                raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
+            records.setdefault(record.key, record)
+        beside = file.with_suffix(".values.parquet")
+        try:
+            columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value"]).to_pydict()
+        except (OSError, pyarrow.ArrowException) as error:
+            raise EnvironmentProblem(
+                f"{beside} cannot be read ({' '.join(str(error).split())[:120]}); publish {file.stem} again"
+            ) from None
+        for key, per_image in _by_image(columns).items():
+            values.setdefault(key, per_image)
+    return list(records.values()), values
+
+
+def _by_image(columns: Mapping[str, list]) -> dict[str, list[float | None]]:
+    """The mean over levels of each image's values, by key; None where a level is undefined."""
+    found: dict[str, dict[int, list[float | None]]] = {}
+    for key, image, value in zip(columns["key"], columns["image"], columns["value"], strict=True):
+        found.setdefault(key, {}).setdefault(image, []).append(value)
+    return {
+        key: [None if None in levels else math.fsum(levels) / len(levels) for levels in images.values()]
+        for key, images in found.items()
+    }
+
+
+def read_board(folder: Path) -> Board:
+    """A board from its folder: board.toml and records."""
+    protocol = board_protocol(folder)
+    records, values = read_records(folder)
+    parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
+    # Accuracy knows no explainer: its records belong to every row that agrees with what they do name.
+    rows = [dict(part) for part in parts if not any(set(part) < set(other) for other in parts)]
+    rows.sort(key=lambda row: _place(protocol, row))
+    columns = sorted(
+        {Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")) for r in records},
+        key=lambda column: _order(protocol, column),
+    )
+    entries = []
+    for row in rows:
+        mine: dict[Column, list[Record]] = {}
+        for record in records:
+            if all(row.get(axis) == record.axes[axis] for axis in ROW if axis in record.axes):
+                column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
+                mine.setdefault(column, []).append(record)
+        entries.append({column: entry(found, values) for column, found in mine.items()})
+    return Board(folder.name, protocol, rows, columns, entries)
+
+
+def _place(protocol: Protocol, row: Mapping[str, str]) -> tuple:
+    """Rows in the order of the protocol's choices; what it does not name comes after."""
+    return tuple(_index(protocol.axes.get(axis, []), row.get(axis, "")) for axis in ROW)
+
+
+def _order(protocol: Protocol, column: Column) -> tuple:
+    norm, _, eps = column.ball.partition(":")
+    return (
+        _index(protocol.metrics, column.metric),
+        _index(protocol.axes["attack"], column.attack),
+        _index(protocol.axes["norm"], norm),
+        _index(protocol.axes["eps"], eps),
+    )
+
+
+def _index(choices: Sequence, text: str) -> tuple[int, str]:
+    texts = [str(choice) for choice in choices]
+    return (texts.index(text) if text in texts else len(texts), text)
+
+
+def entry(records: Sequence[Record], values: Mapping[str, Sequence[float | None]]) -> Entry:
+    """Mean over seeds; its interval is the record's own where there is one seed, and over seeds and images, both
+    resampled, where there are more (hierarchical bootstrap). Undefined where a seed's value is."""
+    records = tuple(sorted(records, key=lambda r: (r.axes.get("seed", ""), r.key)))
+    found = [record.value for record in records]
+    if None in found:
+        return Entry(records, None, None)
+    if len(records) == 1:
+        return Entry(records, found[0], records[0].ci95)
+    defined = [[v for v in values.get(r.key, ()) if v is not None] for r in records]
+    return Entry(records, math.fsum(found) / len(found), _hierarchical(defined, records[0].key))
+
+
+def _hierarchical(values: Sequence[Sequence[float]], key: str) -> tuple[float, float] | None:
+    if not all(len(images) > 1 for images in values):
+        return None
+    draw = random.Random(key)
+    means = []
+    for _ in range(RESAMPLES):
+        seeds = [draw.choices(images, k=len(images)) for images in draw.choices(values, k=len(values))]
+        means.append(math.fsum(math.fsum(images) / len(images) for images in seeds) / len(seeds))
+    means.sort()
+    return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+
+
+def built(board: Board) -> dict[str, str]:
+    """The generated files of a board by name, the same on every machine."""
+    return {PAGE: _page(board), TABLE: _table(board)}
+
+
+def _page(board: Board) -> str:
+    varying = [a for a in ROW if a == "defense" or len({row.get(a, "") for row in board.rows}) > 1]
+    if all(row.get("surrogate") == row.get("explainer") for row in board.rows):
+        varying = [axis for axis in varying if axis != "surrogate"]
+    records = [record for mine in board.entries for found in mine.values() for record in found.records]
+    unique = list({record.key: record for record in records}.values())
+    attacks = {c.attack for c in board.columns} - {""}
+    balls = {c.ball for c in board.columns} - {""}
+    shared = {"attack": attacks, "ball": balls, **{a: {row.get(a, "") for row in board.rows} for a in ROW}}
+    common = [f"{axis} `{code(*texts)}`" for axis, texts in shared.items() if len(texts) == 1 and axis not in varying]
+    headers = [*varying, *(_header(c, len(attacks) > 1, len(balls) > 1) for c in board.columns)]
+    body = [
+        [*(markdown(row.get(axis, "-")) for axis in varying), *(_cell(board, row, mine, c) for c in board.columns)]
+        for row, mine in zip(board.rows, board.entries, strict=True)
+    ]
+    seeds = sorted({record.axes["seed"] for record in unique if "seed" in record.axes}, key=_number)
+    interval = (
+        "over seeds and images" if len(seeds) > 1 else "over images; one seed, which says nothing of another training"
+    )
+    helps = {c.metric: r for c in board.columns for r in unique if r.metric == c.metric}
+    lines = [
+        f"# {markdown(board.protocol.title or board.name)}",
+        markdown(board.protocol.about),
+        tabulate(body, headers=headers, tablefmt="github", disable_numparse=True) if body else "No records yet.",
+        "\n".join(
+            [
+                f"- In brackets: 95% bootstrap interval {interval}. Seeds: {', '.join(seeds) or 'none'}.",
+                "- -: not computed. Times are ratios to the reference row, where both were measured on one device.",
+                *(f"- {markdown(note)}" for note in _notes(unique)),
+            ]
+        ),
+        "## Columns",
+        "\n".join(
+            f"- **{markdown(metric)}** ({record.better} is better): {markdown(record.help)}"
+            for metric, record in helps.items()
+        ),
+        "## Protocol",
+        f"The same for all rows: {', '.join(common)}." if common else "",
+        f"```sh\nbench run --board leaderboards/{board.name}                  # everything; goes on where it stopped\n"
+        f"bench run --board leaderboards/{board.name} --defense MINE   # a row of your own, beside the reference\n"
+        f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",
+        f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _number(text: str) -> tuple[int, str]:
+    return (int(text) if text.isdigit() else 0, text)
+
+
+def _header(column: Column, attacks: bool, balls: bool) -> str:
+    parts = [column.metric, column.attack if attacks else "", column.ball if balls else ""]
+    return "<br>".join(markdown(part) for part in parts if part)
+
+
+def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], column: Column) -> str:
+    found = mine.get(column)
+    if found is None:
+        return "-"
+    if found.value is None:
+        return "undefined"
+    if found.records[0].unit == TIME:
+        return _ratio(board, row, found, column)
+    text = f"{found.value:.3f}"
+    if found.ci95:
+        text += " [{:.2f}, {:.2f}]".format(*found.ci95)
+    return text + (" \\*" if found.starred else "")
+
+
+def _ratio(board: Board, row: Mapping[str, str], found: Entry, column: Column) -> str:
+    """A time beside that of the reference row, which differs from this one in nothing else."""
+    wanted = {**row, **{axis: text for axis, text in board.protocol.reference.items() if axis in row}}
+    base = next((e.get(column) for r, e in zip(board.rows, board.entries, strict=True) if r == wanted), None)
+    if base is None or not base.value or devices(base.records) != devices(found.records):
+        return "-"
+    assert found.value is not None
+    return f"{found.value / base.value:.2f} x"
+
+
+def _table(board: Board) -> str:
+    """All entries in long form."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    numbers = ("value", "ci95_low", "ci95_high", "value_kept", "n", "kept", "undefined")
+    lines.writerow([*ROW, "metric", "attack", "ball", "seeds", *numbers, "unit", "better", "device", "flags"])
+    for row, mine in zip(board.rows, board.entries, strict=True):
+        for column in (c for c in board.columns if c in mine):
+            found = mine[column]
+            low, high = found.ci95 or (None, None)
+            kept = [r.value_kept for r in found.records]
+            lines.writerow(
+                [
+                    *(harmless(row.get(axis, "")) for axis in ROW),
+                    *(harmless(text) for text in dataclasses.astuple(column)),
+                    " ".join(r.axes.get("seed", "") for r in found.records).strip(),
+                    *(
+                        "" if number is None else f"{number:.6g}"
+                        for number in (found.value, low, high, None if None in kept else math.fsum(kept) / len(kept))
+                    ),
+                    *(_sum(getattr(r, count) for r in found.records) for count in ("n", "kept", "undefined")),
+                    found.records[0].unit,
+                    found.records[0].better,
+                    harmless("; ".join(devices(found.records))),
+                    harmless("; ".join(sorted({flag for r in found.records for flag in r.flags}))),
+                ]
+            )
+    return stream.getvalue()
+
+
+def _sum(counts: Iterable[int | None]) -> str:
+    known = [count for count in counts if count is not None]
+    return str(sum(known)) if known else ""
+
+
+def harmless(text: str) -> str:
+    """A text that a spreadsheet does not run."""
+    text = escaped(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def markdown(text: str) -> str:
+    """A text that stays what it is in Markdown, in a table too."""
+    return re.sub(r"([\\`*|\[\]<>#])", r"\\\1", escaped(text))
+
+
+def code(text: str) -> str:
+    """A text for a Markdown code span."""
+    return escaped(text).replace("`", "'")
+
+
+def drifted(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """The names of generated files that are not what they would be."""
+    return [name for name, text in files.items() if not _same(folder / name, text)]
+
+
+def _same(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def write_submission(folder: Path, name: str, records: Iterable[Record], values: bytes) -> None:
+    """Put records into a board, one file a submission, its lines sorted by key, the values of images beside it."""
+    place = folder / RECORDS
+    place.mkdir(parents=True, exist_ok=True)
+    lines = [record.line() for record in sorted(records, key=lambda r: r.key)]
+    (place / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (place / f"{name}.values.parquet").write_bytes(values)
+
+
+def compared(protocol: Protocol, published: Iterable[Record], found: Mapping[str, Record]) -> list[str]:
+    """How records of a new run differ from the published ones, a line each; times are not compared."""
+    lines = []
+    for record in published:
+        shown_axes = ("defense", "explainer", "attack", "ball", "seed")
+        about = f"{record.metric} of " + ", ".join(f"{a} {record.axes[a]}" for a in shown_axes if a in record.axes)
+        again = found.get(record.key)
+        if again is None:
+            lines.append(f"{about}: published, and not part of what the board asks for now; publish the board again")
+        elif record.unit != TIME:
+            allowed = protocol.allowed(record.metric)
+            if (record.value is None) != (again.value is None):
+                lines.append(f"{about}: published {record.value}, found {again.value}")
+            elif record.value is not None and again.value is not None and abs(record.value - again.value) > allowed:
+                lines.append(
+                    f"{about}: published {record.value:.4f}, found {again.value:.4f}, allowed are {allowed:g} between"
+                )
+    return lines

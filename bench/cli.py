@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,8 +86,16 @@ DATA_DIR = click.option(
 )
 
 
+STORE = click.option(
+    "--store",
+    metavar="FOLDER",
+    envvar="BENCH_STORE",
+    help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
+)
+
+
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what is asked, shared by run and plan."""
+    """The options that say what is asked, shared by all commands that run, plan or publish."""
     for name, text in reversed(
         [
             ("dataset", "Images to train and test on."),
@@ -121,22 +130,24 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
     )(command)
-    command = click.option(
-        "--store",
-        metavar="FOLDER",
-        envvar="BENCH_STORE",
-        help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
-    )(command)
-    return WITHOUT(DATA_DIR(command))
+    return WITHOUT(DATA_DIR(STORE(command)))
 
 
 LISTS = ("eps", "norm", "target", "split", "samples", "seed")
 
 
+BOARD = click.option(
+    "--board",
+    metavar="FOLDER",
+    help="Take what is left out from this board instead of quick.toml: its whole protocol where nothing else is given.",
+)
+
+
 def asked_cells(
-    without: Sequence[str], reference: bool, options: dict[str, Sequence[str]]
+    without: Sequence[str], reference: bool, board: str | None, options: dict[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
     from bench import catalog as catalogs
+    from bench.protocol import board_protocol
     from bench.request import request
     from bench.runner import cells
 
@@ -146,17 +157,30 @@ def asked_cells(
         option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
         for option, texts in options.items()
     }
-    asked = request(catalog, given, reference)
+    asked = request(catalog, given, reference, board_protocol(Path(board)) if board else None)
     for text in asked.skipped:
         complain(f"skipped: {text}")
-    return catalog, cells(catalog, asked.cases, asked.metrics)
+    found = cells(catalog, asked.cases, asked.metrics)
+    if board:
+        from bench.leaderboard import moved
+
+        for text in moved(Path(board), found):
+            complain(f"published, and stale: {text}")
+    return catalog, found
 
 
 @main.command()
 @asking
+@BOARD
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 def run(
-    without: tuple[str, ...], reference: bool, store: str | None, device: str, as_json: bool, **options: tuple[str, ...]
+    without: tuple[str, ...],
+    reference: bool,
+    board: str | None,
+    store: str | None,
+    device: str,
+    as_json: bool,
+    **options: tuple[str, ...],
 ) -> None:
     """Train, attack, measure, and print the table.
 
@@ -166,7 +190,7 @@ def run(
     from bench.board import plain_table
     from bench.runner import choose_device, open_store, run_cells
 
-    catalog, todo = asked_cells(without, reference, options)
+    catalog, todo = asked_cells(without, reference, board, options)
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
     if as_json:
         click.echo("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
@@ -204,12 +228,20 @@ def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
 
 @main.command()
 @asking
-def plan(without: tuple[str, ...], reference: bool, store: str | None, device: str, **options: tuple[str, ...]) -> None:
-    """Say what `run` with the same options would do; compute nothing."""
+@BOARD
+def plan(
+    without: tuple[str, ...],
+    reference: bool,
+    board: str | None,
+    store: str | None,
+    device: str,
+    **options: tuple[str, ...],
+) -> None:
+    """Say what `run` would do; compute nothing."""
     from bench.plan import planned, text
     from bench.runner import choose_device, open_store
 
-    _, todo = asked_cells(without, reference, options)
+    _, todo = asked_cells(without, reference, board, options)
     choose_device(device)
     click.echo(text(planned(todo, open_store(store, complain))))
 
@@ -268,6 +300,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("name", required=False)
+@DATA_DIR
 @WITHOUT
 def check(name: str | None, without: tuple[str, ...]) -> None:
     """Check that components keep the contracts of their kinds.
@@ -309,17 +342,162 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.option("--into", metavar="FOLDER", default=".", help="Where the plugin's folder is made. [default: here]")
 def new(kind: str, name: str, into: str) -> None:
-    """Start a plugin: a distribution with one small, working component of a KIND, its tests and a README.
+    """Start a plugin of your own.
+
+    A distribution with one small, working component of a KIND, its tests and a README.
 
     The folder is called bench-NAME. What the component computes is for you to change.
     """
-    from pathlib import Path
-
     from bench import catalog as catalogs
     from bench.scaffold import scaffold
 
     for path in scaffold(catalogs.load(), kind, name, Path(into)):
         click.echo(path)
+
+
+@main.group()
+def leaderboard() -> None:
+    """Build boards, publish to them, run them again."""
+
+
+FOLDER = click.argument("board", metavar="FOLDER")
+
+
+@leaderboard.command()
+@click.argument("boards", nargs=-1, metavar="[FOLDER]...")
+@click.option("--check", "only_check", is_flag=True, help="Write nothing; exit 1 where a file is not what it would be.")
+def build(boards: tuple[str, ...], only_check: bool) -> None:
+    """Generate tables from records alone.
+
+    README.md and table.csv of each board.
+
+    Without a FOLDER, all boards below the folder leaderboards are built.
+    """
+    from bench.board import built, drifted, read_board
+    from bench.protocol import FILE
+
+    places = [Path(board) for board in boards] or [
+        file.parent for file in sorted(Path("leaderboards").glob(f"*/{FILE}"))
+    ]
+    if not places:
+        raise BadValue(f"no board below the folder leaderboards (none has a {FILE}); name one")
+    drift = []
+    for place in places:
+        files = built(read_board(place))
+        changed = drifted(place, files)
+        drift += [place / name for name in changed]
+        if not only_check:
+            for name in changed:
+                (place / name).write_bytes(files[name].encode())
+                click.echo(place / name)
+    if only_check and drift:
+        for path in drift:
+            complain(f"{path} is not what its records give; never edit it, run bench leaderboard build")
+        sys.exit(CellFailed.exit_code)
+
+
+@leaderboard.command()
+@FOLDER
+@asking
+@click.option("--name", default="suite", show_default=True, help="Name of the submission: a file of its own.")
+def publish(
+    board: str,
+    name: str,
+    without: tuple[str, ...],
+    reference: bool,
+    store: str | None,
+    device: str,
+    **options: tuple[str, ...],
+) -> None:
+    """Put stored records into a board, and build it.
+
+    With the options of a run that was made for the board, such as --defense, only the records of that run.
+    """
+    from bench import leaderboard as boards
+    from bench.runner import open_store
+
+    _, cells = asked_cells(without, reference, board, options)
+    count = boards.publish(Path(board), name, cells, open_store(store, complain))
+    click.echo(f"{count} records published as {name}")
+    click.get_current_context().invoke(build, boards=(board,), only_check=False)
+
+
+@leaderboard.command()
+@FOLDER
+@asking
+def verify(
+    board: str, without: tuple[str, ...], reference: bool, store: str | None, device: str, **options: tuple[str, ...]
+) -> None:
+    """Run a board again and compare.
+
+    Values must be those published, within the board's tolerance; times are not compared.
+
+    With the options of a run, such as --defense, only what they ask for. Name an empty --store to begin from nothing.
+    """
+    from bench.board import compared, read_records
+    from bench.leaderboard import published_of
+    from bench.protocol import board_protocol
+    from bench.runner import choose_device, open_store, run_cells
+
+    catalog, todo = asked_cells(without, reference, board, options)
+    records = published_of(read_records(Path(board))[0], todo)
+    if not records:
+        raise BadValue(f"board {board} has published nothing of what is asked")
+    outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
+    lines = [*troubles(todo, outcome), *compared(board_protocol(Path(board)), records, outcome.records)]
+    for text in lines:
+        complain(text)
+    click.echo(f"{len(records)} published records compared, {len(lines)} differ")
+    sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+
+
+@main.group()
+def store() -> None:
+    """List what is stored, and clear it up."""
+
+
+@store.command()
+@STORE
+def ls(store: str | None) -> None:
+    """List what the store holds: values by name, their number and size."""
+    from tabulate import tabulate
+
+    from bench.inventory import holdings
+    from bench.runner import open_store
+
+    place = open_store(store, complain)
+    found = holdings(place)
+    rows = [[held.name, str(held.count), f"{held.size / 1e6:.1f} MB"] for held in found]
+    rows.append(["total", str(sum(h.count for h in found)), f"{sum(h.size for h in found) / 1e6:.1f} MB"])
+    click.echo(f"{place.root}\n")
+    align = ("left", "right", "right")
+    click.echo(tabulate(rows, headers=["value", "number", "size"], colalign=align, disable_numparse=True))
+
+
+@store.command()
+@STORE
+@WITHOUT
+@click.option("--unfinished", is_flag=True, help="Also checkpoints of trainings that nobody is at.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run: bool) -> None:
+    """Remove values that no run can use any more: of versions that have moved, damaged, or half written.
+
+    What belongs to components that are not installed stays.
+    """
+    from bench import catalog as catalogs
+    from bench.inventory import remove, useless
+    from bench.runner import open_store
+
+    catalog = catalogs.load(without)
+    catalog.require_whole()
+    place = open_store(store, complain)
+    count, size = 0, 0
+    for found in useless(place, catalog, unfinished):
+        click.echo(f"{found.folder.relative_to(place.root)}  {found.size / 1e6:.1f} MB  {found.reason}")
+        count, size = count + 1, size + found.size
+        if not dry_run:
+            remove(found)
+    click.echo(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
 
 
 def first_line(cls: type[Component]) -> str:

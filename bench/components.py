@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from bench.errors import BadValue, EnvironmentProblem, PluginError, UnknownName, suggestion
 
+Form = Literal["text", "identity", "published"]
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -111,17 +112,25 @@ class Component:
 
     def __str__(self) -> str:
         """The text form, defaults left out: `l2_cosd:cosine=0.5`."""
+        return self._text("text")
+
+    def _text(self, form: Form) -> str:
         given = [
-            f"{p.name}={write(getattr(self, p.name))}"
+            f"{p.name}={write(getattr(self, p.name), form)}"
             for p in parameters(type(self)).values()
             if p.required or getattr(self, p.name) != p.default
         ]
         return self.name + (":" + ",".join(given) if given else "")
 
     @property
+    def published(self) -> str:
+        """The text form with each path as NAME#CHECKSUM, which tells nothing of the machine."""
+        return self._text("published")
+
+    @property
     def identity(self) -> str:
         """The text that stands for this component in keys: all parameters, files by their checksums."""
-        values = ",".join(f"{n}={write(getattr(self, n), identify=True)}" for n in parameters(type(self)))
+        values = ",".join(f"{n}={write(getattr(self, n), 'identity')}" for n in parameters(type(self)))
         return f"{self.kind}/{self.name}@{self.version}({values})"
 
     def problem(self) -> str | None:
@@ -222,16 +231,16 @@ def _fit(kind: Any, value: Any) -> Any:
 # ,()="\ stands in quotes.
 
 
-def write(value: Any, identify: bool = False) -> str:
-    """A parameter value as text; with `identify`, as it enters a key."""
+def write(value: Any, form: Form = "text") -> str:
+    """A parameter value as text: to be read again, as it enters a key, or as it is published."""
     if isinstance(value, Component):
-        return f"({value.identity if identify else value})"
+        return f"({value.identity if form == 'identity' else value._text(form)})"
     if isinstance(value, tuple):
-        return "(" + ",".join(write(v, identify) for v in value) + ")"
+        return "(" + ",".join(write(v, form) for v in value) + ")"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, Path) and identify:
-        return f"#{checksum(value)}"
+    if isinstance(value, Path) and form != "text":
+        value = f"{value.name if form == 'published' else ''}#{checksum(value)}"
     text = repr(value) if isinstance(value, float) else str(value)
     return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\\s]', text) else text
 

@@ -90,6 +90,20 @@ def identity(choice: Any) -> str:
     return choice.identity if isinstance(choice, Component) else str(choice)
 
 
+def differences(before: str, after: str) -> list[str]:
+    """What two specs of one value differ in, in words."""
+    (made, versions, chosen), (made_now, versions_now, chosen_now) = json.loads(before), json.loads(after)
+    old, new = (
+        {"": m, **{f"{n} version": str(v) for n, v in vs.items()}, **c}
+        for m, vs, c in ((made, versions, chosen), (made_now, versions_now, chosen_now))
+    )
+    return [
+        f"{name} {old.get(name, 'nothing')} is now {new.get(name, 'nothing')}".strip()
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
 def key(spec: str) -> str:
     return hashlib.sha256(spec.encode()).hexdigest()[:16]
 

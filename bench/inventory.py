@@ -55,7 +55,8 @@ def size(folder: Path) -> int:
 
 def useless(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[Useless]:
     """Values whose versions have moved, damaged ones that were set aside, and what an interrupted writer left; with
-    `unfinished`, also the checkpoints of trainings that nobody is at. Values of components that are not installed stay."""
+    `unfinished`, also the checkpoints of trainings that nobody is at. What belongs to
+    components that are not installed stays."""
     for folder in store.entries(ASIDE):
         yield Useless(folder, "damaged", size(folder))
     for folder in store.entries(UNFINISHED):

@@ -35,7 +35,7 @@ KEYS = ("title", "about", "metrics", "axes", "reference", "fallback", "row", "to
 @dataclass(frozen=True)
 class Protocol:
     """`axes` holds a list of choices for each option of `bench run`; `reference` the choice that always joins;
-    `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which some further rows depart;
+    `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which further rows depart;
     `tolerance` how far each metric of a re-run may be from the published value."""
 
     metrics: list[str]

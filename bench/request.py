@@ -1,13 +1,11 @@
-"""What is asked: texts along the axes, completed from quick.toml, to cases and metrics."""
+"""What is asked: texts along the axes, completed from a protocol, to cases and metrics."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import resources
 from typing import Any
 
 from bench.case import AXES, Case, cases
@@ -15,6 +13,7 @@ from bench.catalog import Catalog
 from bench.components import Component, parameters
 from bench.errors import BadValue, UnknownName, suggestion
 from bench.kinds import KINDS, Ball, Explainer, Metric
+from bench.protocol import Protocol, quick
 
 OPTIONS = (*(axis for axis in AXES if axis != "ball"), "eps", "norm", "metric")
 
@@ -28,22 +27,33 @@ class Request:
     skipped: tuple[str, ...]
 
 
-def defaults() -> dict[str, Any]:
-    """quick.toml."""
-    return tomllib.loads(resources.files("bench").joinpath("quick.toml").read_text())
-
-
-def request(catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: bool = True) -> Request:
-    """Cases and metrics from lists of texts by option; options left out come from quick.toml, whose reference row
-    joins unless `reference` says no. Raises one of ours for whatever is unknown, of the wrong form, or impossible."""
-    quick = defaults()
+def request(
+    catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: bool = True, protocol: Protocol | None = None
+) -> Request:
+    """Cases and metrics from lists of texts by option; options left out come from the protocol, quick.toml without
+    one. Its reference row joins unless `reference` says no; its departing rows do where nothing is given that they
+    depart on. Raises one of ours for whatever is unknown, of the wrong form, or impossible."""
+    protocol = protocol or quick()
     for option in given:
         if option not in OPTIONS:
             raise UnknownName(f"no option called {option!r}{suggestion(option, OPTIONS)}")
-    asked = {**quick["axes"], "metric": quick["metrics"], **{o: list(v) for o, v in given.items() if v}}
-    for option, value in quick["reference"].items() if reference else ():
+    chosen = {option: list(values) for option, values in given.items() if values}
+    asked = {**protocol.axes, **chosen}
+    metrics = asked.pop("metric", protocol.metrics)
+    for option, value in protocol.reference.items() if reference else ():
         asked[option] = [value, *(text for text in asked[option] if text != value)]
     skipped: list[str] = []
+    fallback = catalog.read("explainer", protocol.fallback["surrogate"])
+    assert isinstance(fallback, Explainer)
+    found = list(cases(_choices(catalog, asked, skipped), fallback))
+    for row in protocol.rows:
+        if not set(row) & set(chosen):
+            found += cases(_choices(catalog, {**asked, **row}, skipped), fallback)
+    read = [metric for metric in _components(catalog, "metric", metrics, skipped) if isinstance(metric, Metric)]
+    return Request(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(read)), tuple(dict.fromkeys(skipped)))
+
+
+def _choices(catalog: Catalog, asked: Mapping[str, Sequence[Any]], skipped: list[str]) -> dict[str, list[Any]]:
     choices: dict[str, list[Any]] = {
         option: _components(catalog, "explainer" if option == "surrogate" else option, texts, skipped)
         for option, texts in asked.items()
@@ -53,11 +63,8 @@ def request(catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: boo
     for option in ("seed", "samples"):
         choices[option] = [_whole(option, value) for value in asked[option]]
     for option in ("split", "target"):
-        choices[option] = asked[option]
-    fallback = catalog.read("explainer", quick["fallback"]["surrogate"])
-    assert isinstance(fallback, Explainer)
-    metrics = tuple(dict.fromkeys(choices.pop("metric")))
-    return Request(tuple(cases(choices, fallback)), metrics, tuple(skipped))
+        choices[option] = list(asked[option])
+    return choices
 
 
 def _components(catalog: Catalog, kind: str, texts: Sequence[Any], skipped: list[str]) -> list[Component]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -34,7 +36,7 @@ from bench.errors import (
     short,
 )
 from bench.evidence import VOCABULARY
-from bench.graph import Graph, Memory, key, wanted
+from bench.graph import Graph, Memory, differences, key, wanted
 from bench.kinds import Levels, Metric, Undefined
 from bench.record import RECORD, VALUES, VERSION, Record, summarise, values_file
 from bench.request import request
@@ -132,10 +134,35 @@ def stored_record(store: Store, cell: Cell) -> Record | None:
     return Record.parse(files[RECORD]) if files else None
 
 
+def stale(cell: Cell, records: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:
+    """Where records are of the cell by their texts and not by their key: what has moved since, for each."""
+    metric, axes = form(cell.metric), described(cell, form)
+    return [
+        "; ".join(differences(record.spec, cell.spec))
+        for record in records
+        if (record.metric, record.axes) == (metric, axes) and record.key != cell.key
+    ]
+
+
+def described(cell: Cell, form: Callable[[Any], str] = str) -> dict[str, str]:
+    """The axes that a cell reaches, as text."""
+    return {axis: form(getattr(cell.case, axis)) for axis in AXES if axis in cell.axes}
+
+
+def records_in(store: Store) -> list[Record]:
+    """All records of a store that can be read as such."""
+    found = []
+    for folder in store.entries("record"):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            found.append(Record.parse((folder / RECORD).read_bytes()))
+    return found
+
+
 def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.device) -> Outcome:
     """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept."""
     outcome = Outcome(todo)
     memory = Memory()
+    earlier: list[Record] = []
     writable, graph = False, None
     with tqdm(total=len({c.key for c in todo}), desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
         for cell in todo:
@@ -146,6 +173,9 @@ def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.de
                 if not writable:
                     store.check_writable()
                     writable = True
+                    earlier = records_in(store)
+                for moved in stale(cell, earlier):
+                    store.warn(f"the stored {cell} is stale ({moved}); computed again")
                 if graph is None or graph.case != cell.case:
                     graph = Graph(VOCABULARY, cell.case, store, device, memory)
                     memory.keep(graph.spec(name) for name in VOCABULARY.values)
@@ -180,7 +210,7 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     summary = summarise(values, names, kept, cell.key)
     record = Record(
         metric=str(cell.metric),
-        axes={axis: str(getattr(cell.case, axis)) for axis in AXES if axis in cell.axes},
+        axes=described(cell),
         value=summary.value,
         value_kept=summary.value_kept,
         n=summary.n,
@@ -244,15 +274,30 @@ def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def command(cell: Cell) -> str:
+def published_text(choice: Any) -> str:
+    """The text of an axis's choice in what is published."""
+    return choice.published if isinstance(choice, Component) else str(choice)
+
+
+def published(cell: Cell, record: Record) -> Record:
+    """A record as it is published: without a path of this machine."""
+    return dataclasses.replace(
+        record,
+        metric=cell.metric.published,
+        axes=described(cell, published_text),
+        command=command(cell, published_text),
+    )
+
+
+def command(cell: Cell, form: Callable[[Any], str] = str) -> str:
     """The command that gives this record: every axis that it reaches, in full."""
     words = ["bench", "run"]
     for axis in AXES:
         if axis in cell.axes:
             choice = getattr(cell.case, axis)
             pairs = {"eps": choice.eps, "norm": choice.norm} if axis == "ball" else {axis: choice}
-            words += [word for option, value in pairs.items() for word in (f"--{option}", str(value))]
-    return shlex.join([*words, "--metric", str(cell.metric)])
+            words += [word for option, value in pairs.items() for word in (f"--{option}", form(value))]
+    return shlex.join([*words, "--metric", form(cell.metric)])
 
 
 def provenance(cell: Cell, catalog: Catalog, device: torch.device) -> dict[str, Any]:

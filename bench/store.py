@@ -19,6 +19,7 @@ from bench.errors import StoreError
 
 STALE = 120.0  # seconds without a heartbeat after which another machine's lock counts as abandoned
 SUMS = "checksums.json"
+LOCK = "lock"
 
 
 class Damaged(Exception):
@@ -104,7 +105,7 @@ class Store:
         place = self.root / "partial" / key
         with self._writing():
             place.mkdir(parents=True, exist_ok=True)
-        lock = Lock(place / "lock", self.warn)
+        lock = Lock(place / LOCK, self.warn)
         with self._writing():
             lock.take()
         try:
@@ -226,6 +227,15 @@ def abandoned(text: str, age: float) -> bool:
     except (ValueError, TypeError, KeyError):
         return age > 5  # cut off while it was written, or no lock of ours
     return age > STALE or (here and not alive)
+
+
+def held(folder: Path) -> bool:
+    """Whether somebody is at work on an unfinished value."""
+    lock = folder / LOCK
+    try:
+        return not abandoned(lock.read_text(), time.time() - lock.stat().st_mtime)
+    except OSError:
+        return False
 
 
 def _alive(pid: int) -> bool:

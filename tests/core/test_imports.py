@@ -26,14 +26,17 @@ ORDER = [
     "record",
     "hookspecs",
     "catalog",
+    "protocol",
     "request",
     "runner",
     "plan",
+    "inventory",
     "tiny",
     "contracts",
     "testing",
     "scaffold",
     "board",
+    "leaderboard",
     "cli",
 ]
 CORE = sorted((ROOT / "bench").glob("*.py"))
