@@ -1,0 +1,362 @@
+"""Boards: protocols, published records, generated tables, runs again."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import random
+import shutil
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import bench
+from bench import board as boards
+from bench.board import Column, built, compared, entry, harmless, markdown, read_board
+from bench.protocol import parsed, quick
+from bench.record import Record, values_file
+
+PROTOCOL = """
+title = "A | tiny *board*"
+about = "For tests."
+metrics = ["accuracy", "topk_overlap", "train_time"]
+[axes]
+dataset = ["shapes"]
+split = ["test"]
+model = ["lenet"]
+schedule = ["quick:epochs=1,batch=32,limit=64"]
+defense = ["ce", "l2"]
+seed = [0]
+explainer = ["gradient"]
+attack = ["topk:k=5,steps=2", "uniform_noise"]
+eps = ["8/255"]
+norm = ["linf"]
+target = ["predicted"]
+samples = [10]
+[reference]
+defense = "ce"
+[fallback]
+surrogate = "gradient"
+[tolerance]
+accuracy = 0.1
+topk_overlap = 0.1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "leaderboards" / "tiny"
+    place.mkdir(parents=True)
+    (place / "board.toml").write_text(PROTOCOL)
+    return place
+
+
+def table(folder):
+    return list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+
+
+def test_a_board_is_run_published_built_checked_and_run_again(bench_, folder):
+    code, out, err = bench_("leaderboard", "publish", str(folder))
+    assert (
+        code == 3 and "are not in the store" in err and f"run bench run --board {folder} with the same options" in err
+    )
+    assert not (folder / "records").exists()
+    code, _, err = bench_("run", "--board", str(folder))
+    assert (code, err) == (0, "")
+    code, out, err = bench_("leaderboard", "publish", str(folder))
+    assert (code, err) == (0, "") and out.splitlines()[0] == "8 records published as suite"
+    page = (folder / "README.md").read_text()
+    assert page.startswith("# A \\| tiny \\*board\\*\n") and "| ce " in page and "| l2 " in page
+    assert {(r["defense"], r["metric"], r["attack"]) for r in table(folder)} >= {
+        ("ce", "accuracy", ""),
+        ("l2", "topk_overlap", "uniform_noise"),
+    }
+    lines = (folder / "records" / "suite.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == sorted(json.loads(line)["key"] for line in lines)
+    assert bench_("leaderboard", "build", "--check", str(folder)) == (0, "", "")
+    code, out, err = bench_("leaderboard", "verify", str(folder))
+    assert (code, out, err) == (0, "8 published records compared, 0 differ\n", "")
+
+
+@pytest.fixture
+def published(folder):
+    """A board with records that were never run: two defenses, two seeds."""
+    place = folder / "records"
+    place.mkdir()
+    records, tables = [], []
+    for d, defense in enumerate(("ce", "l2")):
+        for seed in "01":
+            for metric, attack in (("accuracy", None), ("topk_overlap", "uniform_noise"), ("train_time", None)):
+                records.append(made(metric, defense, seed, attack, 0.5 + 0.1 * d + 0.02 * int(seed)))
+                values = np.array([[records[-1].value - 0.1], [records[-1].value + 0.1]])
+                tables.append(values_file(records[-1].key, np.array([3, 8]), [""], values, None))
+    (place / "suite.jsonl").write_text("".join(r.line() + "\n" for r in records))
+    joined = [pyarrow.parquet.read_table(io.BytesIO(t)) for t in tables]
+    pyarrow.parquet.write_table(__import__("pyarrow").concat_tables(joined), place / "suite.values.parquet")
+    return folder
+
+
+def made(metric, defense, seed, attack, value):
+    axes = {
+        "dataset": "shapes",
+        "split": "test",
+        "model": "lenet",
+        "schedule": "quick",
+        "defense": defense,
+        "seed": seed,
+    }
+    if attack:
+        axes |= {
+            "explainer": "gradient",
+            "surrogate": "gradient",
+            "attack": attack,
+            "ball": "linf:8/255",
+            "target": "predicted",
+        }
+    key = f"{abs(hash((metric, defense, seed, attack))):016x}"[:16]
+    return Record(
+        metric=metric,
+        axes=axes,
+        value=value,
+        value_kept=value if attack else None,
+        n=2,
+        kept=2 if attack else None,
+        undefined=0,
+        ci95=(value - 0.1, value + 0.1),
+        levels={},
+        better="lower" if metric == "train_time" else "higher",
+        unit="s" if metric == "train_time" else "",
+        help=f"what {metric} is",
+        cost={},
+        flags=(),
+        paper="",
+        command="bench run",
+        key=key,
+        spec=json.dumps([f"record@1/metric/{metric}@1()", {}, {}]),
+        provenance={"device": "CPU, 2 threads"},
+    )
+
+
+def test_a_row_is_a_mean_over_seeds_and_a_time_a_ratio(published):
+    board = read_board(published)
+    assert [row["defense"] for row in board.rows] == ["ce", "l2"] and all("explainer" in row for row in board.rows)
+    assert [c.metric for c in board.columns] == ["accuracy", "topk_overlap", "train_time"]
+    page = built(board)["README.md"]
+    assert "0.510 [" in page and "0.610 [" in page and "| 1.00 x " in page and "| 1.20 x " in page
+    assert "bootstrap interval over seeds and images. Seeds: 0, 1." in page
+
+
+def test_times_of_different_devices_are_not_divided(published):
+    file = published / "records" / "suite.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        if line["axes"]["defense"] == "l2":
+            line["provenance"]["device"] = "a GPU"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = built(read_board(published))["README.md"]
+    assert "1.20 x" not in page and "Computed on CPU, 2 threads; a GPU." in page
+
+
+def test_the_interval_over_seeds_and_images_is_the_hierarchical_bootstrap():
+    rng = np.random.default_rng(0)
+    values = [rng.normal(0.5 + 0.1 * s, 0.1, 40) for s in range(3)]
+    records = [
+        dataclasses.replace(made("m", "ce", str(s), None, float(v.mean())), key=str(s)) for s, v in enumerate(values)
+    ]
+    found = entry(records, {str(s): v.tolist() for s, v in enumerate(values)})
+    means = []
+    for _ in range(4000):
+        chosen = rng.integers(0, 3, 3)
+        means.append(np.mean([rng.choice(values[s], 40).mean() for s in chosen]))
+    assert found.ci95 == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.02)
+    assert found == entry(records[::-1], {str(s): v.tolist() for s, v in enumerate(values)})
+    state = random.getstate()
+    entry(records, {str(s): v.tolist() for s, v in enumerate(values)})
+    assert random.getstate() == state
+
+
+def test_a_mean_over_a_missing_seed_is_undefined():
+    records = [made("m", "ce", "0", None, 0.5), dataclasses.replace(made("m", "ce", "1", None, 0.5), value=None)]
+    assert entry(records, {}).value is None
+
+
+def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(published):
+    import subprocess
+    import sys
+
+    before = built(read_board(published))
+    code = (
+        "import sys; from bench.cli import main\n"
+        "try: main(['leaderboard', 'build', sys.argv[1]])\n"
+        "finally: print('torch' in sys.modules, any(m.startswith('bench_') for m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(published)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert {name: (published / name).read_text() for name in before} == before
+    for file in sorted((published / "records").glob("suite*")):
+        shutil.move(file, file.with_name(file.name.replace("suite", "other")))
+    assert built(read_board(published)) == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "table.csv"])
+def test_a_table_that_was_edited_by_hand_is_found(bench_, published, name):
+    bench_("leaderboard", "build", str(published))
+    file = published / name
+    file.write_text(file.read_text().replace("0.6", "0.9", 1))
+    code, out, err = bench_("leaderboard", "build", "--check", str(published))
+    assert (code, out) == (1, "")
+    assert err == f"bench: {file} is not what its records give; never edit it, run bench leaderboard build\n"
+    assert bench_("leaderboard", "build", str(published))[1] == f"{file}\n"
+    file.unlink()
+    assert bench_("leaderboard", "build", "--check", str(published))[0] == 1
+
+
+def test_a_re_run_that_differs_is_told():
+    protocol = parsed(PROTOCOL, "x")
+    then = [
+        made("accuracy", "ce", "0", None, 0.5),
+        made("train_time", "ce", "0", None, 0.5),
+        made("cosine", "ce", "0", None, 0.5),
+    ]
+    now = {r.key: dataclasses.replace(r, value=0.65) for r in then}
+    assert compared(protocol, then, now) == [
+        "accuracy of defense ce, seed 0: published 0.5000, found 0.6500, allowed are 0.1 between",
+        "cosine of defense ce, seed 0: published 0.5000, found 0.6500, allowed are 0 between",
+    ]
+    assert compared(protocol, then[:1], {k: dataclasses.replace(r, value=0.55) for k, r in now.items()}) == []
+    assert (
+        "found None" in compared(protocol, then[:1], {k: dataclasses.replace(r, value=None) for k, r in now.items()})[0]
+    )
+    assert "not part of what the board asks for now; publish the board again" in compared(protocol, then[:1], {})[0]
+
+
+def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
+    asked = ["--board", str(folder), "--defense", "cosd", "--metric", "accuracy"]
+    assert bench_("run", *asked)[0] == 0
+    code, out, _ = bench_("leaderboard", "publish", str(folder), *asked[2:], "--no-reference", "--name", "acme")
+    assert code == 0 and out.startswith("1 records published as acme")
+    assert [r["defense"] for r in table(folder)] == ["cosd"]
+    code, _, err = bench_("leaderboard", "publish", str(folder), *asked[2:], "--name", "../acme")
+    assert code == 2 and "submission '../acme': a name has lower-case letters, digits and _ . - only" in err
+
+
+def test_a_departing_row_joins(bench_, folder):
+    (folder / "board.toml").write_text(PROTOCOL + '[[row]]\ndefense = "cosd"\nschedule = "quick:epochs=1,limit=32"\n')
+    code, out, _ = bench_("plan", "--board", str(folder), "--metric", "accuracy")
+    assert code == 0 and out.startswith("0 cells done, 3 to do")
+    code, out, _ = bench_("plan", "--board", str(folder), "--metric", "accuracy", "--defense", "ce")
+    assert out.startswith("0 cells done, 1 to do")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        ("[tolerance]", "[tolerances]", 2, "board.toml: no key called 'tolerances'; did you mean 'tolerance'?"),
+        (
+            'defense = ["ce", "l2"]',
+            'defence = ["ce"]',
+            2,
+            "board.toml: axes: no key called 'defence'; did you mean 'defense'?",
+        ),
+        ('["ce", "l2"]', '["ce", "l3"]', 2, "no defense called 'l3'"),
+        ('["gradient"]\nattack', '["gradent"]\nattack', 2, "no explainer called 'gradent'; did you mean 'gradient'?"),
+        ("seed = [0]\n", "", 2, "board.toml: axes has no seed"),
+        ("seed = [0]", "seed = []", 2, "board.toml: seed is [], must be a list of texts or whole numbers"),
+        ("seed = [0]", "seed = [true]", 2, "board.toml: seed is [True], must be a list of texts or whole numbers"),
+        (
+            "accuracy = 0.1",
+            "accuracy = -1",
+            2,
+            "board.toml: tolerance of accuracy is -1, must be a number of at least 0",
+        ),
+        (
+            "[reference]\n",
+            "[reference]\nmodl = 1\n",
+            2,
+            "board.toml: reference: no key called 'modl'; did you mean 'model'?",
+        ),
+        ("[fallback]\n", "[fall", 2, "board.toml is not TOML: "),
+        ('[fallback]\nsurrogate = "gradient"', "", 2, "board.toml: fallback must be a table with something in it"),
+        ('"accuracy", "topk', '"acuracy", "topk', 2, "no metric called 'acuracy'; did you mean 'accuracy'?"),
+    ],
+)
+def test_a_board_that_is_wrong_is_named(bench_, folder, old, new, code, message):
+    assert old in PROTOCOL
+    (folder / "board.toml").write_text(PROTOCOL.replace(old, new))
+    found, out, err = bench_("run", "--board", str(folder))
+    assert (found, out) == (code, "") and err.count("\n") == 1 and message in err
+
+
+def test_boards_and_records_that_are_not_there(bench_, tmp_path, monkeypatch, published):
+    code, _, err = bench_("run", "--board", str(tmp_path / "nothing"))
+    assert code == 3 and "board.toml cannot be read (No such file or directory); name a folder that has one" in err
+    monkeypatch.chdir(tmp_path / "leaderboards" / "tiny")
+    code, _, err = bench_("leaderboard", "build")
+    assert code == 2 and "no board below the folder leaderboards (none has a board.toml); name one" in err
+    (published / "records" / "suite.values.parquet").write_bytes(b"none")
+    code, _, err = bench_("leaderboard", "build", str(published))
+    assert code == 3 and "suite.values.parquet cannot be read" in err and "publish suite again" in err
+    (published / "records" / "suite.jsonl").write_text("{}\n")
+    code, _, err = bench_("leaderboard", "build", str(published))
+    assert code == 2 and "suite.jsonl, line 1: no record of this version; publish it again" in err
+
+
+def test_hostile_names_stay_text(published):
+    file = published / "records" / "suite.jsonl"
+    text = file.read_text().replace('"l2"', json.dumps("=1|`<script>*\\"))
+    file.write_text(text)
+    found = built(read_board(published))
+    row = next(line for line in found["README.md"].splitlines() if "script" in line)
+    assert row.startswith("| =1\\|\\`\\<script\\>\\*\\\\ |")
+    assert "'=1|`<script>*\\," in found["table.csv"]
+    assert harmless("@x") == "'@x" and markdown("a\nb") == "a b"
+
+
+def test_no_path_of_this_machine_is_published(bench_, folder, tmp_path):
+    import safetensors.torch
+
+    network = bench.component("model", "lenet").build((3, 32, 32), 10)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "own.safetensors")
+    asked = ["--defense", f"weights:path={tmp_path / 'own.safetensors'}", "--no-reference", "--metric", "accuracy"]
+    assert bench_("run", "--board", str(folder), *asked)[0] == 0
+    assert bench_("leaderboard", "publish", str(folder), *asked)[0] == 0
+    text = (folder / "records" / "suite.jsonl").read_text() + (folder / "README.md").read_text()
+    assert str(tmp_path) not in text and "weights:path=own.safetensors#" in text
+    assert bench_("leaderboard", "verify", str(folder), *asked)[:2] == (0, "1 published records compared, 0 differ\n")
+
+
+def test_stored_and_published_records_of_other_versions_are_told(bench_, folder, monkeypatch):
+    asked = ["--board", str(folder), "--defense", "ce", "--metric", "accuracy", "--metric", "train_time"]
+    bench_("run", *asked)
+    bench_("leaderboard", "publish", str(folder), *asked[2:])
+    monkeypatch.setattr(type(bench.component("metric", "accuracy")), "version", 2)
+    code, _, err = bench_("run", *asked)
+    lines = err.splitlines()
+    assert code == 0 and len(lines) == 2
+    moved = "record@1/metric/accuracy@1() is now record@1/metric/accuracy@2()"
+    assert lines[0].startswith("bench: published, and stale: accuracy of dataset shapes") and moved in lines[0]
+    assert lines[1].startswith("bench: the stored accuracy of dataset shapes") and lines[1].endswith(
+        f"({moved}); computed again"
+    )
+    code, out, err = bench_("leaderboard", "verify", str(folder), *asked[2:])
+    assert code == 1 and "not part of what the board asks for now; publish the board again" in err
+
+
+def test_quick_toml_is_a_protocol():
+    assert quick().reference == {"defense": "ce"} and quick().allowed("accuracy") == 0
+    protocol = parsed(PROTOCOL.replace("accuracy = 0.1", 'accuracy = 0.1\n"topk_overlap:k=5" = 0.2'), "x")
+    assert (protocol.allowed("topk_overlap:k=5"), protocol.allowed("topk_overlap:k=7")) == (0.2, 0.1)
+
+
+def test_columns_stand_in_the_order_of_the_protocol():
+    protocol = parsed(PROTOCOL, "x")
+    columns = [
+        Column("topk_overlap", "uniform_noise", "linf:8/255"),
+        Column("other", "", ""),
+        Column("accuracy", "", ""),
+    ]
+    ordered = sorted(columns, key=lambda c: boards._order(protocol, c))
+    assert [c.metric for c in ordered] == ["accuracy", "topk_overlap", "other"]
