@@ -56,17 +56,23 @@ def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], 
 
 
 def _notes(records: Iterable[Record]) -> list[str]:
-    """What has to be said of some records, and where they were computed."""
-    notes = []
+    """What has to be said of some records, a line for each thing, and where they were computed."""
+    said: dict[str, list[str]] = {}
     for record in records:
-        about = f"{record.metric} of {record.axes.get('defense', '')} {record.axes.get('attack', '')}".strip()
+        words = [f"* {flag}" for flag in record.flags]
         if record.undefined:
-            notes.append(f"* {about}: undefined for {record.undefined} of {record.n} images, which the mean leaves out")
+            words.append(f"* undefined for {record.undefined} of {record.n} images, which the mean leaves out")
         if record.undefined_because:
-            notes.append(f"{about}: {record.undefined_because}")
-        notes += [f"* {about}: {flag}" for flag in record.flags]
+            words.append(record.undefined_because)
+        about = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
+        for text in words:
+            said.setdefault(text, []).append(f"{record.metric} of {about}")
+    notes = [
+        f"{text}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for text, names in said.items()
+    ]
     notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
-    return [*dict.fromkeys(notes), "Computed on " + "; ".join(devices(records)) + "."]
+    return [*notes, f"Computed on {'; '.join(devices(records))}."]
 
 
 def devices(records: Iterable[Record]) -> list[str]:
@@ -257,9 +263,17 @@ def _page(board: Board) -> str:
         f"```sh\nbench run --board leaderboards/{board.name}                  # everything; goes on where it stopped\n"
         f"bench run --board leaderboards/{board.name} --defense MINE   # a row of your own, beside the reference\n"
         f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",
+        _allowance(board.protocol),
         f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _allowance(protocol: Protocol) -> str:
+    if not protocol.tolerance:
+        return ""
+    allowed = ", ".join(f"`{code(metric)}` by {value:g}" for metric, value in protocol.tolerance.items())
+    return f"A run again may be off in {allowed}, in other metrics by nothing; times are not compared."
 
 
 def _number(text: str) -> tuple[int, str]:

@@ -76,7 +76,7 @@ def parsed(text: str, about: str) -> Protocol:
     except tomllib.TOMLDecodeError as error:
         raise BadValue(f"{about} is not TOML: {error}") from None
     _known(about, found, KEYS)
-    axes = _table(about, found, "axes")
+    axes = _axes(about, _table(about, found, "axes"))
     missing = [option for option in OPTIONS if option not in axes]
     if missing:
         raise BadValue(f"{about}: axes has no {', '.join(missing)}")
@@ -89,7 +89,7 @@ def parsed(text: str, about: str) -> Protocol:
             raise BadValue(f"{about}: tolerance of {metric} is {value!r}, must be a number of at least 0")
     return Protocol(
         metrics=_choices(about, "metrics", found.get("metrics", [])),
-        axes=_axes(about, axes),
+        axes=axes,
         reference={k: str(v) for k, v in _table(about, found, "reference").items()},
         fallback={k: str(v) for k, v in _table(about, found, "fallback").items()},
         title=str(found.get("title", "")),

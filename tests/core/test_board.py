@@ -55,8 +55,10 @@ def test_what_all_rows_share_stands_above_the_table():
 def test_what_needs_a_word_has_one_below():
     record = other(undefined=2, flags=("nothing moved",), undefined_because="no labels")
     text = plain_table([(record.axes, {"m": record})], ["m"])
-    assert "* m of ce topk: undefined for 2 of 4 images, which the mean leaves out" in text
-    assert "* m of ce topk: nothing moved" in text and "m of ce topk: no labels" in text
+    assert "* undefined for 2 of 4 images, which the mean leaves out: m of ce topk\n" in text
+    assert "* nothing moved: m of ce topk\n" in text and "\nno labels: m of ce topk\n" in text
+    many = [({**record.axes, "seed": str(i)}, {"m": other(key=str(i), flags=("odd",))}) for i in range(5)]
+    assert "* odd: m of ce topk, m of ce topk, m of ce topk and 2 more\n" in plain_table(many, ["m"])
 
 
 def test_names_cannot_break_the_table():
