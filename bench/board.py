@@ -223,15 +223,21 @@ def built(board: Board) -> dict[str, str]:
 
 
 def _page(board: Board) -> str:
-    varying = [a for a in ROW if a == "defense" or len({row.get(a, "") for row in board.rows}) > 1]
+    texts = {axis: {row.get(axis, "") for row in board.rows} for axis in ROW}
+    named = [axis for axis in ("defense", "explainer") if texts[axis] != {""}]
+    varying = [axis for axis in ROW if axis in named or len(texts[axis]) > 1]
     if all(row.get("surrogate") == row.get("explainer") for row in board.rows):
         varying = [axis for axis in varying if axis != "surrogate"]
     records = [record for mine in board.entries for found in mine.values() for record in found.records]
     unique = list({record.key: record for record in records}.values())
     attacks = {c.attack for c in board.columns} - {""}
     balls = {c.ball for c in board.columns} - {""}
-    shared = {"attack": attacks, "ball": balls, **{a: {row.get(a, "") for row in board.rows} for a in ROW}}
-    common = [f"{axis} `{code(*texts)}`" for axis, texts in shared.items() if len(texts) == 1 and axis not in varying]
+    shared = {"attack": attacks, "ball": balls, **texts}
+    common = [
+        f"{axis} `{code(*one)}`"
+        for axis, one in shared.items()
+        if len(one) == 1 and axis not in varying and one != {""}
+    ]
     headers = [*varying, *(_header(c, len(attacks) > 1, len(balls) > 1) for c in board.columns)]
     body = [
         [*(markdown(row.get(axis, "-")) for axis in varying), *(_cell(board, row, mine, c) for c in board.columns)]

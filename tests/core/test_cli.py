@@ -17,7 +17,7 @@ TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1",
 
 
 BAD = [
-    (["frob"], 2, "no command called 'frob'; known: check, list, new, plan, run, show"),
+    (["frob"], 2, "no command called 'frob'; known: check, leaderboard, list, new, plan, run, show, store"),
     (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
     (["run", "--devise", "cpu"], 2, "No such option '--devise'"),
     (["run", "--device", "tpu"], 2, "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),

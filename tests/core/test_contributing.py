@@ -60,6 +60,20 @@ def test_its_plugin_gives_a_row(corner, bench_):
     ]
 
 
+def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
+    ours = Path(__file__).parents[2] / "leaderboards" / "shapes-quick" / "board.toml"
+    board = tmp_path / "board"
+    board.mkdir()
+    (board / "board.toml").write_text(ours.read_text())
+    words = ("--explainer", "corner", "--attack", "uniform_noise", "--metric", "topk_overlap", "--samples", "10")
+    asked = (*words, "--schedule", "quick:epochs=1,limit=32", "--defense", "ce")
+    assert bench_("run", "--board", str(board), *asked)[0] == 0
+    code, out, err = bench_("leaderboard", "publish", str(board), *asked, "--name", "bench-corner")
+    assert (code, err) == (0, "") and out.startswith("1 records published as bench-corner\n")
+    (row,) = (line for line in (board / "README.md").read_text().splitlines() if "| corner" in line)
+    assert "1.000 [1.00, 1.00]" in row
+
+
 def test_the_logger_adds_a_row_for_every_new_record(install, bench_, tmp_path, monkeypatch):
     install("acme", {"bench_csv": printed("bench_csv.py", "python")}, {"csv": "bench_csv"})
     path = tmp_path / "records.csv"

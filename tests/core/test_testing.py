@@ -661,7 +661,7 @@ DATASETS = {
         images_made(lambda i, s: i[:, 0]),
         "images[rows] of train has the shape (16, 12, 12) for 16 rows; it is (n, C, H, W)",
     ),
-    "empty": (images_made(lambda i, s: i[:0]), "train has 0 images"),
+    "empty": (images_made(lambda i, s: i[:0]), "no split has any images"),
     "jointly": (images_made(lambda i, s: Jointly(i)), "an image of train depends on what it is read with"),
     "leak": (images_made(lambda i, s: i), "train and test hold the same images"),
     "tuple": (lambda s, split: (1, 2), "load returned a tuple, not a bench.Data"),
