@@ -11,6 +11,14 @@ import bench
 from bench_models.activation import activation, he_initialised
 from bench_models.cifar import normalised
 
+HE2016 = bench.Paper(
+    "Deep Residual Learning for Image Recognition",
+    "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun",
+    "CVPR",
+    2016,
+    "https://doi.org/10.1109/CVPR.2016.90",
+)
+
 
 @dataclass(frozen=True)
 class ResNet18CIFAR(bench.Model):
@@ -18,13 +26,7 @@ class ResNet18CIFAR(bench.Model):
     batch norm: 11,173,962 weights for 10 classes. The layout that Joo et al. (2023) use on CIFAR-10."""
 
     name = "resnet18_cifar"
-    paper = bench.Paper(
-        "Deep Residual Learning for Image Recognition",
-        "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun",
-        "CVPR",
-        2016,
-        "https://doi.org/10.1109/CVPR.2016.90",
-    )
+    paper = HE2016
     examples = ("", "activation=relu")
     activation: Literal["softplus", "relu"] = bench.param("softplus", "the nonlinearity, everywhere")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import bench
 from bench_models.activation import activation, he_initialised
 from bench_models.imagenet import MEAN, STD
+from bench_models.resnet18_cifar import HE2016
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,7 @@ class ResNet20(bench.Model):
     """
 
     name = "resnet20"
-    paper = bench.Paper(
-        "Deep Residual Learning for Image Recognition",
-        "Kaiming He and Xiangyu Zhang and Shaoqing Ren and Jian Sun",
-        "CVPR",
-        2016,
-        "https://doi.org/10.1109/CVPR.2016.90",
-    )
+    paper = HE2016
     examples = ("", "activation=softplus")
     activation: Literal["softplus", "relu"] = bench.param("relu", "the nonlinearity, everywhere")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)
