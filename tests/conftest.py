@@ -23,6 +23,7 @@ TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,s
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
 
 
 @pytest.fixture
