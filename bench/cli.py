@@ -94,23 +94,29 @@ STORE = click.option(
 )
 
 
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+REFERENCE = click.option(
+    "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
+)
+
+
 def asking(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say what is asked, shared by all commands that run, plan or publish."""
-    for name, text in reversed(
-        [
-            ("dataset", "Images to train and test on."),
-            ("model", "Architecture."),
-            ("schedule", "How long and how is trained."),
-            ("defense", "Way of training; the reference row joins."),
-            ("explainer", "What makes the maps."),
-            ("surrogate", "Explainer that the attack differentiates. [default: the explainer itself]"),
-            ("attack", "What changes the images."),
-            ("metric", "What is measured."),
-        ]
-    ):
-        command = click.option(f"--{name}", multiple=True, metavar="NAME[:...]", help=text)(command)
+    # What is added last stands first in the help.
+    for option in (WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE):
+        command = option(command)
     for name, metavar, text in reversed(
         [
+            ("dataset", "NAME[:...]", "Images to train and test on."),
+            ("model", "NAME[:...]", "Architecture."),
+            ("schedule", "NAME[:...]", "How long and how is trained."),
+            ("defense", "NAME[:...]", "Way of training; the reference row joins."),
+            ("explainer", "NAME[:...]", "What makes the maps."),
+            ("surrogate", "NAME[:...]", "Explainer that the attack differentiates. [default: the explainer itself]"),
+            ("attack", "NAME[:...]", "What changes the images."),
+            ("metric", "NAME[:...]", "What is measured."),
             ("eps", "EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
             ("norm", "linf|l2", "Norm of the budget."),
             ("target", "predicted|label", "Class explained."),
@@ -120,17 +126,7 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
         ]
     ):
         command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
-    command = click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where to compute.",
-    )(command)
-    command = click.option(
-        "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
-    )(command)
-    return WITHOUT(DATA_DIR(STORE(command)))
+    return command
 
 
 LISTS = ("eps", "norm", "target", "split", "samples", "seed")
