@@ -15,14 +15,11 @@ from tqdm import tqdm
 
 from bench import noise
 from bench.errors import BadComponent, EnvironmentProblem
+from bench.gradients import CHUNK
 from bench.graph import Value, Vocabulary, value
 from bench.kinds import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Schedule, Victim, mask, reduce
 from bench.store import Unfinished
 from bench.training import Fit, Phase, measured
-
-# Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
-# one of 3 x 224 x 224; a GPU wants many.
-CHUNK = {"cpu": 2**18, "cuda": 2**22}
 
 
 def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str, indices: Tensor) -> Any:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import contextvars
+import functools
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from bench.kinds import Normalised
+
+# Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
+# one of 3 x 224 x 224; a GPU wants many.
+CHUNK = {"cpu": 2**18, "cuda": 2**22}
 
 
 def input_gradient(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -29,12 +38,75 @@ def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, gra
     constant otherwise.
     """
     keep = torch.is_grad_enabled()
-    with torch.enable_grad():
+    # Fused attention has no double backward; the plain kernel gives a graph of products and a softmax, which has.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
         logits = network(inputs)
         scores = logits.gather(1, targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(scores, inputs, create_graph=graph and keep, retain_graph=keep)
     return (logits if keep else logits.detach()), gradient
+
+
+def hessian_vector_product(network: nn.Module, images: Tensor, targets: Tensor, vectors: Tensor) -> Tensor:
+    """Hessian of each target logit by its image, times a vector: (B, C, H, W), (B,), (B, C, H, W) -> (B, C, H, W).
+
+    The result has a graph iff grad mode is on in the caller. Zero for a network whose logits are piecewise linear.
+    """
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+        gradient = input_gradient(network, inputs, targets)
+        if not gradient.requires_grad:  # a linear network's does not
+            return torch.zeros_like(images)
+        (product,) = torch.autograd.grad(gradient, inputs, vectors, create_graph=keep, allow_unused=True)
+    return torch.zeros_like(images) if product is None else product
+
+
+def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tensor, range], Tensor]) -> Tensor:
+    """Sum of `count` terms that are too many to hold at once, in chunks: `term(images, numbers)` gives the sum of those
+    with the numbers, (B, C, H, W) -> (B, C, H, W), with a graph iff grad mode is on, and the same at every call.
+
+    A gradient by the images takes two passes: the sum without a graph, then the products of each chunk's Jacobian with
+    what arrives from above, under the softened activations of the first. It is exact, in the memory of one chunk. Where
+    a weight of the network asks for a gradient as well, the whole graph is kept instead.
+    """
+    size = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // images.numel())
+    chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    alone = torch.is_grad_enabled() and images.requires_grad and not any(p.requires_grad for p in network.parameters())
+    if alone and len(chunks) > 1:
+        return _Summed.apply(images, chunks, term)
+    return functools.reduce(operator.add, (term(images, chunk) for chunk in chunks))
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, chunks: list[range], term: Callable[[Tensor, range], Tensor]) -> Tensor:
+        ctx.save_for_backward(images)
+        ctx.chunks, ctx.term = chunks, term
+        # Backward may run in another thread, which knows neither the noise's rows nor the softened activations.
+        ctx.around = contextvars.copy_context()
+        with torch.no_grad():
+            return functools.reduce(operator.add, (term(images, chunk) for chunk in chunks))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        (images,) = ctx.saved_tensors
+
+        def products() -> Tensor:
+            found = torch.zeros_like(images)
+            with torch.enable_grad(), contextlib.ExitStack() as stack:
+                for beta in _betas.get():
+                    stack.enter_context(softened(beta))
+                for chunk in ctx.chunks:
+                    leaf = images.detach().requires_grad_()
+                    value = ctx.term(leaf, chunk)
+                    if value.requires_grad:
+                        (part,) = torch.autograd.grad(value, leaf, above, allow_unused=True)
+                        found = found if part is None else found + part
+            return found
+
+        return ctx.around.copy().run(products), None, None
 
 
 def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -49,6 +121,8 @@ def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
         (1, 1, 1), dtype=like.dtype, device=like.device
     )
 
+
+_betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())
 
 RELU = frozenset({F.relu, torch.relu, torch.Tensor.relu})
 RELU_IN_PLACE = frozenset({F.relu_, torch.relu_, torch.Tensor.relu_})
@@ -82,8 +156,12 @@ def softened(beta: float) -> Iterator[Softened]:
     The network itself is left alone, and other activations stay as they are. A backward pass runs outside the mode:
     whatever computes a forward again in it must enter the mode again.
     """
-    with Softened(beta) as mode:
-        yield mode
+    token = _betas.set((*_betas.get(), beta))
+    try:
+        with Softened(beta) as mode:
+            yield mode
+    finally:
+        _betas.reset(token)
 
 
 class Passes(TorchFunctionMode):

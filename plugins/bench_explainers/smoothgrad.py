@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench.gradients import input_gradient
+from bench.gradients import summed
+from bench_explainers.copies import over_copies
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class SmoothGrad(bench.Explainer):
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        flat = images.flatten(1)
-        width = self.noise * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-        total = images.new_zeros(())
-        for draw in range(self.samples):
-            with noise.repeat(range(draw, draw + 1), len(images)):
-                copies = images + width * noise.normal(images)
-            total = total + input_gradient(network, copies, targets)
-        return total / self.samples
+        def term(images: Tensor, draws: range) -> Tensor:
+            flat = images.flatten(1)
+            width = self.noise * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
+            return over_copies(
+                network,
+                images,
+                targets,
+                draws,
+                lambda copies: width.repeat_interleave(len(draws), 0) * noise.normal(copies),
+            )
+
+        return summed(network, images, self.samples, term) / self.samples

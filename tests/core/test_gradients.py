@@ -9,7 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import bench
-from bench.gradients import Passes, input_gradient, logits_and_gradient, softened
+from bench import gradients, noise
+from bench.gradients import Passes, hessian_vector_product, input_gradient, logits_and_gradient, softened
 
 FORMS = {
     "module": nn.ReLU(),
@@ -131,3 +132,130 @@ def test_passes_are_counted(images):
         network(images).sum().backward()
     assert (passes.forwards, passes.backwards) == (2, 3)
     assert not network._forward_pre_hooks
+
+
+def curved(seed=0, dtype=torch.float64):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3)
+        )
+    return network.to(dtype).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def picture():
+    with noise.rows(0, "picture", range(2)):
+        return noise.uniform(torch.empty(2, 3, 4, 4, dtype=torch.float64), 0, 1)
+
+
+def smooth(network, images, samples=7):
+    return bench.component("explainer", f"smoothgrad:samples={samples}").maps(network, images, torch.tensor([0, 2]))
+
+
+def slope(network, images, weight, inside):
+    leaf = images.clone().requires_grad_()
+    with noise.rows(0, "x", range(2)), softened(9.0):
+        value = (smooth(network, leaf) * weight).sum()
+        if inside:
+            return torch.autograd.grad(value, leaf)[0]
+    return torch.autograd.grad(value, leaf)[0]
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["inside", "after"])
+@pytest.mark.parametrize("numbers", [96, 300, 10**6], ids=["one by one", "by threes", "at once"])
+def test_two_passes_give_the_gradient_of_the_whole_graph(monkeypatch, picture, inside, numbers):
+    network, weight = curved(), picture[:, 0]
+    whole = slope(network, picture, weight, inside)
+    monkeypatch.setitem(gradients.CHUNK, "cpu", numbers)
+    chunked = slope(network, picture, weight, inside)
+    assert whole.abs().max() > 0.01
+    assert_close(chunked, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_two_passes_keep_no_more_for_more_samples(monkeypatch, picture):
+    """Counted in numbers that graphs hold at once, forward and backward."""
+    monkeypatch.setitem(gradients.CHUNK, "cpu", 96)
+    held, most = [0], [0]
+
+    class Held:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            held[0] += tensor.numel()
+            most[0] = max(most[0], held[0])
+
+        def __del__(self):
+            held[0] -= self.tensor.numel()
+
+    def peak(samples):
+        most[0] = held[0] = 0
+        with torch.autograd.graph.saved_tensors_hooks(Held, lambda kept: kept.tensor):
+            leaf = picture.clone().requires_grad_()
+            with softened(9.0):
+                torch.autograd.grad((smooth(curved(), leaf, samples) * picture[:, 0]).sum(), leaf)
+        return most[0]
+
+    few, many = peak(4), peak(40)
+    assert 0 < many <= 1.1 * few
+
+
+def test_a_gradient_by_weights_keeps_the_whole_graph(monkeypatch, picture):
+    found = []
+    for numbers in (10**6, 96):
+        monkeypatch.setitem(gradients.CHUNK, "cpu", numbers)
+        network = curved().requires_grad_(True)
+        with noise.rows(0, "x", range(2)), softened(9.0):
+            (smooth(network, picture.clone().requires_grad_()) * picture[:, 0]).sum().backward()
+        found.append([p.grad for p in network.parameters() if p.grad is not None])
+    assert any(g.abs().max() > 1e-4 for g in found[0])
+    assert_close(found[1], found[0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_backward_pass_in_another_thread_meets_the_same_noise(monkeypatch, picture):
+    import threading
+
+    monkeypatch.setitem(gradients.CHUNK, "cpu", 96)
+    network, weight, found = curved(), picture[:, 0], []
+    leaf = picture.clone().requires_grad_()
+    with noise.rows(0, "x", range(2)), softened(9.0):
+        value = (smooth(network, leaf) * weight).sum()
+    thread = threading.Thread(target=lambda: found.append(torch.autograd.grad(value, leaf)[0]))
+    thread.start()
+    thread.join()
+    assert_close(found[0], slope(network, picture, weight, False))
+
+
+def test_hessian_vector_products_against_the_whole_hessian(picture):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Softplus(3), nn.Flatten(), nn.Linear(64, 3)).double()
+    network.requires_grad_(False)
+    targets, vectors = torch.tensor([0, 2]), picture.flip(0) - 0.5
+    found = hessian_vector_product(network, picture, targets, vectors)
+    for i in range(2):
+        hessian = torch.autograd.functional.hessian(lambda x, i=i: network(x[None])[0, targets[i]], picture[i])
+        assert_close(found[i].flatten(), hessian.reshape(48, 48) @ vectors[i].flatten())
+    with torch.no_grad():
+        assert not hessian_vector_product(network, picture, targets, vectors).requires_grad
+    assert not hessian_vector_product(curved(), picture, targets, vectors).any()
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).double().requires_grad_(False)
+    assert not hessian_vector_product(linear, picture, targets, vectors).any()
+
+
+class Attending(nn.Module):
+    """Attention by the fused call."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.embed, self.head = nn.Linear(12, 16), nn.Linear(16, 3)
+
+    def forward(self, images):
+        tokens = self.embed(images.flatten(2).transpose(1, 2).reshape(len(images), 4, 12))[:, None]
+        return self.head(F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].mean(1))
+
+
+def test_attention_has_a_second_derivative(picture):
+    network = Attending().double().requires_grad_(False)
+    leaf = picture.clone().requires_grad_()
+    targets = torch.tensor([0, 1])
+    assert torch.autograd.gradcheck(lambda x: input_gradient(network, x, targets), leaf)

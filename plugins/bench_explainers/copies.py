@@ -1,0 +1,25 @@
+"""What explainers that average over copies of an image share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from bench import noise
+from bench.gradients import input_gradient
+
+
+def over_copies(
+    network: nn.Module, images: Tensor, targets: Tensor, draws: range, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Sum over some draws of the gradient at changed copies of each image: (B, C, H, W), (B,) -> (B, C, H, W).
+
+    `change(copies)` is added to the copies, (B * len(draws), C, H, W); what it draws belongs to the draw's number, so
+    that it is the same in any chunk.
+    """
+    copies = images.repeat_interleave(len(draws), 0)
+    with noise.repeat(draws, len(images)):
+        moved = copies + change(copies)
+    found = input_gradient(network, moved, targets.repeat_interleave(len(draws), 0))
+    return found.view(len(images), len(draws), *images.shape[1:]).sum(1)
