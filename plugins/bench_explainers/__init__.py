@@ -4,10 +4,24 @@ from collections.abc import Iterable
 
 import bench
 from bench_explainers.gradient import Gradient
+from bench_explainers.input_x_gradient import InputXGradient
+from bench_explainers.integrated_gradients import IntegratedGradients
 from bench_explainers.random_map import RandomMap
 from bench_explainers.smoothgrad import SmoothGrad
+from bench_explainers.sparse_gradient import SparseGradient
+from bench_explainers.sparsified_smoothgrad import SparsifiedSmoothGrad
+from bench_explainers.unigrad import UniGrad
 
 
 @bench.hookimpl
 def bench_components() -> Iterable[type[bench.Component]]:
-    return [Gradient, RandomMap, SmoothGrad]
+    return [
+        Gradient,
+        InputXGradient,
+        IntegratedGradients,
+        RandomMap,
+        SmoothGrad,
+        SparseGradient,
+        SparsifiedSmoothGrad,
+        UniGrad,
+    ]

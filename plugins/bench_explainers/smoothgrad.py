@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import bench
-from bench import noise
 from bench.gradients import summed
-from bench_explainers.copies import over_copies
+from bench_explainers.copies import gaussian, over_copies
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,6 @@ class SmoothGrad(bench.Explainer):
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         def term(images: Tensor, draws: range) -> Tensor:
-            flat = images.flatten(1)
-            width = self.noise * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-            return over_copies(
-                network,
-                images,
-                targets,
-                draws,
-                lambda copies: width.repeat_interleave(len(draws), 0) * noise.normal(copies),
-            )
+            return over_copies(network, images, targets, draws, lambda copies: gaussian(copies, self.noise))
 
         return summed(network, images, self.samples, term) / self.samples

@@ -1,0 +1,47 @@
+"""The gradient integrated along a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import summed
+from bench_explainers.copies import over_copies
+
+
+@dataclass(frozen=True)
+class IntegratedGradients(bench.Explainer):
+    """The way from a baseline to the image times the mean gradient of the target's logit along it (Sundararajan et al.,
+    ICML 2017, eq. 3): steps at 1/m, 2/m, ..., 1.
+
+    Complete up to the error of that sum: the attribution adds up to the difference of the logits at both ends. The
+    codes of the papers compared here differ: softmax instead of the logit (Wang et al., Dombrowski et al.), no factor
+    of the way (RobustAGA), an extra factor of the position in every term (RelEx, which is not this method).
+    """
+
+    name = "integrated_gradients"
+    differentiable = True
+    paper = bench.Paper(
+        "Axiomatic Attribution for Deep Networks",
+        "Mukund Sundararajan and Ankur Taly and Qiqi Yan",
+        "ICML",
+        2017,
+        "https://proceedings.mlr.press/v70/sundararajan17a.html",
+    )
+    examples = ("steps=4", "steps=3,baseline=black")
+    steps: int = bench.param(50, "points on the line", low=1)
+    baseline: Literal["mean", "black"] = bench.param("mean", "where the line begins: the mean colour, or black")
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        start = bench.normalisation(network)[0] if self.baseline == "mean" else images.new_zeros(())
+
+        def term(images: Tensor, numbers: range) -> Tensor:
+            share = torch.tensor(numbers, dtype=images.dtype, device=images.device).add_(1).div_(self.steps)
+            back = (share.repeat(len(images)) - 1).view(-1, 1, 1, 1)
+            return over_copies(network, images, targets, numbers, lambda copies: back * (copies - start))
+
+        return (images - start) * summed(network, images, self.steps, term) / self.steps

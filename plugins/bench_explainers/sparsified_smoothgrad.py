@@ -1,0 +1,49 @@
+"""The largest elements of noisy gradients, averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import summed
+from bench_explainers.copies import gaussian, over_copies
+from bench_explainers.sparsity import clipped, largest
+
+
+@dataclass(frozen=True)
+class SparsifiedSmoothGrad(bench.Explainer):
+    """Mean over noisy copies of the magnitude of the gradient, clipped at a high rank, scaled to [0, 1], and with all
+    but its largest elements set to zero (Levine et al., 2019; as in the code of MoreauGrad).
+
+    Elements of three channels, not pixels. In an attack the ranks are constants.
+    """
+
+    name = "sparsified_smoothgrad"
+    differentiable = True
+    paper = bench.Paper(
+        "Certifiably Robust Interpretation in Deep Learning",
+        "Alexander Levine and Sahil Singla and Soheil Feizi",
+        "arXiv",
+        2019,
+        "https://arxiv.org/abs/1905.12105",
+    )
+    examples = ("samples=3", "samples=2,clip=0.05,keep=0.3")
+    samples: int = bench.param(256, "noisy copies of each image", low=1)
+    noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
+    clip: float = bench.param(0.01, "share of the elements that is clipped to one", low=0, high=1)
+    keep: float = bench.param(0.1, "share of the elements that is kept", low=0, high=1)
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        def term(images: Tensor, draws: range) -> Tensor:
+            return over_copies(
+                network,
+                images,
+                targets,
+                draws,
+                lambda copies: gaussian(copies, self.noise),
+                lambda gradients: largest(clipped(gradients.abs(), self.clip), self.keep),
+            )
+
+        return summed(network, images, self.samples, term) / self.samples
