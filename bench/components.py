@@ -81,7 +81,7 @@ class Parameter:
             Fraction: "a fraction such as 8/255",
             Path: "a path",
         }
-        text = words.get(self.type) or f"a {self.type.kind}"
+        text = words.get(self.type) or f"{'an' if self.type.kind[0] in 'aeiou' else 'a'} {self.type.kind}"
         if self.low is not None and self.high is not None:
             return f"{text} from {self.low} to {self.high}"
         if self.low is not None:

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 
 import bench
+from bench_attacks.mass_center import MassCenter
+from bench_attacks.random_search import RandomSearch
+from bench_attacks.sign_noise import SignNoise
 from bench_attacks.topk import TopK
 from bench_attacks.uniform_noise import UniformNoise
 
 
 @bench.hookimpl
 def bench_components() -> Iterable[type[bench.Component]]:
-    return [TopK, UniformNoise]
+    return [MassCenter, RandomSearch, SignNoise, TopK, UniformNoise]

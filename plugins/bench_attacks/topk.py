@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.gradients import softened
+from bench_attacks.descent import descend, needs_a_gradient
 
 
 @dataclass(frozen=True)
@@ -38,50 +38,29 @@ class TopK(bench.Attack):
     k: int = bench.param(20, "pixels whose share is driven down", low=1)
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
+    restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
     def refuse(self, case: bench.Case) -> str | None:
-        if not case.surrogate.differentiable:
-            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
-        return None
+        return needs_a_gradient(case)
+
+    def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
+        """The share of maps' mass in the k largest pixels of the clean ones."""
+        top = top_pixels(maps, self.k)
+        return lambda moved: share(moved, top)
 
     def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.no_grad():
-            top = top_pixels(victim.maps(images, targets), self.k)
-        return lambda moved: share(victim.maps(moved, targets), top)
+            score = self.measure(victim.maps(images, targets))
+        return lambda moved: score(victim.maps(moved, targets))
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        with torch.no_grad():
-            maps, logits = victim.both(images, targets)
-        top, prediction = top_pixels(maps, self.k), logits.argmax(1)
-        best, least = images, share(maps, top)
-        moved = images
-        for _ in range(self.steps):
-            moved = moved.detach().requires_grad_()
-            with torch.enable_grad(), softened(self.beta) as soft:
-                maps, logits = victim.both(moved, targets)
-                aim = share(maps, top)
-                (gradient,) = torch.autograd.grad(aim.sum(), moved)
-            if not soft.replaced:  # nothing was softened: these are the network's own values
-                best, least = smaller(best, least, moved, aim, logits.argmax(1) == prediction)
-            moved = ball.project(moved - self.step * float(ball.eps) * ball.steepest(gradient), images).detach()
-            if soft.replaced:
-                best, least = self._looked(victim, targets, top, prediction, best, least, moved)
-        return best if soft.replaced else self._looked(victim, targets, top, prediction, best, least, moved)[0]
+        def start(number: int) -> Tensor:
+            return ball.sample(images) if number else images
 
-    def _looked(
-        self,
-        victim: bench.Victim,
-        targets: Tensor,
-        top: Tensor,
-        prediction: Tensor,
-        best: Tensor,
-        least: Tensor,
-        moved: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            maps, logits = victim.both(moved, targets)
-            return smaller(best, least, moved, share(maps, top), logits.argmax(1) == prediction)
+        return descend(
+            victim, images, targets, ball, self.measure, start, self.restarts, self.steps, self.step, self.beta
+        )
 
 
 def top_pixels(maps: Tensor, k: int) -> Tensor:
@@ -97,9 +76,3 @@ def top_pixels(maps: Tensor, k: int) -> Tensor:
 def share(maps: Tensor, top: Tensor) -> Tensor:
     """The mass of each map in the marked pixels: (B, H, W), (B, H, W) -> (B,)."""
     return (maps * top).sum((1, 2))
-
-
-def smaller(best: Tensor, least: Tensor, moved: Tensor, score: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """The better of two iterates, row by row, and its score."""
-    better = allowed & (score.detach() < least)
-    return torch.where(better[:, None, None, None], moved.detach(), best), torch.where(better, score.detach(), least)

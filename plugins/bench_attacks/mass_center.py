@@ -1,0 +1,63 @@
+"""Move the map's centre of mass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import bench
+from bench_attacks.descent import descend, needs_a_gradient
+
+
+@dataclass(frozen=True)
+class MassCenter(bench.Attack):
+    """Maximise the distance between the centres of mass of the attacked and the clean map (Ghorbani et al., AAAI 2019,
+    Alg. 1, mass-center); the objective that falls is minus the square of that distance, in pixels.
+
+    Steps and choice of the iterate are those of `topk`. Where the distance is zero so is its gradient: the way begins
+    one step away, in a random direction. Differs from the authors' code: centres are not cut to whole pixels.
+    """
+
+    name = "mass_center"
+    paper = bench.Paper(
+        "Interpretation of Neural Networks Is Fragile",
+        "Amirata Ghorbani and Abubakar Abid and James Zou",
+        "AAAI",
+        2019,
+        "https://doi.org/10.1609/aaai.v33i01.33013681",
+    )
+    examples = ("steps=4", "steps=2,restarts=2")
+    steps: int = bench.param(50, "gradient steps", low=1)
+    step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
+    restarts: int = bench.param(1, "starts, each in a random direction from the clean image", low=1)
+    beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+
+    def refuse(self, case: bench.Case) -> str | None:
+        return needs_a_gradient(case)
+
+    def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
+        """Minus the squared distance of maps' centres from those of the clean ones."""
+        clean = center(maps)
+        return lambda moved: -(center(moved) - clean).square().sum(1)
+
+    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+        with torch.no_grad():
+            score = self.measure(victim.maps(images, targets))
+        return lambda moved: score(victim.maps(moved, targets))
+
+    def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
+        def start(number: int) -> Tensor:
+            return images + self.step * (ball.sample(images) - images)
+
+        return descend(
+            victim, images, targets, ball, self.measure, start, self.restarts, self.steps, self.step, self.beta
+        )
+
+
+def center(maps: Tensor) -> Tensor:
+    """Row and column of the centre of mass of maps that sum to one: (B, H, W) -> (B, 2)."""
+    rows, columns = (torch.arange(size, dtype=maps.dtype, device=maps.device) for size in maps.shape[1:])
+    return torch.stack([(maps.sum(2) * rows).sum(1), (maps.sum(1) * columns).sum(1)], 1)

@@ -1,0 +1,60 @@
+"""Search without a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import bench
+from bench import noise
+from bench_attacks.candidates import Choice
+from bench_attacks.topk import TopK
+
+
+@dataclass(frozen=True)
+class RandomSearch(bench.Attack):
+    """Random search by queries alone, for any explainer: in turn, a random square of the best image so far moves to a
+    random corner of the budget, and stays there where another attack's objective falls and the prediction is kept.
+
+    After the Square attack on predictions (Andriushchenko et al., ECCV 2020): the side of the squares falls from half
+    the image to one pixel, each channel of a square gets one sign. In an l2 ball the change is scaled back into it. A
+    white-box attack that this one beats is not to be trusted.
+    """
+
+    name = "random_search"
+    paper = bench.Paper(
+        "Square Attack: a query-efficient black-box adversarial attack via random search",
+        "Maksym Andriushchenko and Francesco Croce and Nicolas Flammarion and Matthias Hein",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/1912.00049",
+    )
+    examples = ("queries=4,like=(topk:k=5)",)
+    queries: int = bench.param(200, "images looked at", low=1)
+    like: bench.Attack = bench.param(TopK(), "the attack whose objective is driven down")
+
+    def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
+        choice = Choice(victim, images, targets, self.like)
+        for query in range(self.queries):
+            side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - query / self.queries)))
+            moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), choice.images)
+            choice.offer(ball.project(moved, images))
+        return choice.images
+
+
+def squares(images: Tensor, side: int) -> Tensor:
+    """A square of pixels at a random place in each image: (B, 1, H, W) bool."""
+    place = noise.uniform(images.new_empty(len(images), 2), 0, 1)
+    inside = []
+    for axis, size in enumerate(images.shape[2:]):
+        first = (place[:, axis, None] * (size - side + 1)).long()
+        index = torch.arange(size, device=images.device)
+        inside.append((index >= first) & (index < first + side))
+    return inside[0][:, None, :, None] & inside[1][:, None, None, :]
+
+
+def corners(images: Tensor) -> Tensor:
+    """A random sign for each channel of each image: (B, C, 1, 1)."""
+    return noise.signs(images[:, :, :1, :1])
