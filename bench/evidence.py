@@ -6,6 +6,7 @@ Positional parameters say what a value is made from; keyword-only ones are servi
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,11 +16,14 @@ from tqdm import tqdm
 
 from bench import noise
 from bench.errors import BadComponent, EnvironmentProblem
-from bench.gradients import CHUNK
+from bench.gradients import CHUNK, softened
 from bench.graph import Value, Vocabulary, value
 from bench.kinds import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Schedule, Victim, mask, reduce
 from bench.store import Unfinished
 from bench.training import Fit, Phase, measured
+
+LOOKED_AT = 3  # images on which the gradient that an attack follows is compared with finite differences
+STEP = 1e-8  # their half-width: small, since a max-pooling that switches within it makes a map jump
 
 
 def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str, indices: Tensor) -> Any:
@@ -187,7 +191,33 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
     return mask(clean_attributions, explainer.mask_rule)
 
 
-@value(stored=True)
+def _gradient_error(
+    network: nn.Module, surrogate: Explainer, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor
+) -> Tensor | None:
+    """How far the gradient that an attack follows is from finite differences, relative to either, on a few images in
+    float64, near the clean ones: (n,); None for an attack that follows none."""
+    exact_network = copy.deepcopy(network).double()
+    clean = images.double()
+    with noise.rows(seed, "gradient_error", rows):
+        objective = attack.objective(Victim(exact_network, surrogate), clean, targets)
+        if objective is None:
+            return None
+        start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
+
+        def value(moved: Tensor) -> Tensor:
+            with noise.call(0), softened(attack.beta):
+                return objective(moved)
+
+        with torch.enable_grad():
+            leaf = start.requires_grad_()
+            (gradient,) = torch.autograd.grad(value(leaf).sum(), leaf)
+        with torch.no_grad():
+            slope = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
+    exact = (gradient * direction).flatten(1).sum(1)
+    return (exact - slope).abs() / (exact.abs() + slope.abs()).clamp(min=1e-12)
+
+
+@value(stored=True, version=2)
 def attack_run(
     network: nn.Module,
     surrogate: Explainer,
@@ -200,8 +230,8 @@ def attack_run(
     *,
     log: list[Phase],
 ) -> dict[str, Tensor]:
-    """The attacked images, and the attack's own objective before and after on the real network (absent where it has
-    none)."""
+    """The attacked images; where the attack has an objective, that before and after on the real network, and how far
+    its gradient is from finite differences on the first images."""
     victim = Victim(network, surrogate)
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -226,8 +256,11 @@ def attack_run(
 
     with _frozen(network), measured(log, "attack", network) as passes, passes:
         found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
-    names = ("images", "before", "after")
-    return dict(zip(names, found, strict=False)) if isinstance(found, tuple) else {"images": found}
+    if len(found) == 1:
+        return {"images": found[0]}
+    few = slice(LOOKED_AT)
+    error = _gradient_error(network, surrogate, attack, images[few], targets[few], seed, test_data.indices[few])
+    return {**dict(zip(("images", "before", "after"), found, strict=True)), "gradient_error": error}
 
 
 @value()

@@ -44,6 +44,9 @@ from bench.store import Store
 from bench.training import seeded
 
 DISTRIBUTION = "robust-explanation-bench"
+GRADIENT_ERROR = (
+    0.001  # by which an attack's gradient may differ from finite differences before its records are flagged
+)
 
 
 @dataclass(frozen=True)
@@ -269,6 +272,8 @@ def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
         run = graph.get("attack_run")
         if cell.case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
             flags.append("nothing moved")
+        if "gradient_error" in run and float(run["gradient_error"].median()) > GRADIENT_ERROR:
+            flags.append(f"gradient check failed: off by {float(run['gradient_error'].median()):.1%}")
         if "explainer" in cell.axes and "after" in run and cell.case.surrogate != cell.case.explainer:
             flags.append(f"transfer: the attack followed {cell.case.surrogate}")
     return tuple(flags)

@@ -345,6 +345,33 @@ def test_an_attack_on_another_explainers_gradient_is_marked(tiny_run):
     assert [r.flags for r in outcome.records.values()] == [()]
 
 
+DETACHED = """
+from dataclasses import dataclass
+import bench
+from bench.gradients import input_gradient
+
+@dataclass(frozen=True)
+class Detached(bench.Explainer):
+    '''Input times gradient, whose second derivative lacks a term, as in a library that many use.'''
+    name = "detached"
+    differentiable = True
+    def attribute(self, network, images, targets):
+        return images * input_gradient(network, images, targets).detach()
+
+@bench.hookimpl
+def bench_components():
+    return [Detached]
+"""
+
+
+def test_an_attack_on_a_wrong_gradient_is_flagged(tiny_run, install):
+    install("acme", {"acme_plugin": DETACHED})
+    outcome = tiny_run(catalogs.load(), explainer=["detached", "input_x_gradient"], metric=["topk_overlap"])
+    flags = {r.axes["explainer"]: r.flags for r in outcome.records.values()}
+    assert flags["input_x_gradient"] == ()
+    assert len(flags["detached"]) == 1 and flags["detached"][0].startswith("gradient check failed: off by ")
+
+
 def test_plugins_hear_of_new_records_only(tiny_run, plugged):
     logged = plugged.hooks.get_plugin("acme/acme_plugin").logged
     for _ in range(2):
@@ -435,7 +462,12 @@ def test_python_runs_what_the_command_line_runs(tmp_path):
 
 
 def test_an_own_network_can_be_attacked_from_python():
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        # Wide, so that an image has many kinks in reach: between them the gradient of a ReLU network is constant.
+        network = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(48, 99), torch.nn.ReLU(), torch.nn.Linear(99, 3)
+        )
     network.eval().requires_grad_(False)
     images, targets = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
     explainer, attack = bench.component("explainer", "gradient"), bench.component("attack", "topk:k=3,steps=5")
