@@ -299,7 +299,7 @@ def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], co
         return "undefined"
     if found.records[0].unit == TIME:
         return _ratio(board, row, found, column)
-    text = f"{found.value:.3f}"
+    text = f"{found.value:.3f}" + (f" {markdown(found.records[0].unit)}" if found.records[0].unit else "")
     if found.ci95:
         text += " [{:.2f}, {:.2f}]".format(*found.ci95)
     return text + (" \\*" if found.starred else "")

@@ -13,7 +13,7 @@ from bench import hookspecs
 from bench.components import NAME, Component, check_parameters, read
 from bench.errors import BadValue, BenchError, PluginError, UnknownName, short, suggestion
 from bench.evidence import VOCABULARY
-from bench.kinds import KINDS
+from bench.kinds import KINDS, Metric
 
 
 class _Clash(PluginError):
@@ -55,6 +55,8 @@ class Catalog:
         if name not in known:
             other = next((other for other, theirs in self.components.items() if name in theirs), None)
             hint = f"; {name} is a component of kind {other}" if other else suggestion(name, known)
+            if self.broken:
+                hint += f" ({', '.join(sorted({p.distribution for p in self.broken}))} cannot be used, see bench list)"
             raise UnknownName(f"no {kind} called {name!r}{hint}")
         return known[name]
 
@@ -108,7 +110,10 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may do anything when imported, sys.exit included
-        raise PluginError(f"{about} does not import ({short(error)})") from error
+        top = point.value.partition(":")[0].partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            raise PluginError(f"{about}: its entry point names {point.value}, and there is no such module") from None
+        raise PluginError(f"{about} does not import ({short(error, top)})") from error
     meant = sorted(n for n in vars(module) if getattr(vars(module)[n], f"{hookspecs.PROJECT}_impl", None))
     known = {n for n in vars(hookspecs) if n.startswith("bench_")}
     for name in meant:
@@ -140,7 +145,12 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
     if not cls.__dict__.get("__dataclass_params__") or not cls.__dataclass_params__.frozen:
         raise PluginError(f"{about}: {cls.__qualname__} is not decorated with @dataclass(frozen=True)")
     if not NAME.fullmatch(cls.__dict__.get("name", "")):
-        raise PluginError(f"{about}: {cls.__qualname__} needs a name of lower-case letters, digits and _")
+        raise PluginError(
+            f"{about}: {cls.__qualname__} needs a name of lower-case letters, digits and _, a letter first, not "
+            f"{cls.__dict__.get('name', '')!r}"
+        )
+    if issubclass(cls, Metric) and isinstance(cls.better, str) and cls.better not in ("higher", "lower"):
+        raise PluginError(f"{about}: metric {cls.name}: better is {cls.better!r}, must be 'higher' or 'lower'")
     if cls.__abstractmethods__:
         raise PluginError(f"{about}: {cls.kind} {cls.name} lacks {', '.join(sorted(cls.__abstractmethods__))}")
     other = catalog.components[cls.kind].get(cls.name)

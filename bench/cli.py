@@ -246,17 +246,26 @@ def plan(
 @click.argument("kind", required=False)
 @WITHOUT
 def list_(kind: str | None, without: tuple[str, ...]) -> None:
-    """List what is installed, of one KIND or of all."""
+    """List what is installed.
+
+    Of one KIND, or of all; `bench list evidence` lists what a metric can ask for.
+    """
+    from tabulate import tabulate
+
     from bench import catalog as catalogs
 
+    if kind == "evidence":
+        from bench.evidence import VOCABULARY
+
+        lines = [[name, doc_line(value.function)] for name, value in VOCABULARY.values.items()]
+        click.echo(tabulate(lines, headers=["evidence", "what"], tablefmt="simple", disable_numparse=True))
+        return
     catalog = catalogs.load(without)
     rows = []
     for each in [kind] if kind else catalog.components:
         for name, cls in catalog.of(each).items():
             plugin = catalog.sources[cls]
             rows.append([each, name, first_line(cls), f"{plugin.distribution} {plugin.version}"])
-    from tabulate import tabulate
-
     click.echo(tabulate(rows, headers=["kind", "name", "what", "from"], tablefmt="simple", disable_numparse=True))
     for plugin in catalog.broken:
         complain(f"broken: {plugin.problem}")
@@ -273,11 +282,16 @@ def show(component: str, without: tuple[str, ...]) -> None:
 
     from bench import catalog as catalogs
     from bench.components import parameters, write
+    from bench.graph import wanted
+    from bench.kinds import Metric
 
+    catalog = catalogs.load(without)
     kind, colon, name = component.partition(":")
     if not colon:
-        raise BadValue(f"{component!r} names no kind; write KIND:NAME, such as attack:{component}")
-    catalog = catalogs.load(without)
+        if component in catalog.components:
+            raise BadValue(f"{component!r} is a kind; bench list {component} shows its components")
+        owners = [each for each, theirs in catalog.components.items() if component in theirs] or ["KIND"]
+        raise BadValue(f"{component!r} names no kind; write {' or '.join(f'{owner}:{component}' for owner in owners)}")
     cls = catalog.find(kind, name)
     plugin = catalog.sources[cls]
     click.echo(f"{kind} {name}, version {cls.version}, from {plugin.distribution} {plugin.version}\n")
@@ -288,6 +302,10 @@ def show(component: str, without: tuple[str, ...]) -> None:
     if rows:
         headers = ["parameter", "default", "takes", "meaning"]
         click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True) + "\n")
+    if issubclass(cls, Metric):
+        better = cls.better if isinstance(cls.better, str) else "higher or lower, by its parameters,"
+        click.echo(f"{better} is better{f', in {cls.unit}' if cls.unit else ''}: {cls.help}")
+        click.echo(f"made from {', '.join(wanted(cls.__call__))}\n")
     for preset, text in cls.presets.items():
         click.echo(f"preset {name}:{preset} is {name}:{text}")
     if cls.paper:
@@ -494,6 +512,11 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
         if not dry_run:
             remove(found)
     click.echo(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
+
+
+def doc_line(function: Callable[..., Any]) -> str:
+    """The docstring of a function in one line."""
+    return " ".join((function.__doc__ or "").split())
 
 
 def first_line(cls: type[Component]) -> str:

@@ -58,11 +58,13 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
 
 @value()
 def train_data(dataset: Dataset) -> Data:
+    """The training images, a Data; never a validation row."""
     return dataset.load("train")
 
 
 @value()
 def test_data(dataset: Dataset, split: str, samples: int) -> Data:
+    """The images measured on, a Data."""
     data = dataset.load(split)
     if not len(data):
         raise EnvironmentProblem(f"dataset {dataset} has no {split} images; choose another --split")
@@ -71,6 +73,7 @@ def test_data(dataset: Dataset, split: str, samples: int) -> Data:
 
 @value()
 def images(test_data: Data, *, device: torch.device) -> Tensor:
+    """(N, C, H, W) in [0, 1]: the clean images."""
     return test_data.images.to(device)
 
 
@@ -82,16 +85,19 @@ def _given(values: Any, what: str, device: torch.device) -> Tensor:
 
 @value()
 def labels(test_data: Data, *, device: torch.device) -> Tensor:
+    """(N,) int64; a set without labels fails the cell."""
     return _given(test_data.labels, "labels", device)
 
 
 @value()
 def object_masks(test_data: Data, *, device: torch.device) -> Tensor:
+    """(N, H, W), one on the object: the data set's; a set without them fails the cell."""
     return _given(test_data.object_masks, "object masks", device)
 
 
 @value()
 def gaze(test_data: Data, *, device: torch.device) -> Tensor:
+    """(N, H, W): where people looked; a set without it fails the cell."""
     return _given(test_data.gaze, "gaze maps", device)
 
 
@@ -107,11 +113,13 @@ def trained(
     unfinished: Unfinished,
     log: list[Phase],
 ) -> dict[str, Tensor]:
+    """The weights that a defense gives."""
     return defense.train(Fit(train_data, model, schedule, seed, device, unfinished, log)).state_dict()
 
 
 @value()
 def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, device: torch.device) -> nn.Module:
+    """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
     built = model.build(train_data.shape, len(train_data.classes)).to(device)
     built.load_state_dict(trained)
     return built.eval().requires_grad_(False)
@@ -136,11 +144,13 @@ def _frozen(network: nn.Module) -> Iterator[None]:
 
 @value()
 def clean_logits(network: nn.Module, images: Tensor, test_data: Data) -> Tensor:
+    """(N, K) at the clean images."""
     return _logits(network, images, "clean_logits", test_data)
 
 
 @value()
 def targets(target: str, clean_logits: Tensor, test_data: Data, *, device: torch.device) -> Tensor:
+    """(N,) int64: the class explained, fixed on the clean images."""
     return clean_logits.argmax(1) if target == "predicted" else _given(test_data.labels, "labels", device)
 
 
@@ -178,16 +188,19 @@ def clean_attributions(
     *,
     log: list[Phase],
 ) -> Tensor:
+    """(N, C or 1, H, W): raw and signed, at the clean images."""
     return _attributions(network, explainer, images, targets, seed, "clean_attributions", test_data, log)
 
 
 @value()
 def clean_maps(clean_attributions: Tensor) -> Tensor:
+    """(N, H, W): maps of the clean images; each sums to one, or is zero and undefined."""
     return reduce(clean_attributions)
 
 
 @value()
 def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
+    """(N, C or 1, H, W) in [0, 1]: the explainer's own mask of each clean image, by its rule; not the object's."""
     return mask(clean_attributions, explainer.mask_rule)
 
 
@@ -265,12 +278,13 @@ def attack_run(
 
 @value()
 def attacked_images(attack_run: dict[str, Tensor]) -> Tensor:
+    """(N, C, H, W) in [0, 1], projected to the budget."""
     return attack_run["images"]
 
 
 @value()
 def attack_success(attack_run: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Whether the objective fell; for an attack without one, whether the image changed."""
+    """(N,) bool: whether the objective fell; for an attack without one, whether the image changed."""
     if "after" in attack_run:
         return attack_run["after"] < attack_run["before"]
     return (attack_run["images"] != images).flatten(1).any(1)
@@ -278,6 +292,7 @@ def attack_success(attack_run: dict[str, Tensor], images: Tensor) -> Tensor:
 
 @value()
 def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data) -> Tensor:
+    """(N, K) at the attacked images."""
     return _logits(network, attacked_images, "attacked_logits", test_data)
 
 
@@ -292,26 +307,32 @@ def attacked_attributions(
     *,
     log: list[Phase],
 ) -> Tensor:
+    """(N, C or 1, H, W): raw and signed, at the attacked images, of the same classes."""
     return _attributions(network, explainer, attacked_images, targets, seed, "attacked_attributions", test_data, log)
 
 
 @value()
 def attacked_maps(attacked_attributions: Tensor) -> Tensor:
+    """(N, H, W): maps of the attacked images; each sums to one, or is zero and undefined."""
     return reduce(attacked_attributions)
 
 
 @value()
 def attacked_masks(explainer: Explainer, attacked_attributions: Tensor) -> Tensor:
+    """(N, C or 1, H, W) in [0, 1]: the explainer's own mask of each attacked image."""
     return mask(attacked_attributions, explainer.mask_rule)
 
 
 @value()
 def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
+    """(N,) bool: whether the attack leaves the prediction alone."""
     return clean_logits.argmax(1) == attacked_logits.argmax(1)
 
 
 @value()
 def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """A function (network, images, targets) -> maps, in chunks, without a graph."""
+
     def maps(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         def one(images: Tensor, targets: Tensor) -> Tensor:
             return explainer.maps(network, images, targets)
@@ -324,16 +345,19 @@ def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[[nn.Mo
 
 @value()
 def training(trained: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    """What training cost: a list of Phase(name, seconds, peak_bytes, forwards, backwards)."""
     return [Phase(**row) for row in cost("trained")]
 
 
 @value()
 def explaining(clean_attributions: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    """What the clean attributions cost: a list of Phase."""
     return [Phase(**row) for row in cost("clean_attributions")]
 
 
 @value()
 def attacking(attack_run: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+    """What the attack cost: a list of Phase."""
     return [Phase(**row) for row in cost("attack_run")]
 
 

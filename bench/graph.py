@@ -60,7 +60,10 @@ class Vocabulary:
         """Raise UnknownName where a function names evidence that there is not."""
         for name in wanted(function):
             if name not in self.values and name not in AXES:
-                raise UnknownName(f"{owner} names unknown evidence {name!r}{suggestion(name, [*self.values, *AXES])}")
+                raise UnknownName(
+                    f"{owner} names unknown evidence {name!r}{suggestion(name, [*self.values, *AXES])}; "
+                    "bench list evidence shows all"
+                )
 
     def reach(self, names: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
         """The axes, and the values along the path, that some names depend on."""

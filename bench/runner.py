@@ -166,6 +166,7 @@ def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.de
     outcome = Outcome(todo)
     memory = Memory()
     earlier: list[Record] = []
+    told: set[Metric] = set()
     writable, graph = False, None
     with tqdm(total=len({c.key for c in todo}), desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
         for cell in todo:
@@ -177,13 +178,16 @@ def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.de
                     store.check_writable()
                     writable = True
                     earlier = records_in(store)
-                for moved in stale(cell, earlier):
-                    store.warn(f"the stored {cell} is stale ({moved}); computed again")
+                for moved in stale(cell, earlier)[:1]:
+                    if cell.metric not in told:  # a line a metric: what moved has mostly moved for all of its cells
+                        store.warn(f"the stored {cell} is stale ({moved}); computed again, as all that are")
+                        told.add(cell.metric)
                 if graph is None or graph.case != cell.case:
                     graph = Graph(VOCABULARY, cell.case, store, device, memory)
                     memory.keep(graph.spec(name) for name in VOCABULARY.values)
                 try:
-                    record = computed(cell, graph, catalog)
+                    with contextlib.redirect_stdout(sys.stderr):  # stdout is data, whatever a plugin prints
+                        record = computed(cell, graph, catalog)
                 except StoreError:
                     raise
                 except Exception as error:
@@ -205,7 +209,9 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     """Compute one cell, and store its record and per-image values."""
     # First, so that a set that is too small says so before anything is trained.
     data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
-    evidence = {name: graph.get(name) for name in cell.names}
+    # Copies: a metric that works in place must not reach what is stored from the same tensors.
+    found = {name: graph.get(name) for name in cell.names}
+    evidence = {name: value.clone() if isinstance(value, Tensor) else value for name, value in found.items()}
     with seeded(cell.case.seed if "seed" in cell.axes else 0, cell.metric.identity), torch.no_grad():
         score = cell.metric(**evidence)
     kept = graph.get("kept").cpu().numpy() if cell.attacked and isinstance(score, Tensor | Levels) else None
@@ -244,13 +250,11 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     """Names of levels and values (N, L) of whatever a metric returned; one row for a scalar, none where undefined."""
     if isinstance(score, Undefined):
         return ("",), np.empty((0, 1))
-    if isinstance(score, Tensor) and score.ndim == 0:
-        score = score.item()
     if isinstance(score, Levels):
         names, values = score.names, score.values
         fits = values.ndim == 2 and values.shape[1] == len(names)
     elif isinstance(score, Tensor):
-        names, values = ("",), score[:, None] if score.ndim == 1 else score
+        names, values = ("",), score[:, None] if score.ndim == 1 else score.reshape(1, -1)
         fits = score.ndim == 1
     elif isinstance(score, int | float):
         names, values, fits, count = ("",), torch.tensor([[float(score)]]), True, None
@@ -259,7 +263,11 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
             f"metric {metric} returned a {type(score).__name__}; see bench.Metric for what it may return"
         )
     if not fits or (count is not None and len(values) != count):
-        raise BadComponent(f"metric {metric} returned {tuple(values.shape)} for {count} images")
+        form = f"({count},)" if isinstance(score, Tensor) else f"({count}, {len(names)})"
+        raise BadComponent(
+            f"metric {metric} returned {tuple(score.shape if isinstance(score, Tensor) else values.shape)} for {count} "
+            f"images; return {form}, or a float where there is one number for all"
+        )
     found = values.detach().double().cpu().numpy()
     if np.isinf(found).any():
         raise BadComponent(f"metric {metric} returned infinite values; use nan where it is undefined")
