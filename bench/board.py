@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import math
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], 
     return "\n".join([escaped(common), "", table, "", *map(escaped, notes)])
 
 
-def _notes(records: Iterable[Record]) -> list[str]:
+def _notes(records: Collection[Record]) -> list[str]:
     """What has to be said of some records, a line for each thing, and where they were computed."""
     said: dict[str, list[str]] = {}
     for record in records:
@@ -72,7 +73,7 @@ def _notes(records: Iterable[Record]) -> list[str]:
         for text, names in said.items()
     ]
     notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
-    return [*notes, f"Computed on {'; '.join(devices(records))}."]
+    return [*notes, *(f"Computed on {'; '.join(found)}." for found in [devices(records)] if found)]
 
 
 def devices(records: Iterable[Record]) -> list[str]:
@@ -111,6 +112,11 @@ class Board:
     columns: list[Column]
     entries: list[dict[Column, Entry]]
 
+    @functools.cached_property
+    def seeds(self) -> frozenset[str]:
+        found = (e.records for mine in self.entries for e in mine.values())
+        return frozenset(r.axes["seed"] for records in found for r in records if "seed" in r.axes)
+
 
 def read_records(folder: Path) -> tuple[list[Record], dict[str, list[float | None]]]:
     """The records of a board's submissions, each key once, and the value of each image by key."""
@@ -118,23 +124,22 @@ def read_records(folder: Path) -> tuple[list[Record], dict[str, list[float | Non
 
     records: dict[str, Record] = {}
     values: dict[str, list[float | None]] = {}
-    for file in sorted((folder / RECORDS).glob("*.jsonl")):
-        lines = file.read_text().splitlines()
-        for number, line in enumerate(lines, 1):
+    # The suite's own first: of two records of one key, the first counts.
+    for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
             try:
                 record = Record.parse(line)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
             records.setdefault(record.key, record)
         beside = file.with_suffix(".values.parquet")
         try:
             columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value"]).to_pydict()
-        except (OSError, pyarrow.ArrowException) as error:
+            values.update({key: each for key, each in _by_image(columns).items() if key not in values})
+        except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
             raise EnvironmentProblem(
                 f"{beside} cannot be read ({' '.join(str(error).split())[:120]}); publish {file.stem} again"
             ) from None
-        for key, per_image in _by_image(columns).items():
-            values.setdefault(key, per_image)
     return list(records.values()), values
 
 
@@ -153,6 +158,7 @@ def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
     protocol = board_protocol(folder)
     records, values = read_records(folder)
+    _check_one_version(folder, records)
     parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
     # Accuracy knows no explainer: its records belong to every row that agrees with what they do name.
     rows = [dict(part) for part in parts if not any(set(part) < set(other) for other in parts)]
@@ -169,7 +175,19 @@ def read_board(folder: Path) -> Board:
                 column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
                 mine.setdefault(column, []).append(record)
         entries.append({column: entry(found, values) for column, found in mine.items()})
-    return Board(folder.name, protocol, rows, columns, entries)
+    return Board(folder.resolve().name, protocol, rows, columns, entries)
+
+
+def _check_one_version(folder: Path, records: Iterable[Record]) -> None:
+    """Raise BadValue where two records are of one metric and case and of two keys: a mean over both says nothing."""
+    keys: dict[tuple[str, str], str] = {}
+    for record in records:
+        about = record.metric, str(sorted(record.axes.items()))
+        if keys.setdefault(about, record.key) != record.key:
+            raise BadValue(
+                f"board {folder}: two records of {record.metric} of {record.axes.get('defense', '')} have the keys "
+                f"{keys[about]} and {record.key}, from other versions or other data; publish the older one again"
+            )
 
 
 def _place(protocol: Protocol, row: Mapping[str, str]) -> tuple:
@@ -254,14 +272,14 @@ def _page(board: Board) -> str:
         tabulate(body, headers=headers, tablefmt="github", disable_numparse=True) if body else "No records yet.",
         "\n".join(
             [
-                f"- In brackets: 95% bootstrap interval {interval}. Seeds: {', '.join(seeds) or 'none'}.",
+                f"- In brackets: 95% bootstrap interval {interval}. Seeds: {markdown(', '.join(seeds)) or 'none'}.",
                 "- -: not computed. Times are ratios to the reference row, where both were measured on one device.",
                 *(f"- {markdown(note)}" for note in _notes(unique)),
             ]
         ),
         "## Columns",
         "\n".join(
-            f"- **{markdown(metric)}** ({record.better} is better): {markdown(record.help)}"
+            f"- **{markdown(metric)}** ({markdown(record.better)} is better): {markdown(record.help)}"
             for metric, record in helps.items()
         ),
         "## Protocol",
@@ -302,6 +320,9 @@ def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], co
     text = f"{found.value:.3f}" + (f" {markdown(found.records[0].unit)}" if found.records[0].unit else "")
     if found.ci95:
         text += " [{:.2f}, {:.2f}]".format(*found.ci95)
+    seeds = {r.axes["seed"] for r in found.records if "seed" in r.axes}
+    if seeds and seeds != board.seeds:
+        text += f" ({len(seeds)} of {len(board.seeds)} seeds)"
     return text + (" \\*" if found.starred else "")
 
 
@@ -330,14 +351,14 @@ def _table(board: Board) -> str:
                 [
                     *(harmless(row.get(axis, "")) for axis in ROW),
                     *(harmless(text) for text in dataclasses.astuple(column)),
-                    " ".join(r.axes.get("seed", "") for r in found.records).strip(),
+                    harmless(" ".join(r.axes.get("seed", "") for r in found.records).strip()),
                     *(
                         "" if number is None else f"{number:.6g}"
                         for number in (found.value, low, high, None if None in kept else math.fsum(kept) / len(kept))
                     ),
                     *(_sum(getattr(r, count) for r in found.records) for count in ("n", "kept", "undefined")),
-                    found.records[0].unit,
-                    found.records[0].better,
+                    harmless(found.records[0].unit),
+                    harmless(found.records[0].better),
                     harmless("; ".join(devices(found.records))),
                     harmless("; ".join(sorted({flag for r in found.records for flag in r.flags}))),
                 ]

@@ -160,8 +160,11 @@ def asked_cells(
     if board:
         from bench.leaderboard import moved
 
-        for text in moved(Path(board), found):
-            complain(f"published, and stale: {text}")
+        try:
+            for text in moved(Path(board), found):
+                complain(f"published, and stale: {text}")
+        except BenchError as error:  # records that cannot be read must not stop the run that makes them anew
+            complain(str(error))
     return catalog, found
 
 
@@ -510,7 +513,7 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
         click.echo(f"{found.folder.relative_to(place.root)}  {found.size / 1e6:.1f} MB  {found.reason}")
         count, size = count + 1, size + found.size
         if not dry_run:
-            remove(found)
+            remove(place, found)
     click.echo(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
 
 

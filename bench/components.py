@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import hashlib
 import json
 import math
+import os
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -245,22 +248,46 @@ def write(value: Any, form: Form = "text") -> str:
     return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\\s]', text) else text
 
 
+_settled: contextvars.ContextVar[dict[Path, str] | None] = contextvars.ContextVar("settled", default=None)
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """Inside, files are taken not to change: each path is walked and summed once."""
+    token = _settled.set({} if _settled.get() is None else _settled.get())
+    try:
+        yield
+    finally:
+        _settled.reset(token)
+
+
 def checksum(path: Path) -> str:
+    """sha256 of what a path holds; inside `settled`, looked at once."""
+    known = _settled.get()
+    if known is None:
+        return _checksum(path)
+    if path not in known:
+        known[path] = _checksum(path)
+    return known[path]
+
+
+def _checksum(path: Path) -> str:
     """sha256 of a file, or of the names and contents of a folder's files; 16 digits."""
     found = hashlib.sha256()
     try:
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
+        for file in sorted(p for p in below if p.is_file()) if path.is_dir() else [path]:
             state = file.stat()
             found.update(str(file.relative_to(path)).encode() + b"\0")
-            found.update(_content_sum(file.resolve(), state.st_size, state.st_mtime_ns))
+            found.update(_content_sum(file.resolve(), state.st_size, (state.st_mtime_ns, state.st_ctime_ns)))
     except OSError as error:
         raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
     return found.hexdigest()[:16]
 
 
 @functools.cache
-def _content_sum(file: Path, size: int, changed: int) -> bytes:
-    """sha256 of a file's content, read once in a process for as long as its size and time of change stay."""
+def _content_sum(file: Path, size: int, changed: tuple[int, int]) -> bytes:
+    """sha256 of a file's content, read once in a process for as long as its size and times of change stay."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 

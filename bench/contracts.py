@@ -465,7 +465,7 @@ def _scores(component: Metric, evidence: dict[str, Any]) -> Tensor | None:
             f"it returned a {type(score).__name__}; return a tensor (N,), bench.Levels, a number or bench.Undefined",
         )
         ensure(score.shape == (count,), f"{count} images give scores of shape {tuple(score.shape)}, not {(count,)}")
-    values = score.values if isinstance(score, Levels) else score[:, None]
+    values = (score.values if isinstance(score, Levels) else score[:, None]).double()
     ensure(not values.isinf().any(), "a score is infinite; use nan where it is undefined")
     return values
 
@@ -475,6 +475,7 @@ def scores_every_image_alone(component: Metric, catalog: Catalog) -> None:
     whole = _scores(component, evidence)
     if whole is None:
         return
+    ensure(not whole.isnan().all(), f"every score of {len(whole)} ordinary images is nan")
     again = _scores(component, evidence)
     ensure(
         torch.equal(whole.nan_to_num(9), again.nan_to_num(9)), "two scores of the same evidence under one seed differ"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.catalog import Catalog
+from bench.errors import StoreError
 from bench.evidence import VOCABULARY
 from bench.graph import SPEC
 from bench.record import RECORD, VERSION
@@ -93,5 +96,17 @@ def _moved(folder: Path, name: str, catalog: Catalog) -> str:
     return "; ".join(f"{then} is now {now.rpartition(' ')[2]}" for then, now in pairs if then != now)
 
 
-def remove(found: Useless) -> None:
-    shutil.rmtree(found.folder, ignore_errors=True)
+def remove(store: Store, found: Useless) -> None:
+    """Set aside first, at once and whole: what an interruption leaves is found there and goes next time."""
+    try:
+        if found.folder.is_dir():
+            aside = store.root / ASIDE / f"{found.folder.name}-{uuid.uuid4().hex[:8]}"
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(found.folder, aside)
+            shutil.rmtree(aside)
+        else:
+            found.folder.unlink()
+    except FileNotFoundError:  # another process was quicker
+        pass
+    except OSError as error:
+        raise StoreError(f"{found.folder} cannot be removed ({error.strerror}); check whose it is") from None

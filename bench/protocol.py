@@ -61,11 +61,13 @@ def board_protocol(folder: Path) -> Protocol:
     """That of a board: a folder with a board.toml."""
     file = folder / FILE
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise EnvironmentProblem(
             f"board {folder}: {file} cannot be read ({error.strerror}); name a folder that has one"
         ) from None
+    except UnicodeDecodeError as error:
+        raise BadValue(f"{file} is not TOML: {error}") from None
     return parsed(text, str(file))
 
 

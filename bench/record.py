@@ -51,7 +51,21 @@ class Record:
     def parse(cls, line: str | bytes) -> Record:
         read = json.loads(line)
         ci95 = read["ci95"]
-        return cls(**{**read, "ci95": None if ci95 is None else tuple(ci95), "flags": tuple(read["flags"])})
+        found = cls(**{**read, "ci95": None if ci95 is None else tuple(ci95), "flags": tuple(read["flags"])})
+        numbers = [found.value, found.value_kept, *(found.ci95 or ())]
+        counts = [found.n, found.undefined, *([] if found.kept is None else [found.kept])]
+        names = ("metric", "better", "unit", "help", "paper", "command", "key", "spec", "undefined_because")
+        texts = [*(getattr(found, name) for name in names), *found.axes.values(), *found.flags]
+        fits = (
+            all(n is None or (type(n) in (int, float) and math.isfinite(n)) for n in numbers)
+            and all(type(count) is int for count in counts)
+            and all(isinstance(text, str) for text in texts)
+            and (found.ci95 is None or len(found.ci95) == 2)
+            and isinstance(found.provenance, dict)
+        )
+        if not fits:
+            raise ValueError(f"record {found.key}: a field is of another type")
+        return found
 
 
 @dataclass(frozen=True)

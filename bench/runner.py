@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from bench.case import AXES, Case
 from bench.catalog import Catalog, installed
-from bench.components import Component
+from bench.components import Component, settled
 from bench.datadir import data_from
 from bench.errors import (
     BadComponent,
@@ -94,20 +94,21 @@ class Outcome:
         return CellFailed.exit_code if self.failures else 0
 
 
+@settled()
 def cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) -> list[Cell]:
     """Every metric of every case, refused or not."""
-    found = []
-    for case in cases:
-        for metric in metrics:
-            names = wanted(type(metric).__call__)
-            axes, _ = VOCABULARY.reach(names)
-            used = {**{a: c for a, c in case.components.items() if a in axes}, "metric": metric}
-            refused = _refused(catalog, case, used)
-            made = f"record@{VERSION}/{metric.identity}"
-            # A record under attack also says what it is over the images whose prediction is kept.
-            whole = (*names, "kept") if "attack" in axes else names
-            found.append(Cell(case, metric, VOCABULARY.spec(made, whole, case), refused))
-    return found
+    return [_cell(catalog, case, metric) for case in cases for metric in metrics]
+
+
+def _cell(catalog: Catalog, case: Case, metric: Metric) -> Cell:
+    names = wanted(type(metric).__call__)
+    axes, _ = VOCABULARY.reach(names)
+    used = {**{a: c for a, c in case.components.items() if a in axes}, "metric": metric}
+    refused = _refused(catalog, case, used)
+    made = f"record@{VERSION}/{metric.identity}"
+    # A record under attack also says what it is over the images whose prediction is kept.
+    whole = (*names, "kept") if "attack" in axes else names
+    return Cell(case, metric, VOCABULARY.spec(made, whole, case), refused)
 
 
 def _refused(catalog: Catalog, case: Case, used: dict[str, Component]) -> str | None:
@@ -161,6 +162,7 @@ def records_in(store: Store) -> list[Record]:
     return found
 
 
+@settled()
 def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.device) -> Outcome:
     """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept."""
     outcome = Outcome(todo)
@@ -296,6 +298,7 @@ def published(cell: Cell, record: Record) -> Record:
     """A record as it is published: without a path of this machine."""
     return dataclasses.replace(
         record,
+        flags=tuple(flag.replace(str(cell.case.surrogate), cell.case.surrogate.published) for flag in record.flags),
         metric=cell.metric.published,
         axes=described(cell, published_text),
         command=command(cell, published_text),

@@ -25,7 +25,7 @@ FILES = {
 def scaffold(catalog: Catalog, kind: str, name: str, into: Path) -> list[Path]:
     """Write `bench-NAME` into a folder; the files written. Raises one of ours where name or place will not do."""
     known = catalog.of(kind)
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name.endswith("_"):  # no distribution's name may end in one
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:64]
         raise BadValue(
             f"{name!r} is no name: lower-case letters, digits and _, a letter first, such as {plain or f'my_{kind}'}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import bench
 from bench_datasets.images import Frame
 from bench_datasets.splits import Files, assembled
-from bench_datasets.tables import parquet_files, quiet, rows_of, table
+from bench_datasets.tables import one_of, parquet_files, quiet, rows_of, table
 
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FOLDER = "cifar10"
@@ -48,14 +48,14 @@ def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
     missing = {"train", "test"} - set(found)
     if missing:
         raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} files (SPLIT-*.parquet)")
-    splits, classes = {}, ()
+    splits, names = {}, {}
     for split, files in found.items():
         columns = table(files).features
-        splits[split], classes = rows_of(
+        splits[split], names[split] = rows_of(
             table(files), str(files[0]), "image" if "image" in columns else "img", "label", "", 0
         )
     sums = [bench.checksum(file) for files in found.values() for file in files]
-    return splits, classes, hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+    return splits, one_of(names, str(folder)), hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
 
 
 @functools.cache

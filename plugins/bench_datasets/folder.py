@@ -12,7 +12,7 @@ import torch
 
 import bench
 from bench_datasets.images import Frame
-from bench_datasets.splits import Files, assembled
+from bench_datasets.splits import Files, Read, assembled
 from bench_datasets.tables import SPLITS
 
 
@@ -43,22 +43,29 @@ class Folder(bench.Dataset):
         return Frame(self.size, self.resize, self.crop).problem()
 
     def load(self, split: str) -> bench.Data:
-        splits, classes = image_folders(self.path)
+        splits, classes = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
         return assembled(
             splits, split, classes, Frame(self.size, self.resize, self.crop), self.validation, self.damaged
         )
 
 
 @functools.cache
-def image_folders(path: Path) -> tuple[dict[str, Files], tuple[str, ...]]:
-    """The splits below a folder, and the classes of them all. Raises EnvironmentProblem where there are no images."""
+def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]:
+    """The splits below a folder, and the classes of them all; `content` tells one state of the folder from another.
+
+    Raises EnvironmentProblem where there are no images.
+    """
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
     if not path.is_dir():
         raise bench.EnvironmentProblem(f"{path} is not a folder; check the path")
     named = {SPLITS[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLITS}
     places = named or {"test": path}
-    classes = tuple(sorted({p.name for place in places.values() for p in place.iterdir() if p.is_dir()}))
+    classes = tuple(
+        sorted(
+            {p.name for place in places.values() for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")}
+        )
+    )
     splits = {}
     for split, place in places.items():
         mine = {name: classes.index(name) for name in classes if (place / name).is_dir()}
@@ -73,7 +80,9 @@ def image_folders(path: Path) -> tuple[dict[str, Files], tuple[str, ...]]:
     return splits, classes
 
 
-def _reader(files: list[Path]):
+def _reader(files: list[Path]) -> Read:
+    """What gives the contents of some of the files."""
+
     def read(rows: Sequence[int]) -> list[bytes]:
         return [files[row].read_bytes() for row in rows]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import bench
 from bench_datasets.images import Frame
 from bench_datasets.splits import assembled
-from bench_datasets.tables import parquet_files, rows_of, table
+from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,17 @@ class Parquet(bench.Dataset):
         return Frame(self.size, self.resize, self.crop).problem()
 
     def load(self, split: str) -> bench.Data:
-        splits, classes = {}, ()
+        splits, names = {}, {}
         for name, files in parquet_files(self.path).items():
             about = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
             # An object mask is a bonus that most sets lack: only a name of the user's own must be there.
             absent = self.mask == type(self).mask and self.mask not in table(files).features
-            splits[name], classes = rows_of(
+            splits[name], names[name] = rows_of(
                 table(files), about, self.image, self.label, "" if absent else self.mask, self.classes
             )
         frame = Frame(self.size, self.resize, self.crop)
-        return assembled(splits, split, classes, frame, self.validation, self.damaged)
+        # Which split a file is follows from its own name too, which the checksum of a single path does not see.
+        fingerprint = "+".join(sorted(splits))
+        return assembled(
+            splits, split, one_of(names, str(self.path)), frame, self.validation, self.damaged, fingerprint
+        )

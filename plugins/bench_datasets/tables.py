@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ import torch
 import bench
 from bench_datasets.splits import Files
 
-SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-SPLITS["test"] = "test"
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
 
 
 def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
@@ -39,23 +46,46 @@ def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
 
 def table(files: tuple[Path, ...]) -> Any:
     """The rows of some Parquet files as a `datasets.Dataset`, which lies on disk and not in memory."""
-    return _table(files, tuple(file.stat().st_mtime_ns for file in files))
+    return _table(files, tuple(bench.checksum(file) for file in files))
 
 
 @functools.cache
-def _table(files: tuple[Path, ...], changed: tuple[int, ...]) -> Any:
+def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
     import datasets
+    import pyarrow.parquet
 
     with quiet():
         try:
-            return datasets.load_dataset(
-                "parquet", data_files={"rows": [str(f.resolve()) for f in files]}, split="rows"
+            # The library keeps a copy by path and time of change; the name keeps copies of other content apart.
+            content = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+            found = datasets.load_dataset(
+                "parquet", content, data_files={"rows": [str(f.resolve()) for f in files]}, split="rows"
             )
+            features = [datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(f)) for f in files]
         except Exception as error:
             cause = error.__cause__ or error
             raise bench.EnvironmentProblem(
                 f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
             ) from error
+    for column in features[0]:
+        one_of(
+            {file.name: tuple(getattr(f.get(column), "names", ())) for file, f in zip(files, features, strict=True)},
+            str(files[0].parent),
+        )
+    return found
+
+
+def one_of(names: Mapping[str, tuple[str, ...]], about: str) -> tuple[str, ...]:
+    """The classes that all parts of a set share. Raises EnvironmentProblem where two parts have others: their labels
+    would mean different things."""
+    (first, classes), *others = names.items()
+    for part, theirs in others:
+        if theirs != classes:
+            raise bench.EnvironmentProblem(
+                f"{about}: the classes of {part} are {', '.join(theirs)[:100]}, those of {first} "
+                f"{', '.join(classes)[:100]}; store all parts with the same class names in the same order"
+            )
+    return classes
 
 
 @contextlib.contextmanager
@@ -98,8 +128,12 @@ def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes:
 
 
 def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torch.Tensor:
+    column = source.data.column(label)
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise bench.EnvironmentProblem(f"{about}: the {label!r} of row {row} is missing; leave such rows out")
     values = source.with_format("numpy")[label][:] if len(source) else []
-    if not names or (len(source) and values.dtype.kind not in "iu"):
+    if not names or (len(source) and (values.dtype.kind not in "iu" or values.ndim != 1)):
         raise bench.EnvironmentProblem(
             f"{about}: column {label!r} has no class names; store it as a datasets.ClassLabel, or as whole numbers and "
             "say how many there are with classes=..."
@@ -135,10 +169,6 @@ def _contents(source: Any, about: str, column: str) -> Any:
 
 
 def _content(cell: Any) -> bytes:
-    """The content of an image cell; empty, which no decoder takes, where there is neither content nor file."""
-    if not cell:
-        return b""
-    if cell["bytes"] is not None:
-        return cell["bytes"]
-    path = Path(cell["path"] or "")
-    return path.read_bytes() if path.is_file() else b""
+    """The content of an image cell; empty, which no decoder takes, where there is none. A path alone counts as none:
+    what it names can change and leave the set's identity as it was."""
+    return (cell or {}).get("bytes") or b""

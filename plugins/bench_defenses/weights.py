@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -57,7 +56,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
             f"weights {path} hold pickled objects, which could run code; save the state dict alone, best with "
             "safetensors.torch.save_file"
         ) from None
-    except (safetensors.SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises whatever its opcodes lead to: struct.error, IndexError, ...
         raise _damaged(path, error) from None
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
@@ -86,6 +85,14 @@ def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
                 f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model "
                 "and number of classes"
             )
+        if name in found and tensor.is_floating_point():
+            given = found[name]
+            if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
+                raise bench.BadValue(
+                    f"weights {path}: {name} is of {given.dtype}, must be plain floats; are they quantised?"
+                )
+            if not given.to(tensor.dtype).isfinite().all():
+                raise bench.BadValue(f"weights {path}: {name} has values that are not finite in {tensor.dtype}")
     inner.load_state_dict(found, strict=False)
 
 

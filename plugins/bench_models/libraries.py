@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import bench
@@ -17,6 +17,9 @@ KINKED = frozenset({"ReLU", "ReLU6", "LeakyReLU", "PReLU"})
 CURVED = frozenset(
     {"SiLU", "Swish", "GELU", "GELUTanh", "QuickGELU", "Mish", "ELU", "Hardswish", "HardSwish", "HardMish"}
 )
+# Norms over an image's own values, which are curved whatever the activations are.
+NORMS = frozenset({"Softplus", "LayerNorm", "LayerNorm2d", "GroupNorm", "GroupNorm1", "GroupNormAct"})
+GATES = frozenset({"Hardsigmoid", "HardSigmoid"})
 CALLS = frozenset({"relu", "relu_", "relu6", "leaky_relu", "prelu", "silu", "gelu", "mish", "elu", "hardswish"})
 
 
@@ -27,9 +30,17 @@ def known(about: str, arch: str, names: Iterable[str]) -> None:
         raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, names)}")
 
 
-def curved(network: nn.Module) -> bool:
+def curved(network: nn.Module, native: bool) -> bool:
     """Whether a network's second derivative is not zero: some activation, or attention, is curved."""
-    return any(type(m).__name__ in CURVED | {"Softplus", "LayerNorm", "LayerNorm2d"} for m in network.modules())
+    kinds = NORMS | (CURVED if native else frozenset())
+    return any(type(m).__name__ in kinds for m in network.modules())
+
+
+class Hardsigmoid(nn.Module):
+    """The gate of torch, clamp(z / 6 + 1/2, 0, 1), by operations that have a second derivative."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs / 6 + 0.5).clamp(0, 1)
 
 
 def exchanged(network: nn.Module, name: str, beta: float, shape: tuple[int, int, int], about: str) -> nn.Module:
@@ -37,12 +48,14 @@ def exchanged(network: nn.Module, name: str, beta: float, shape: tuple[int, int,
 
     Raises BadComponent where some are called as functions, and so cannot be exchanged: a forward pass shows it.
     """
-    if name == "native":
-        return network
     for module in list(network.modules()):
         for part, child in list(module.named_children()):
-            if type(child).__name__ in KINKED | CURVED:
+            if type(child).__name__ in GATES:
+                setattr(module, part, Hardsigmoid())
+            elif name != "native" and type(child).__name__ in KINKED | CURVED:
                 setattr(module, part, activation(name, beta))
+    if name == "native":
+        return network
     training = network.training
     calls = _Calls()
     with torch.no_grad(), calls:

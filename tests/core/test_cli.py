@@ -60,7 +60,7 @@ BAD = [
     (["check", "explaner:gradient"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
     (["check", "explainer:gradeint"], 2, "no explainer called 'gradeint'; did you mean 'gradient' or"),
     (["check", "explainer:"], 2, "no explainer called ''; known: gradient"),
-    (["check", "topk"], 2, "'topk' names no kind; write attack:topk"),
+    (["check", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
     (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write KIND:NAME, such as attack:topk:k=5"),
     (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
     (["check", "attack:topk", "--without", "acme"], 2, "--without acme: no such plugin"),

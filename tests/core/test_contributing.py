@@ -74,6 +74,17 @@ def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
     assert "1.000 [1.00, 1.00]" in row
 
 
+def test_its_metric_keeps_the_contracts(install, bench_):
+    block = TEXT[TEXT.index("@dataclass(frozen=True)\nclass Distance") :].partition("```")[0]
+    head = "from dataclasses import dataclass\nimport torch\nimport bench\n\n"
+    hook = "\n@bench.hookimpl\ndef bench_components():\n    return [Distance]\n"
+    install("bench-distance", {"bench_distance": head + block + hook})
+    code, out, err = bench_("check", "bench-distance")
+    assert (code, err) == (0, "") and out.count("ok\n") == 5
+    code, out, _ = bench_("show", "metric:distance")
+    assert "lower is better: mean absolute difference" in out and "made from clean_maps, attacked_maps" in out
+
+
 def test_the_logger_adds_a_row_for_every_new_record(install, bench_, tmp_path, monkeypatch):
     install("acme", {"bench_csv": printed("bench_csv.py", "python")}, {"csv": "bench_csv"})
     path = tmp_path / "records.csv"

@@ -38,6 +38,10 @@ def test_prune_removes_what_no_run_can_use_and_nothing_else(bench_, tmp_path, mo
     code, out, _ = bench_("store", "prune")
     assert [line.split("  ")[-1] for line in out.splitlines()[:-1]] == ["damaged", "left by an interrupted write"]
     assert not left.exists() and fresh.exists() and checkpoint.exists()
+    trial = store / "partial" / ("3" * 32)
+    trial.write_text("trial")
+    os.utime(trial, (0, 0))
+    assert bench_("store", "prune")[1].startswith("partial/333") and not trial.exists()
     bench_("store", "prune", "--unfinished")
     assert not checkpoint.exists() and busy.exists()
     assert bench_(*words) == first

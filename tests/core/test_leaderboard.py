@@ -304,6 +304,60 @@ def test_boards_and_records_that_are_not_there(bench_, tmp_path, monkeypatch, pu
     assert code == 2 and "suite.jsonl, line 1: no record of this version; publish it again" in err
 
 
+def test_records_of_two_versions_of_one_cell_are_refused(bench_, published):
+    file = published / "records" / "suite.jsonl"
+    line = json.loads(file.read_text().splitlines()[0])
+    (published / "records" / "late.jsonl").write_text(json.dumps({**line, "key": "0" * 16}) + "\n")
+    shutil.copy(published / "records" / "suite.values.parquet", published / "records" / "late.values.parquet")
+    code, _, err = bench_("leaderboard", "build", str(published))
+    assert code == 2 and "from other versions or other data; publish the older one again" in err
+
+
+def test_of_two_records_of_one_key_the_suites_counts(published):
+    before = built(read_board(published))
+    lines = [json.loads(line) for line in (published / "records" / "suite.jsonl").read_text().splitlines()]
+    text = "".join(json.dumps({**line, "value": 0.111}) + "\n" for line in lines)
+    (published / "records" / "a.jsonl").write_text(text)
+    shutil.copy(published / "records" / "suite.values.parquet", published / "records" / "a.values.parquet")
+    assert built(read_board(published)) == before
+
+
+def test_a_row_with_fewer_seeds_says_so(published):
+    file = published / "records" / "suite.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    kept = [line for line in lines if (line["axes"]["defense"], line["axes"]["seed"]) != ("l2", "1")]
+    file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    page = built(read_board(published))["README.md"]
+    assert "(1 of 2 seeds)" in page and page.count("(1 of 2 seeds)") == 2
+
+
+def test_garbage_among_the_records_stops_the_build_and_not_the_run(bench_, folder):
+    (folder / "records").mkdir()
+    for garbage in (b"garbage\n", b"\xff\n"):
+        (folder / "records" / "suite.jsonl").write_bytes(garbage)
+        code, _, err = bench_("leaderboard", "build", str(folder))
+        assert code == 2 and "suite.jsonl, line 1: no record of this version; publish it again" in err
+        code, out, err = bench_("run", "--board", str(folder), "--metric", "accuracy")
+        assert code == 0 and "accuracy" in out and "no record of this version" in err
+    assert bench_("leaderboard", "publish", str(folder), "--metric", "accuracy")[0] == 0
+    (folder / "board.toml").write_bytes(b"\xff")
+    code, _, err = bench_("run", "--board", str(folder))
+    assert code == 2 and "board.toml is not TOML: " in err
+
+
+@pytest.mark.parametrize("field", [{"value": "x"}, {"ci95": [1, 2, 3]}, {"n": "x"}, {"flags": [1]}, {"metric": None}])
+def test_a_record_with_a_field_of_another_type_is_none(published, field):
+    line = json.loads((published / "records" / "suite.jsonl").read_text().splitlines()[0])
+    with pytest.raises((ValueError, TypeError)):
+        Record.parse(json.dumps({**line, **field}))
+
+
+def test_a_board_is_the_same_from_inside_its_folder(bench_, published, monkeypatch):
+    bench_("leaderboard", "build", str(published))
+    monkeypatch.chdir(published)
+    assert bench_("leaderboard", "build", "--check", ".") == (0, "", "")
+
+
 def test_hostile_names_stay_text(published):
     file = published / "records" / "suite.jsonl"
     text = file.read_text().replace('"l2"', json.dumps("=1|`<script>*\\"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import tracemalloc
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from bench_datasets.images import Frame, opened, pixels
@@ -338,6 +341,71 @@ def test_sizes_that_differ_and_files_that_are_none(tmp_path, parquet):
 def test_parameters_that_contradict_each_other(text, message):
     with pytest.raises(bench.BadValue, match=message):
         bench.component("dataset", f"parquet:path=x,{text}")
+
+
+def test_parts_with_other_classes_are_refused(tmp_path):
+    write(tmp_path / "set" / "train.parquet", rows(4))
+    other = {**FEATURES, "label": datasets.ClassLabel(names=["bee", "ant", "cow"])}
+    write(tmp_path / "set" / "test.parquet", rows(4), other)
+    with pytest.raises(
+        bench.EnvironmentProblem, match="the classes of train are ant, bee, cow, those of test bee, ant, cow"
+    ):
+        load(f"parquet:path={tmp_path / 'set'}")
+    write(tmp_path / "two" / "test-0.parquet", rows(4))
+    write(tmp_path / "two" / "test-1.parquet", rows(4), other)
+    with pytest.raises(bench.EnvironmentProblem, match=r"test-1\.parquet are bee, ant, cow, those of test-0\.parquet"):
+        load(f"parquet:path={tmp_path / 'two'}")
+
+
+def test_other_content_of_the_same_age_is_another_set(tmp_path):
+    path = tmp_path / "test.parquet"
+    found = []
+    for first in (0, 50):
+        write(path, rows(4, first=first))
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        component = bench.component("dataset", f"parquet:path={path}")
+        found.append((component.load("test").images[torch.arange(4)], component.identity))
+    assert not torch.equal(found[0][0], found[1][0]) and found[0][1] != found[1][1]
+
+
+def test_the_split_that_a_file_is_enters_its_identity(tmp_path):
+    first = write(tmp_path / "a" / "train.parquet", rows(4))
+    second = tmp_path / "a" / "validation.parquet"
+    second.write_bytes(first.read_bytes())
+    texts = [bench.component("dataset", f"parquet:path={path}").identity for path in (first, second)]
+    assert texts[0] != texts[1]
+
+
+def test_images_that_are_only_paths_are_refused(tmp_path):
+    (tmp_path / "1.png").write_bytes(content(picture(1)))
+    columns = {"image": [{"bytes": None, "path": str(tmp_path / "1.png")}], "label": [0]}
+    path = tmp_path / "test.parquet"
+    schema = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}).arrow_schema
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), path)
+    with pytest.raises(bench.EnvironmentProblem, match="cannot be decoded"):
+        load(f"parquet:path={path},size=8").images[torch.arange(1)]
+
+
+def test_a_folder_is_known_by_what_its_links_lead_to_and_is_read_again(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "1.png").write_bytes(content(picture(1)))
+    (tmp_path / "set" / "test").mkdir(parents=True)
+    (tmp_path / "set" / "test" / "ant").symlink_to(real)
+    (tmp_path / "set" / "test" / ".ipynb_checkpoints").mkdir()
+    component = bench.component("dataset", f"folder:path={tmp_path / 'set'}")
+    before, data = component.identity, component.load("test")
+    assert (len(data), data.classes) == (1, ("ant",))
+    (real / "2.png").write_bytes(content(picture(2)))
+    assert component.identity != before and len(component.load("test")) == 2
+
+
+def test_labels_that_are_missing_are_named(tmp_path):
+    schema = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}).arrow_schema
+    columns = {"image": rows(3)["image"], "label": [0, None, 1]}
+    pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), tmp_path / "test.parquet")
+    with pytest.raises(bench.EnvironmentProblem, match="the 'label' of row 1 is missing; leave such rows out"):
+        load(f"parquet:path={tmp_path / 'test.parquet'}")
 
 
 def test_a_split_that_is_not_there_is_named(parquet, tiny_run):

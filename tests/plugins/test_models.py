@@ -57,7 +57,15 @@ def test_resnet20_is_he_et_als_layer_by_layer():
         assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["torchvision:arch=resnet18", "timm:arch=efficientnet_b0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torchvision:arch=resnet18",
+        "torchvision:arch=mobilenet_v3_small",
+        "timm:arch=efficientnet_b0",
+        "timm:arch=vit_tiny_patch16_224",
+    ],
+)
 def test_an_untouched_library_network_takes_an_attack(text):
     torch.manual_seed(0)
     network = build(text).requires_grad_(False)
@@ -78,6 +86,8 @@ def test_an_untouched_library_network_takes_an_attack(text):
         ("torchvision:arch=resnet18,activation=softplus", True),
         ("timm:arch=efficientnet_b0,activation=softplus", True),
         ("timm:arch=vit_tiny_patch16_224", True),
+        ("timm:arch=vit_tiny_patch16_224,activation=relu", True),
+        ("torchvision:arch=regnet_x_400mf", False),
     ],
 )
 def test_activations_are_exchanged_everywhere(text, smooth):

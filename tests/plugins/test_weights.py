@@ -91,6 +91,14 @@ WRONG = {
         lambda s: saved(bench.component("model", "lenet").build((3, 32, 32), 10).network.state_dict()),
         r"lack conv1.weight and 96 more; are they those of another model\?",
     ),
+    "whole numbers": (
+        lambda s: safetensors.torch.save({**bare(s), "linear.bias": torch.zeros(10, dtype=torch.int8)}),
+        "linear.bias is of torch.int8, must be plain floats; are they quantised",
+    ),
+    "no numbers": (
+        lambda s: safetensors.torch.save({**bare(s), "linear.bias": torch.full((10,), torch.nan)}),
+        "linear.bias has values that are not finite in torch.float32",
+    ),
     "more": (
         lambda s: saved({**bare(s), "extra": torch.zeros(1)}),
         "have, and it does not know, extra; are they those",
