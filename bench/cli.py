@@ -162,7 +162,7 @@ def asked_cells(
 
         try:
             for text in moved(Path(board), found):
-                complain(f"published, and stale: {text}")
+                complain(text)
         except BenchError as error:  # records that cannot be read must not stop the run that makes them anew
             complain(str(error))
     return catalog, found

@@ -50,10 +50,13 @@ def publish(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int
 
 
 def moved(folder: Path, cells: Iterable[Cell]) -> list[str]:
-    """What has moved, in words, since the published records of some cells were made."""
+    """What has moved since the published records of some cells were made, a line for each thing."""
     records, _ = read_records(folder)
-    unique = {cell.key: cell for cell in cells}.values()
-    return [f"{cell}: {text}" for cell in unique for text in stale(cell, records, published_text)]
+    found: dict[str, list[Cell]] = {}
+    for cell in {cell.key: cell for cell in cells}.values():
+        for text in stale(cell, records, published_text):
+            found.setdefault(text, []).append(cell)
+    return [f"{len(theirs)} published records are stale, such as {theirs[0]}: {text}" for text, theirs in found.items()]
 
 
 def published_of(records: Iterable[Record], cells: Iterable[Cell]) -> list[Record]:

@@ -391,7 +391,10 @@ def test_stored_and_published_records_of_other_versions_are_told(bench_, folder,
     lines = err.splitlines()
     assert code == 0 and len(lines) == 2
     moved = "record@1/metric/accuracy@1() is now record@1/metric/accuracy@2()"
-    assert lines[0].startswith("bench: published, and stale: accuracy of dataset shapes") and moved in lines[0]
+    assert (
+        lines[0].startswith("bench: 1 published records are stale, such as accuracy of dataset shapes")
+        and moved in lines[0]
+    )
     assert lines[1].startswith("bench: the stored accuracy of dataset shapes") and lines[1].endswith(
         f"({moved}); computed again, as all that are"
     )
