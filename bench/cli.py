@@ -523,9 +523,12 @@ def doc_line(function: Callable[..., Any]) -> str:
 
 
 def first_line(cls: type[Component]) -> str:
+    """The first sentence of a component's docstring, cut to what a table can hold."""
     import inspect
+    import textwrap
 
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].split(" (")[0].rstrip(".:")
+    sentence = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].split(" (")[0]
+    return textwrap.shorten(sentence.rstrip(".:"), 90, placeholder=" ...")
 
 
 if __name__ == "__main__":
