@@ -125,12 +125,13 @@ class Decoded:
         return found
 
 
-def readable(read: Callable[[Sequence[int]], list[bytes]], count: int) -> list[int]:
-    """The rows whose images decode; every one of them is looked at."""
+def readable(columns: Sequence[Callable[[Sequence[int]], list[bytes]]], count: int) -> list[int]:
+    """The rows whose images and masks decode; every one of them is looked at."""
     found = []
     for row in range(count):
         try:
-            opened(read([row])[0])
+            for read in columns:
+                opened(read([row])[0])
         except UNREADABLE:
             continue
         found.append(row)

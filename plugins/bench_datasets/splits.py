@@ -29,7 +29,7 @@ class Files:
 
     @functools.cached_property
     def readable(self) -> list[int]:
-        return readable(self.images, self.count)
+        return readable([read for read in (self.images, self.masks) if read], self.count)
 
 
 def assembled(
@@ -59,7 +59,8 @@ def assembled(
     def data(rows: Tensor) -> bench.Data:
         masks = None
         if files.masks is not None:
-            masks = Decoded(files.masks, functools.partial(object_mask, frame=frame), rows, shape[1:], files.name)
+            decode = functools.partial(object_mask, frame=frame)
+            masks = Decoded(files.masks, decode, rows, shape[1:], lambda row: f"the mask of {files.name(row)}")
         return bench.Data(
             Decoded(files.images, functools.partial(pixels, frame=frame), rows, shape, files.name),
             None if files.labels is None else files.labels[rows],

@@ -254,6 +254,16 @@ def test_a_damaged_image_is_named_and_stops_or_is_left_out(tmp_path, tiny_run):
     assert record.n == 17 and record.provenance["data"] == "3 of 20 images are damaged and left out"
 
 
+def test_a_damaged_mask_is_one_too(tmp_path):
+    columns = {**rows(4), "mask": rows(4, first=9)["image"]}
+    columns["mask"][2]["bytes"] = b"no mask"
+    path = write(tmp_path / "test.parquet", columns)
+    with pytest.raises(bench.EnvironmentProblem, match=r"the mask of image 2 of .* cannot be decoded"):
+        load(f"parquet:path={path}").object_masks[torch.arange(4)]
+    data = load(f"parquet:path={path},damaged=skip")
+    assert data.object_masks[torch.arange(3)].shape == (3, 32, 32) and data.note.startswith("1 of 4 images")
+
+
 def wrong(tmp_path, columns, features, text):
     path = write(tmp_path / "test.parquet", columns, features)
     return f"parquet:path={path}{text}"
