@@ -80,33 +80,33 @@ def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tenso
 
 class _Summed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, chunks: list[range], term: Callable[[Tensor, range], Tensor]) -> Tensor:
-        ctx.save_for_backward(images)
-        ctx.chunks, ctx.term = chunks, term
+    def forward(context: Any, images: Tensor, chunks: list[range], term: Callable[[Tensor, range], Tensor]) -> Tensor:
+        context.save_for_backward(images)
+        context.chunks, context.term = chunks, term
         # Backward may run in another thread, which knows neither the noise's rows nor the softened activations.
-        ctx.around = contextvars.copy_context()
+        context.around = contextvars.copy_context()
         with torch.no_grad():
             return functools.reduce(operator.add, (term(images, chunk) for chunk in chunks))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
-        (images,) = ctx.saved_tensors
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        (images,) = context.saved_tensors
 
         def products() -> Tensor:
             found = torch.zeros_like(images)
             with torch.enable_grad(), contextlib.ExitStack() as stack:
                 for beta in _betas.get():
                     stack.enter_context(softened(beta))
-                for chunk in ctx.chunks:
+                for chunk in context.chunks:
                     leaf = images.detach().requires_grad_()
-                    value = ctx.term(leaf, chunk)
+                    value = context.term(leaf, chunk)
                     if value.requires_grad:
                         (part,) = torch.autograd.grad(value, leaf, above, allow_unused=True)
                         found = found if part is None else found + part
             return found
 
-        return ctx.around.copy().run(products), None, None
+        return context.around.copy().run(products), None, None
 
 
 def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ class Store:
         with self._writing():
             lock.take()
         try:
-            yield Unfinished(self, place, lock)
+            yield Unfinished(self, place)
         finally:
             lock.release()
 
@@ -128,8 +128,8 @@ class Store:
 class Unfinished:
     """Checkpoints by phase; each replaces the one before it at once."""
 
-    def __init__(self, store: Store, place: Path, lock: Lock) -> None:
-        self.store, self.place, self.lock = store, place, lock
+    def __init__(self, store: Store, place: Path) -> None:
+        self.store, self.place = store, place
 
     def save(self, phase: str, files: dict[str, bytes]) -> None:
         with self.store._writing():

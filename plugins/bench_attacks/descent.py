@@ -14,6 +14,22 @@ from bench.gradients import softened
 Measure = Callable[[Tensor], Callable[[Tensor], Tensor]]
 
 
+GHORBANI2019 = bench.Paper(
+    "Interpretation of Neural Networks Is Fragile",
+    "Amirata Ghorbani and Abubakar Abid and James Zou",
+    "AAAI",
+    2019,
+    "https://doi.org/10.1609/aaai.v33i01.33013681",
+)
+
+
+def objective(victim: bench.Victim, images: Tensor, targets: Tensor, measure: Measure) -> Callable[[Tensor], Tensor]:
+    """The measure as a function of images, (B, C, H, W) -> (B,), fixed on the clean ones."""
+    with torch.no_grad():
+        score = measure(victim.maps(images, targets))
+    return lambda moved: score(victim.maps(moved, targets))
+
+
 def needs_a_gradient(case: bench.Case) -> str | None:
     """Why an attack that follows a gradient cannot take part in a case, or None."""
     if not case.surrogate.differentiable:

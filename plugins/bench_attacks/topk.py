@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import descend, needs_a_gradient
+from bench_attacks.descent import GHORBANI2019, descend, needs_a_gradient, objective
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,7 @@ class TopK(bench.Attack):
     """
 
     name = "topk"
-    paper = bench.Paper(
-        "Interpretation of Neural Networks Is Fragile",
-        "Amirata Ghorbani and Abubakar Abid and James Zou",
-        "AAAI",
-        2019,
-        "https://doi.org/10.1609/aaai.v33i01.33013681",
-    )
+    paper = GHORBANI2019
     examples = ("k=5,steps=4",)
     k: int = bench.param(20, "pixels whose share is driven down", low=1)
     steps: int = bench.param(50, "gradient steps", low=1)
@@ -50,9 +44,7 @@ class TopK(bench.Attack):
         return lambda moved: share(moved, top)
 
     def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        with torch.no_grad():
-            score = self.measure(victim.maps(images, targets))
-        return lambda moved: score(victim.maps(moved, targets))
+        return objective(victim, images, targets, self.measure)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         def start(number: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -30,10 +30,14 @@ def known(about: str, arch: str, names: Iterable[str]) -> None:
         raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, names)}")
 
 
-def curved(network: nn.Module, native: bool) -> bool:
-    """Whether a network's second derivative is not zero: some activation, or attention, is curved."""
-    kinds = NORMS | (CURVED if native else frozenset())
-    return any(type(m).__name__ in kinds for m in network.modules())
+def smooth(name: str, build: Callable[[], nn.Module]) -> bool:
+    """Whether the second derivative of a network under an activation is not zero: that, or a norm, is curved."""
+    if name == "softplus":
+        return True
+    kinds = NORMS | (CURVED if name == "native" else frozenset())
+    # Not on the meta device, where some constructors (regnet) cannot be run.
+    with torch.random.fork_rng(devices=[]):
+        return any(type(module).__name__ in kinds for module in build().modules())
 
 
 class Hardsigmoid(nn.Module):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 import bench
 from bench_models.imagenet import MEAN, STD
-from bench_models.libraries import curved, exchanged, known
+from bench_models.libraries import exchanged, known, smooth
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,7 @@ class Torchvision(bench.Model):
 
     @property
     def smooth(self) -> bool:
-        if self.activation == "softplus":
-            return True
-        # Not on the meta device, where some constructors (regnet) cannot be run.
-        with torch.random.fork_rng(devices=[]):
-            return curved(self._network((3, 224, 224), 2), self.activation == "native")
+        return smooth(self.activation, lambda: self._network((3, 224, 224), 2))
 
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
         if shape[0] != 3:
