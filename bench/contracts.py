@@ -35,9 +35,8 @@ from bench.kinds import (
     Normalised,
     Schedule,
     Undefined,
-    Victim,
 )
-from bench.tiny import PlainGradient, tiny_evidence, tiny_fit, tiny_images, tiny_network
+from bench.tiny import tiny_evidence, tiny_fit, tiny_images, tiny_network, tiny_victim
 from bench.training import Fit, seeded
 
 BETA = 20.0  # of the softplus that stands for ReLU where a second derivative is looked at
@@ -388,7 +387,7 @@ def is_differentiable_as_it_says(component: Explainer, catalog: Catalog) -> None
 
 
 def _perturbed(component: Attack, network: nn.Module, ball: Ball) -> Callable[..., Tensor]:
-    victim = Victim(network, PlainGradient())
+    victim = tiny_victim(network)
     return lambda images, targets: component.perturb(victim, images, targets, ball).detach()
 
 
@@ -398,7 +397,7 @@ def stays_in_the_ball(component: Attack, catalog: Catalog) -> None:
         images = images.to(dtype)
         for ball in (Ball("linf", Fraction(8, 255)), Ball("l2", Fraction(1, 2)), Ball("linf", Fraction(0))):
             with left_as_found(network, images, targets), noise.rows(0, "contract", range(5)):
-                raw = component.perturb(Victim(network, PlainGradient()), images, targets, ball)
+                raw = component.perturb(tiny_victim(network), images, targets, ball)
             ensure(isinstance(raw, Tensor), f"perturb returned a {type(raw).__name__}, not a tensor")
             ensure(raw.shape == images.shape, f"images {tuple(images.shape)} come back as {tuple(raw.shape)}")
             ensure(raw.isfinite().all(), "an attacked image is not finite")
@@ -422,17 +421,23 @@ def attacks_rows_alone(component: Attack, catalog: Catalog) -> None:
 def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
     images, targets = tiny_images()
     for smooth in (True, False):
-        victim, ball = Victim(tiny_network(smooth), PlainGradient()), Ball("linf", Fraction(8, 255))
+        victim, ball = tiny_victim(tiny_network(smooth)), Ball("linf", Fraction(8, 255))
         with torch.no_grad():
             objective = component.objective(victim, images, targets)
             if objective is None:
                 return
             before = objective(images)
         ensure(before.shape == (5,), f"its objective of 5 images has the shape {tuple(before.shape)}, not (5,)")
-        ensure(
-            "beta" in parameters(type(component)),
-            "it has an objective and no parameter beta: the sharpness of the softplus that stands for ReLU",
-        )
+        if component.beta is None and not smooth:
+            with torch.enable_grad():
+                leaf = images.clone().requires_grad_()
+                found = objective(leaf).sum()
+                dead = not (found.requires_grad and torch.autograd.grad(found, leaf)[0].any())
+            ensure(
+                not dead,
+                "its objective has no gradient on a ReLU network; give it a parameter beta, the sharpness of the "
+                "softplus that stands for ReLU",
+            )
         attacked = _perturbed(component, victim.network, ball)(images, targets)
         with torch.no_grad():
             after = objective(attacked)

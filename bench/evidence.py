@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,11 +19,25 @@ from bench import noise
 from bench.errors import BadComponent, EnvironmentProblem
 from bench.gradients import CHUNK, softened
 from bench.graph import Value, Vocabulary, value
-from bench.kinds import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Schedule, Victim, mask, reduce
+from bench.kinds import (
+    Attack,
+    Ball,
+    Data,
+    Dataset,
+    Defense,
+    Explainer,
+    Model,
+    Schedule,
+    Victim,
+    checked_logits,
+    mask,
+    reduce,
+)
 from bench.store import Unfinished
 from bench.training import Fit, Phase, measured
 
 LOOKED_AT = 3  # images on which the gradient that an attack follows is compared with finite differences
+REFERENCES = 16  # training images whose maps an attack may aim at
 STEP = 1e-8  # their half-width: small, since a max-pooling that switches within it makes a map jump
 
 
@@ -74,6 +89,11 @@ def test_data(dataset: Dataset, split: str, samples: int) -> Data:
 @value()
 def images(test_data: Data, *, device: torch.device) -> Tensor:
     """(N, C, H, W) in [0, 1]: the clean images."""
+    bad = (~test_data.images.flatten(1).isfinite().all(1)).nonzero()
+    if len(bad):
+        raise EnvironmentProblem(
+            f"image {int(test_data.indices[bad[0]])} of the data set holds a value that is not finite; mend it"
+        )
     return test_data.images.to(device)
 
 
@@ -127,7 +147,11 @@ def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, devic
 
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
     with torch.no_grad():
-        found = chunked(network, images, seed=0, name=name, indices=test_data.indices)
+        found = chunked(
+            lambda part: checked_logits(network(part), part), images, seed=0, name=name, indices=test_data.indices
+        )
+    if found.shape[1] < 2:
+        raise BadComponent("the network has one class: no prediction of it can be right or wrong, kept or changed")
     if not found.isfinite().all():
         raise BadComponent(f"{name}: the network's logits are not finite; lower the schedule's rate")
     return found
@@ -205,20 +229,22 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
 
 
 def _gradient_error(
-    network: nn.Module, surrogate: Explainer, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor
+    victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor
 ) -> Tensor | None:
     """How far the gradient that an attack follows is from finite differences, relative to either, on a few images in
     float64, near the clean ones: (n,); None for an attack that follows none."""
-    exact_network = copy.deepcopy(network).double()
+    exact = dataclasses.replace(
+        victim, network=copy.deepcopy(victim.network).double(), references=victim.references.double()
+    )
     clean = images.double()
     with noise.rows(seed, "gradient_error", rows):
-        objective = attack.objective(Victim(exact_network, surrogate), clean, targets)
+        objective = attack.objective(exact, clean, targets)
         if objective is None:
             return None
         start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
 
         def value(moved: Tensor) -> Tensor:
-            with noise.call(0), softened(attack.beta):
+            with noise.call(0), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
                 return objective(moved)
 
         with torch.enable_grad():
@@ -226,11 +252,17 @@ def _gradient_error(
             (gradient,) = torch.autograd.grad(value(leaf).sum(), leaf)
         with torch.no_grad():
             slope = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
-    exact = (gradient * direction).flatten(1).sum(1)
-    return (exact - slope).abs() / (exact.abs() + slope.abs()).clamp(min=1e-12)
+    followed = (gradient * direction).flatten(1).sum(1)
+    return (followed - slope).abs() / (followed.abs() + slope.abs()).clamp(min=1e-12)
 
 
-@value(stored=True, version=2)
+def _references(train_data: Data, images: Tensor) -> Tensor:
+    if not len(train_data):  # a set to test on alone
+        return images[:0]
+    return train_data.at(train_data.choice(min(REFERENCES, len(train_data)))).images.to(images.device)
+
+
+@value(stored=True, version=3)
 def attack_run(
     network: nn.Module,
     surrogate: Explainer,
@@ -239,13 +271,15 @@ def attack_run(
     images: Tensor,
     targets: Tensor,
     seed: int,
+    train_data: Data,
     test_data: Data,
     *,
     log: list[Phase],
+    trained_by: Callable[[Defense], nn.Module],
 ) -> dict[str, Tensor]:
     """The attacked images; where the attack has an objective, that before and after on the real network, and how far
     its gradient is from finite differences on the first images."""
-    victim = Victim(network, surrogate)
+    victim = Victim(network, surrogate, _references(train_data, images), trained_by)
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
@@ -272,7 +306,7 @@ def attack_run(
     if len(found) == 1:
         return {"images": found[0]}
     few = slice(LOOKED_AT)
-    error = _gradient_error(network, surrogate, attack, images[few], targets[few], seed, test_data.indices[few])
+    error = _gradient_error(victim, attack, images[few], targets[few], seed, test_data.indices[few])
     return {**dict(zip(("images", "before", "after"), found, strict=True)), "gradient_error": error}
 
 

@@ -16,7 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from bench.kinds import Normalised
+from bench.errors import BadValue
+from bench.kinds import Normalised, checked_logits
 
 # Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
 # one of 3 x 224 x 224; a GPU wants many.
@@ -42,9 +43,20 @@ def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, gra
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
         logits = network(inputs)
-        scores = logits.gather(1, targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(scores, inputs, create_graph=graph and keep, retain_graph=keep)
+        scores = target_logits(logits, images, targets)
+        (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=graph and keep, retain_graph=keep)
     return (logits if keep else logits.detach()), gradient
+
+
+def target_logits(logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+    """Each image's logit of its target: (B, K), (B, ...), (B,) -> (B,). Raises where there is none."""
+    try:
+        return checked_logits(logits, images).gather(1, targets[:, None])[:, 0]
+    except RuntimeError:
+        low, high = (int(bound) for bound in targets.aminmax()) if targets.numel() else (0, -1)
+        if low >= 0 and high < logits.shape[1]:
+            raise
+        raise BadValue(f"targets run from {low} to {high}, the network has {logits.shape[1]} classes") from None
 
 
 def hessian_vector_product(network: nn.Module, images: Tensor, targets: Tensor, vectors: Tensor) -> Tensor:

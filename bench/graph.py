@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
@@ -149,6 +150,11 @@ class Graph:
             raise StoreError(f"stored {name} {self.key(name)} was lost while the run used it; run it again")
         return json.loads(files[COST])
 
+    def trained_by(self, defense: Component) -> Any:
+        """The network that another defense trains in this case: the ordinary value of the case that has it."""
+        other = dataclasses.replace(self.case, defense=defense)
+        return Graph(self.vocabulary, other, self.store, self.device, self.memory).get("network")
+
     def _made(self, made: Value) -> Any:
         if not made.stored:
             return self._computed(made, {})
@@ -170,7 +176,7 @@ class Graph:
                 self.key(made.name),
                 {
                     TENSORS: packed(tensors),
-                    COST: json.dumps([asdict(phase) for phase in services["log"]], indent=1).encode(),
+                    COST: json.dumps([dataclasses.asdict(phase) for phase in services["log"]], indent=1).encode(),
                     SPEC: self.spec(made.name).encode(),
                 },
             )
@@ -179,7 +185,7 @@ class Graph:
         return found
 
     def _computed(self, made: Value, services: Mapping[str, Any]) -> Any:
-        services = {"device": self.device, "cost": self.cost, **services}
+        services = {"device": self.device, "cost": self.cost, "trained_by": self.trained_by, **services}
         given = {name: services[name] for name in _services(made)}
         return made.function(*(self.get(name) for name in wanted(made.function)), **given)
 

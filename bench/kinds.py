@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bench import noise
 from bench.components import Component, param
 from bench.datadir import data_dir
-from bench.errors import BadValue, BenchError, EnvironmentProblem, short
+from bench.errors import BadComponent, BadValue, BenchError, EnvironmentProblem, short
 
 if typing.TYPE_CHECKING:
     from bench.training import Fit
@@ -167,22 +167,57 @@ def mask(attribution: Tensor, rule: str) -> Tensor:
     return scaled.clamp(0, 1).view(len(flat), 1, *attribution.shape[2:])
 
 
+def checked_logits(logits: Tensor, images: Tensor) -> Tensor:
+    """The logits that a network gave for images. Raises BadComponent where they are not (B, K)."""
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        form = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise BadComponent(f"the network gives {form} for {len(images)} images; logits are ({len(images)}, classes)")
+    return logits
+
+
+def checked_eager(network: nn.Module) -> None:
+    """Raise BadComponent where a network, or a part of it, is scripted or compiled: what replaces its activations, or
+    watches its layers, would not reach inside."""
+    for name, module in network.named_modules():
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted or type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            raise BadComponent(
+                f"{f'layer {name}' if name else 'the network'} is {'scripted' if scripted else 'compiled'}, and its "
+                "activations cannot be replaced; give the network as it was before"
+            )
+
+
 @dataclass(frozen=True)
 class Victim:
-    """What an attack sees: a frozen network in eval mode, and the explainer it is to mislead."""
+    """What an attack sees: a frozen network in eval mode, and the explainer it is to mislead.
+
+    Further, always in the harness: `references`, some training images (R, C, H, W), the same for every attack, whose
+    maps may be aimed at; `trained_by(defense)`, the network that another defense trains in the same case. Raises
+    BadComponent for a network that is scripted or compiled, or of one class.
+    """
 
     network: nn.Module
     explainer: Explainer
+    references: Tensor | None = None
+    trained_by: Callable[[Defense], nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        checked_eager(self.network)
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.network(images)
+        return self._checked(self.network(images), images)
 
     def maps(self, images: Tensor, targets: Tensor) -> Tensor:
         return self.explainer.maps(self.network, images, targets)
 
     def both(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps and logits of the same images, (B, H, W) and (B, K): one forward where the explainer runs the network
-        on the images themselves, one more where it does not."""
+        """Maps and logits of the same images, (B, H, W) and (B, K), from one forward where that is possible."""
+        attributions, logits = self.seen(images, targets)
+        return reduce(attributions), logits
+
+    def seen(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Attributions and logits of the same images, (B, C or 1, H, W) and (B, K): one forward where the explainer
+        runs the network on the images themselves, one more where it does not."""
         seen: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -192,10 +227,15 @@ class Victim:
 
         handle = self.network.register_forward_hook(keep)
         try:
-            maps = self.maps(images, targets)
+            attributions = self.explainer.attributions(self.network, images, targets)
         finally:
             handle.remove()
-        return maps, seen[0] if seen else self.logits(images)
+        return attributions, self._checked(seen[0], images) if seen else self.logits(images)
+
+    def _checked(self, logits: Tensor, images: Tensor) -> Tensor:
+        if checked_logits(logits, images).shape[1] < 2:
+            raise BadComponent("the network has one class: there is no prediction that an attack could keep or change")
+        return logits
 
 
 @dataclass(frozen=True)
@@ -301,7 +341,12 @@ class Explainer(Component, ABC):
 
     @typing.final
     def attributions(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """`attribute` as one call with noise of its own."""
+        """`attribute` as one call with noise of its own. Raises BadValue for images that are not finite."""
+        if not images.isfinite().all():
+            row = int(images.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+            raise BadValue(
+                f"image {row} of {len(images)} holds a value that is not finite: there is nothing to explain"
+            )
         with noise.call():
             return self.attribute(network, images, targets)
 
@@ -319,9 +364,14 @@ class Explainer(Component, ABC):
 @dataclass(frozen=True)
 class Attack(Component, ABC):
     """A way of changing images within a ball to change their maps. The harness projects what it returns, and the
-    contracts ask that nothing is left to project: an attack has to know which images it is measured on."""
+    contracts ask that nothing is left to project: an attack has to know which images it is measured on.
+
+    `beta`: the sharpness of the softplus that stands for ReLU where the attack follows a gradient of maps, which on
+    ReLU networks vanishes; a parameter of those attacks. None where nothing is replaced.
+    """
 
     kind: ClassVar[str] = "attack"
+    beta: ClassVar[float | None] = None
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:
@@ -329,8 +379,8 @@ class Attack(Component, ABC):
 
     def objective(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What a white-box attack minimises, (B, C, H, W) -> (B,), with all that is fixed taken from the clean images;
-        None for an attack that follows no gradient. An attack that has one declares `beta`, is called inside
-        `softened(self.beta)`, and does not soften itself."""
+        None for an attack that follows no gradient. It is called inside `softened(self.beta)`, and does not soften
+        itself."""
         return None
 
 

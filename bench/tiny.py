@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from bench import noise
 from bench.gradients import input_gradient
-from bench.kinds import Data, Explainer, Model, Normalised, Schedule
+from bench.kinds import Data, Explainer, Model, Normalised, Schedule, Victim
 from bench.store import Store
 from bench.training import Fit, Phase
 
 
 def tiny_network(
-    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12)
+    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 5
 ) -> nn.Module:
     """A convolutional network for images of a shape and 3 classes, in eval mode, frozen, the same every time."""
     with torch.random.fork_rng():
-        torch.manual_seed(5)
+        torch.manual_seed(seed)
         network = TinyModel(activation="softplus" if smooth else "relu").build(shape, 3)
     return network.to(dtype).eval().requires_grad_(False)
 
@@ -96,6 +96,14 @@ class PlainGradient(Explainer):
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return input_gradient(network, images, targets)
+
+
+def tiny_victim(network: nn.Module) -> Victim:
+    """A tiny network behind the plain gradient, with references, and another network for every defense."""
+    parameter = next(network.parameters())
+    smooth = any(isinstance(module, nn.Softplus) for module in network.modules())
+    references = tiny_images(8)[0][5:].to(parameter.dtype)
+    return Victim(network, PlainGradient(), references, lambda defense: tiny_network(smooth, parameter.dtype, seed=6))
 
 
 def tiny_evidence(rows: int = 6) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Steps down a measure of the map: what the white-box attacks share."""
+"""Steps down an aim: what the white-box attacks share."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 import bench
 from bench.gradients import softened
 
-# What is to fall, (B, H, W) -> (B,), with all that is fixed taken from the clean maps.
-Measure = Callable[[Tensor], Callable[[Tensor], Tensor]]
-
+# What is to fall, and the logits: (B, C, H, W) -> (B,), (B, K); all else is fixed on the clean images.
+Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
+# A step from images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W); a new one for every start.
+Step = Callable[[Tensor, Tensor], Tensor]
 
 GHORBANI2019 = bench.Paper(
     "Interpretation of Neural Networks Is Fragile",
@@ -23,11 +25,18 @@ GHORBANI2019 = bench.Paper(
 )
 
 
-def objective(victim: bench.Victim, images: Tensor, targets: Tensor, measure: Measure) -> Callable[[Tensor], Tensor]:
-    """The measure as a function of images, (B, C, H, W) -> (B,), fixed on the clean ones."""
+def of_maps(
+    victim: bench.Victim, images: Tensor, targets: Tensor, measure: Callable[[Tensor], Callable[[Tensor], Tensor]]
+) -> Aim:
+    """The aim of a measure of maps alone: `measure(clean maps)` gives (B, H, W) -> (B,)."""
     with torch.no_grad():
         score = measure(victim.maps(images, targets))
-    return lambda moved: score(victim.maps(moved, targets))
+
+    def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
+        maps, logits = victim.both(moved, targets)
+        return score(maps), logits
+
+    return aim
 
 
 def needs_a_gradient(case: bench.Case) -> str | None:
@@ -37,61 +46,79 @@ def needs_a_gradient(case: bench.Case) -> str | None:
     return None
 
 
+def steepest(ball: bench.Ball, length: float) -> Step:
+    """Steps of a length, as a share of eps, in the norm of the ball."""
+    return lambda moved, gradient: moved - length * float(ball.eps) * ball.steepest(gradient)
+
+
+def adam(ball: bench.Ball, length: float) -> Step:
+    """Steps of Adam at a rate, as a share of eps (Kingma and Ba, ICLR 2015)."""
+    state: list[torch.optim.Adam] = []
+
+    def step(moved: Tensor, gradient: Tensor) -> Tensor:
+        if not state:
+            state.append(torch.optim.Adam([moved.clone()], lr=length * float(ball.eps)))
+        (leaf,) = state[0].param_groups[0]["params"]
+        leaf.copy_(moved)
+        leaf.grad = gradient
+        state[0].step()
+        return leaf.clone()
+
+    return step
+
+
 class Best:
     """The smallest score so far of each image among iterates that keep the prediction; at first the clean one's."""
 
-    def __init__(self, victim: bench.Victim, images: Tensor, targets: Tensor, measure: Measure) -> None:
+    def __init__(self, images: Tensor, aim: Aim, keep: bool) -> None:
+        self.aim, self.keep, self.images = aim, keep, images
         with torch.no_grad():
-            maps, logits = victim.both(images, targets)
-        self.victim, self.targets = victim, targets
-        self.prediction, self.score = logits.argmax(1), measure(maps)
-        self.images, self.least = images, self.score(maps)
+            self.least, logits = aim(images)
+        self.prediction = logits.argmax(1)
 
-    def offer(self, moved: Tensor, score: Tensor, logits: Tensor) -> Tensor:
-        """Take over what is better; which images that was, (B,)."""
-        better = (logits.argmax(1) == self.prediction) & (score.detach() < self.least)
+    def offer(self, moved: Tensor, score: Tensor, logits: Tensor) -> None:
+        """Take over what is better."""
+        better = score.detach() < self.least
+        if self.keep:
+            better &= logits.argmax(1) == self.prediction
         self.images = torch.where(better[:, None, None, None], moved.detach(), self.images)
         self.least = torch.where(better, score.detach(), self.least)
-        return better
 
-    def look(self, moved: Tensor) -> Tensor:
+    def look(self, moved: Tensor) -> None:
         """Offer images as the network itself sees them."""
         with torch.no_grad():
-            maps, logits = self.victim.both(moved, self.targets)
-            return self.offer(moved, self.score(maps), logits)
+            self.offer(moved, *self.aim(moved))
 
 
 def descend(
-    victim: bench.Victim,
     images: Tensor,
-    targets: Tensor,
     ball: bench.Ball,
-    measure: Measure,
-    start: Callable[[int], Tensor],
-    restarts: int,
+    aim: Aim,
+    starts: list[Tensor],
     steps: int,
-    step: float,
-    beta: float,
+    step: Callable[[], Step],
+    beta: float | None,
+    keep: bool = True,
 ) -> Tensor:
-    """The best iterate of `steps` steps of length `step` times eps from each of `restarts` starts, `start(number)`.
+    """The best iterate of some steps from each start, among those that `keep` the prediction.
 
     Gradients come from the network with softplus of sharpness `beta` for ReLU, since those of a ReLU network's maps
-    vanish; what counts, and what the measure fixes, comes from the network itself. Where nothing was softened the two
-    are one, and an iterate is judged by the pass that gives its gradient.
+    vanish; what counts comes from the network itself. Where nothing was softened the two are one, and an iterate is
+    judged by the pass that gives its gradient.
     """
-    best = Best(victim, images, targets, measure)
-    for number in range(restarts):
-        moved, judged = start(number), True
+    best = Best(images, aim, keep)
+    for moved in starts:
+        walk, judged = step(), True
         for _ in range(steps):
             moved = moved.detach().requires_grad_()
-            with torch.enable_grad(), softened(beta) as soft:
-                maps, logits = victim.both(moved, targets)
-                aim = best.score(maps)
-                (gradient,) = torch.autograd.grad(aim.sum(), moved)
-            if not soft.replaced:
-                best.offer(moved, aim, logits)
-            moved = ball.project(moved - step * float(ball.eps) * ball.steepest(gradient), images).detach()
-            judged = bool(soft.replaced)
+            with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
+                score, logits = aim(moved)
+                (gradient,) = torch.autograd.grad(score.sum(), moved)
+            if not (soft and soft.replaced):
+                best.offer(moved, score, logits)
+            with torch.no_grad():
+                moved = ball.project(walk(moved.detach(), gradient), images)
+            judged = bool(soft and soft.replaced)
             if judged:
                 best.look(moved)
         if not judged:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import GHORBANI2019, descend, needs_a_gradient, objective
+from bench_attacks.descent import GHORBANI2019, descend, needs_a_gradient, of_maps, steepest
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,13 @@ class MassCenter(bench.Attack):
         return lambda moved: -(center(moved) - clean).square().sum(1)
 
     def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        return objective(victim, images, targets, self.measure)
+        aim = of_maps(victim, images, targets, self.measure)
+        return lambda moved: aim(moved)[0]
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        def start(number: int) -> Tensor:
-            return images + self.step * (ball.sample(images) - images)
-
-        return descend(
-            victim, images, targets, ball, self.measure, start, self.restarts, self.steps, self.step, self.beta
-        )
+        aim = of_maps(victim, images, targets, self.measure)
+        starts = [images + self.step * (ball.sample(images) - images) for _ in range(self.restarts)]
+        return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
 
 
 def center(maps: Tensor) -> Tensor:

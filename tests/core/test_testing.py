@@ -315,9 +315,12 @@ ATTACKS = {
         r"its objective of 5 images has the shape \(\), not \(5,\)",
     ),
     "no beta": (
-        {"perturb": noisy, "objective": lambda s, v, i, t: first_row(v, i, t)},
+        {
+            "perturb": lambda s, *given: bench.component("attack", "topk:k=5,steps=4").perturb(*given),
+            "objective": lambda s, *given: bench.component("attack", "topk:k=5").objective(*given),
+        },
         "lowers its objective",
-        "it has an objective and no parameter beta",
+        "no gradient on a ReLU network; give it a parameter beta",
     ),
 }
 

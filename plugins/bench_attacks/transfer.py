@@ -1,0 +1,45 @@
+"""Images attacked on another network."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+from bench_attacks.topk import TopK
+
+
+@dataclass(frozen=True)
+class Transfer(bench.Attack):
+    """The images that another attack finds on the network of another defense, trained on the same data with the same
+    model, schedule and seed. A defense whose own network a white-box attack moves less than these images do hides its
+    gradients (Athalye et al., ICML 2018).
+
+    The prediction that is kept is that of the network attacked; how many keep the other's is in the kept rate.
+    """
+
+    name = "transfer"
+    paper = bench.Paper(
+        "Obfuscated Gradients Give a False Sense of Security: Circumventing Defenses to Adversarial Examples",
+        "Anish Athalye and Nicholas Carlini and David Wagner",
+        "ICML",
+        2018,
+        "https://arxiv.org/abs/1802.00420",
+    )
+    examples = ("source=(ce),attack=(topk:k=5,steps=4)",)
+    source: bench.Defense = bench.param(help="the defense whose network is attacked")
+    attack: bench.Attack = bench.param(TopK(), "the attack on it")
+
+    def refuse(self, case: bench.Case) -> str | None:
+        other = dataclasses.replace(case, defense=self.source, attack=self.attack)
+        return self.source.refuse(other) or self.attack.refuse(other)
+
+    def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
+        if victim.trained_by is None:
+            raise bench.BadValue(
+                "transfer needs the network of another defense; from Python give bench.Victim(..., trained_by=function)"
+            )
+        other = dataclasses.replace(victim, network=victim.trained_by(self.source))
+        return self.attack.perturb(other, images, targets, ball)
