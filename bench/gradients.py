@@ -90,12 +90,78 @@ def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tenso
     return functools.reduce(operator.add, (term(images, chunk) for chunk in chunks))
 
 
+def iterated(
+    network: nn.Module, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
+) -> Tensor:
+    """Mean of the last `average` of `steps` states, from zero: `step(images, state, number)` gives the next one, all of
+    them (B, C, H, W), with a graph iff grad mode is on, and the same at every call.
+
+    A gradient by the images goes through the steps once more, last to first. It is exact, in the memory of one step and
+    of the states. Where a weight of the network asks for a gradient as well, the whole graph is kept instead.
+    """
+    if torch.is_grad_enabled() and images.requires_grad and not any(p.requires_grad for p in network.parameters()):
+        return _Iterated.apply(images, steps, average, step)
+    return sum(states(images, steps, step)[-average:]) / average
+
+
+def states(images: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
+    """The states after each step."""
+    found = [torch.zeros_like(images)]
+    for number in range(steps):
+        found.append(step(images, found[-1], number))
+    return found[1:]
+
+
+def _again(around: contextvars.Context, function: Callable[[], Tensor]) -> Tensor:
+    """A function that computes a forward again in a backward pass, which may run in another thread and knows neither
+    the noise's rows nor the softened activations: under those of the forward."""
+
+    def inside() -> Tensor:
+        with torch.enable_grad(), contextlib.ExitStack() as stack:
+            for beta in _betas.get():
+                stack.enter_context(softened(beta))
+            return function()
+
+    return around.copy().run(inside)
+
+
+class _Iterated(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
+    ) -> Tensor:
+        with torch.no_grad():
+            found = states(images, steps, step)
+        context.save_for_backward(images, torch.zeros_like(images), *found)
+        context.average, context.step = average, step
+        context.around = contextvars.copy_context()
+        return sum(found[-average:]) / average
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None, None, None]:
+        images, *before = context.saved_tensors
+        last = len(before) - 2
+
+        def products() -> Tensor:
+            found, adjoint = torch.zeros_like(images), torch.zeros_like(images)
+            for number in range(last, -1, -1):
+                if number > last - context.average:
+                    adjoint = adjoint + above / context.average
+                leaves = images.detach().requires_grad_(), before[number].detach().requires_grad_()
+                value = context.step(*leaves, number)
+                part, adjoint = torch.autograd.grad(value, leaves, adjoint)
+                found = found + part
+            return found
+
+        return _again(context.around, products), None, None, None
+
+
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, images: Tensor, chunks: list[range], term: Callable[[Tensor, range], Tensor]) -> Tensor:
         context.save_for_backward(images)
         context.chunks, context.term = chunks, term
-        # Backward may run in another thread, which knows neither the noise's rows nor the softened activations.
         context.around = contextvars.copy_context()
         with torch.no_grad():
             return functools.reduce(operator.add, (term(images, chunk) for chunk in chunks))
@@ -107,18 +173,15 @@ class _Summed(torch.autograd.Function):
 
         def products() -> Tensor:
             found = torch.zeros_like(images)
-            with torch.enable_grad(), contextlib.ExitStack() as stack:
-                for beta in _betas.get():
-                    stack.enter_context(softened(beta))
-                for chunk in context.chunks:
-                    leaf = images.detach().requires_grad_()
-                    value = context.term(leaf, chunk)
-                    if value.requires_grad:
-                        (part,) = torch.autograd.grad(value, leaf, above, allow_unused=True)
-                        found = found if part is None else found + part
+            for chunk in context.chunks:
+                leaf = images.detach().requires_grad_()
+                value = context.term(leaf, chunk)
+                if value.requires_grad:
+                    (part,) = torch.autograd.grad(value, leaf, above, allow_unused=True)
+                    found = found if part is None else found + part
             return found
 
-        return context.around.copy().run(products), None, None
+        return _again(context.around, products), None, None
 
 
 def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -136,36 +199,81 @@ def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
 
 _betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())
 
-RELU = frozenset({F.relu, torch.relu, torch.Tensor.relu})
-RELU_IN_PLACE = frozenset({F.relu_, torch.relu_, torch.Tensor.relu_})
+# Activations with kinks, whose second derivative is zero, by the names of their functions; with the names of what these
+# take besides the input.
+KINKED = {
+    "relu": ("inplace",),
+    "relu6": ("inplace",),
+    "hardtanh": ("min_val", "max_val", "inplace"),
+    "leaky_relu": ("negative_slope", "inplace"),
+    "prelu": ("weight",),
+}
 
 
-class Softened(TorchFunctionMode):
-    """Replaces ReLU by softplus wherever the network calls it; `replaced` counts how often that was."""
+class Activations(TorchFunctionMode):
+    """Hands every call of some functions of one input, in all forms, to `instead`: as module, function, method, in
+    place, shared. The network itself is left alone."""
+
+    names = frozenset(KINKED)
+
+    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+        """What stands for `plain(given)`, the function as the network calls it with these options."""
+        raise NotImplementedError
+
+    def handed(self, output: Tensor) -> Tensor:
+        """What the network is given in the end."""
+        return output
+
+    def other(self, func: Any, args: Any, named: Any) -> Any:
+        """What stands for any other function."""
+        return func(*args, **named)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+        named, name = named or {}, getattr(func, "__name__", "").rstrip("_")
+        if name not in self.names:
+            return self.other(func, args, named)
+        options = dict(zip(("input", *KINKED.get(name, ())), args, strict=False)) | named
+        given = options.pop("input")
+
+        in_place = func.__name__.endswith("_") or options.get("inplace", False)
+
+        def plain(given: Tensor) -> Tensor:
+            rest = {key: value for key, value in named.items() if key != "input"}
+            return func(given.clone() if in_place else given, *args[1:], **rest)
+
+        if not in_place:
+            return self.handed(self.instead(name, given, options, plain))
+        # On a copy, since what stands for the function may need its input in a backward pass.
+        return self.handed(given.copy_(self.instead(name, given.clone(), options, plain)))
+
+
+class Softened(Activations):
+    """Replaces ReLU and its kin by sums of softplus; `replaced` counts how often that was."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
         self.replaced = 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
-        named = named or {}
-        if func not in RELU and func not in RELU_IN_PLACE:
-            return func(*args, **named)
+    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         self.replaced += 1
-        given = args[0] if args else named["input"]
-        in_place = func in RELU_IN_PLACE or (args[1] if len(args) > 1 else named.get("inplace", False))
-        if not in_place:
+        if name in ("relu6", "hardtanh"):
+            low, high = (0.0, 6.0) if name == "relu6" else (options.get("min_val", -1.0), options.get("max_val", 1.0))
+            return low + F.softplus(given - low, self.beta) - F.softplus(given - high, self.beta)
+        if name == "relu":
             return F.softplus(given, self.beta)
-        # Softplus keeps its input for the backward pass, so it gets a copy before the original is overwritten.
-        return given.copy_(F.softplus(given.clone(), self.beta))
+        slope = options["weight"] if name == "prelu" else options.get("negative_slope", 0.01)
+        if isinstance(slope, Tensor) and slope.numel() > 1:  # one for each channel
+            slope = slope.view(-1, *(1 for _ in given.shape[2:]))
+        return slope * given + (1 - slope) * F.softplus(given, self.beta)
 
 
 @contextlib.contextmanager
 def softened(beta: float) -> Iterator[Softened]:
     """Inside, ReLU is softplus, log(1 + exp(beta z)) / beta, in all its forms: module, function, method, in place.
 
-    The network itself is left alone, and other activations stay as they are. A backward pass runs outside the mode:
+    ReLU6, Hardtanh, LeakyReLU and PReLU become the sums of softplus that tend to them. The network itself is left
+    alone, and other activations stay as they are. A backward pass runs outside the mode:
     whatever computes a forward again in it must enter the mode again.
     """
     token = _betas.set((*_betas.get(), beta))

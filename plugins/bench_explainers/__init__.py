@@ -3,9 +3,13 @@
 from collections.abc import Iterable
 
 import bench
+from bench_explainers.gradcam import GradCAM
 from bench_explainers.gradient import Gradient
+from bench_explainers.guided_backprop import GuidedBackprop
 from bench_explainers.input_x_gradient import InputXGradient
 from bench_explainers.integrated_gradients import IntegratedGradients
+from bench_explainers.lrp import LRP
+from bench_explainers.moreau_grad import MoreauGrad
 from bench_explainers.random_map import RandomMap
 from bench_explainers.smoothgrad import SmoothGrad
 from bench_explainers.sparse_gradient import SparseGradient
@@ -16,9 +20,13 @@ from bench_explainers.unigrad import UniGrad
 @bench.hookimpl
 def bench_components() -> Iterable[type[bench.Component]]:
     return [
+        GradCAM,
         Gradient,
+        GuidedBackprop,
         InputXGradient,
         IntegratedGradients,
+        LRP,
+        MoreauGrad,
         RandomMap,
         SmoothGrad,
         SparseGradient,

@@ -31,7 +31,12 @@ def over_copies(
     return found.view(len(images), len(draws), *images.shape[1:]).sum(1)
 
 
+def spread(images: Tensor) -> Tensor:
+    """The range of each image's numbers: (B, C, H, W) -> (B, 1, 1, 1)."""
+    flat = images.flatten(1)
+    return (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
+
+
 def gaussian(copies: Tensor, width: float) -> Tensor:
     """Normal noise whose standard deviation is a share of each image's range."""
-    flat = copies.flatten(1)
-    return width * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1) * noise.normal(copies)
+    return width * spread(copies) * noise.normal(copies)

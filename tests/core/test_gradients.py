@@ -66,6 +66,29 @@ def test_softened_replaces_relu_in_every_form(form, images):
     assert second.abs().max() > 0
 
 
+KINDS = {
+    "relu6": (nn.ReLU6(), lambda x: F.softplus(x, 5.0) - F.softplus(x - 6, 5.0)),
+    "relu6 as a function": (F.relu6, lambda x: F.softplus(x, 5.0) - F.softplus(x - 6, 5.0)),
+    "hardtanh": (nn.Hardtanh(-0.5, 0.2), lambda x: -0.5 + F.softplus(x + 0.5, 5.0) - F.softplus(x - 0.2, 5.0)),
+    "leaky relu": (nn.LeakyReLU(0.3), lambda x: 0.3 * x + 0.7 * F.softplus(x, 5.0)),
+    "leaky relu in place": (nn.LeakyReLU(0.3, inplace=True), lambda x: 0.3 * x + 0.7 * F.softplus(x, 5.0)),
+    "leaky relu as it comes": (F.leaky_relu, lambda x: 0.01 * x + 0.99 * F.softplus(x, 5.0)),
+    "prelu": (nn.PReLU(6, 0.25), lambda x: 0.25 * x + 0.75 * F.softplus(x, 5.0)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_softened_replaces_the_kin_of_relu(kind, images):
+    plain, soft = KINDS[kind]
+    network, smooth = Formed(plain).double(), Formed(soft).double()
+    smooth.load_state_dict(network.state_dict(), strict=False)
+    with softened(5.0):
+        found = input_gradient(network, images, TARGETS)
+    assert_close(found, input_gradient(smooth, images, TARGETS))
+    with softened(1e4):  # as sharp as the thing itself
+        assert_close(input_gradient(network, images, TARGETS), input_gradient(Formed(plain).double(), images, TARGETS))
+
+
 def test_softened_leaves_the_network_alone_also_on_error(images):
     network = Formed(nn.ReLU()).double()
     before = network(images)

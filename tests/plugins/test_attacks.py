@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 
 import pytest
@@ -36,36 +37,59 @@ def softplus(network):
     return bench.Normalised(torch.nn.Sequential(*layers), [0.5] * 3, [0.25] * 3).double().eval()
 
 
-def saliency(network, image, target, graph=False):
-    leaf = image if image.requires_grad else image.clone().requires_grad_()
-    logits = network(leaf[None])[0]
-    (found,) = torch.autograd.grad(logits[target], leaf, create_graph=graph)
-    summed = found.abs().sum(0)
-    return summed / summed.sum(), logits.detach()
+def steepest(ball, length=0.1):
+    eps = float(ball.eps)
+
+    def step(moved, gradient):
+        unit = gradient.sign() if ball.norm == "linf" else gradient / gradient.norm()
+        return moved - length * eps * unit
+
+    return step
 
 
-def slow(network, image, target, score_of, steps, start, ball):
+def projected(moved, image, ball):
+    change, eps = moved - image, float(ball.eps)
+    change = change.clamp(-eps, eps) if ball.norm == "linf" else change * min(1.0, eps / float(change.norm()))
+    return (image + change).clamp(0, 1)
+
+
+def slow(network, image, target, score_of, steps, start, ball, step=None, keep=True, beta=20):
     """Ghorbani et al., Alg. 1: steps on the surrogate, the best iterate on the network itself."""
-    surrogate, eps = softplus(network), float(ball.eps)
-    clean, logits = saliency(network, image, target)
-    score, prediction = score_of(clean), logits.argmax()
-    best, least = image, score(clean)
+    surrogate = softplus(network) if beta else network
+    step = step or steepest(ball)
+
+    def attribution(of, leaf, graph=False):
+        logits = of(leaf[None])[0]
+        (found,) = torch.autograd.grad(logits[target], leaf, create_graph=graph)
+        return found, logits
+
+    clean, logits = attribution(network, image.clone().requires_grad_())
+    score, prediction = score_of(clean.detach(), logits.detach()), logits.argmax()
+    best, least = image, score(clean, logits)
     moved = start
     for _ in range(steps):
         leaf = moved.clone().requires_grad_()
-        maps, _ = saliency(surrogate, leaf, target, graph=True)
-        (gradient,) = torch.autograd.grad(score(maps), leaf)
-        if ball.norm == "linf":
-            change = moved - 0.1 * eps * gradient.sign() - image
-            change = change.clamp(-eps, eps)
-        else:
-            change = moved - 0.1 * eps * gradient / gradient.norm() - image
-            change = change * min(1.0, eps / float(change.norm()))
-        moved = (image + change).clamp(0, 1)
-        maps, logits = saliency(network, moved, target)
-        if logits.argmax() == prediction and score(maps) < least:
-            best, least = moved, score(maps)
+        (gradient,) = torch.autograd.grad(score(*attribution(surrogate, leaf, graph=True)), leaf)
+        moved = projected(step(moved, gradient), image, ball)
+        found, logits = attribution(network, moved.clone().requires_grad_())
+        if (logits.argmax() == prediction or not keep) and score(found, logits) < least:
+            best, least = moved, score(found, logits)
     return best
+
+
+def normal(attribution):
+    summed = attribution.abs().sum(0)
+    return summed / summed.sum()
+
+
+def of_map(score_of):
+    """A score of the map alone as one of attribution and logits."""
+
+    def both(clean, logits):
+        score = score_of(normal(clean))
+        return lambda moved, logits: score(normal(moved))
+
+    return both
 
 
 def top_share(clean):
@@ -86,7 +110,7 @@ def minus_distance(clean):
 def test_topk_is_the_papers_algorithm(network, ball):
     found = perturbed("topk:k=5,steps=8", network, ball)
     for i in range(6):
-        expected = slow(network, IMAGES[i], TARGETS[i], top_share, 8, IMAGES[i], ball)
+        expected = slow(network, IMAGES[i], TARGETS[i], of_map(top_share), 8, IMAGES[i], ball)
         assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
     assert not torch.equal(found, IMAGES)
 
@@ -97,8 +121,180 @@ def test_mass_center_is_the_papers_algorithm(network, ball):
     with noise.rows(1, "attack", range(6)):
         starts = IMAGES + 0.1 * (ball.sample(IMAGES) - IMAGES)
     for i in range(6):
-        expected = slow(network, IMAGES[i], TARGETS[i], minus_distance, 8, starts[i], ball)
+        expected = slow(network, IMAGES[i], TARGETS[i], of_map(minus_distance), 8, starts[i], ball)
         assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+
+
+def near(goal, weight):
+    """Joo et al.: half the squared distance of the maps over their maxima, and of the logits."""
+
+    def score_of(clean, logits):
+        def score(moved, now):
+            shown = moved.abs().sum(0)
+            distance = 0.5 * (shown / shown.max() - goal).square().sum()
+            return distance + weight * sum((a - b) ** 2 for a, b in zip(now, logits, strict=True)) / len(logits)
+
+        return score
+
+    return score_of
+
+
+def adam(rate):
+    """Kingma and Ba, Alg. 1."""
+    first, second, count = 0.0, 0.0, 0
+
+    def step(moved, gradient):
+        nonlocal first, second, count
+        count += 1
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        return moved - rate * (first / (1 - 0.9**count)) / ((second / (1 - 0.999**count)).sqrt() + 1e-8)
+
+    return step
+
+
+def test_target_map_is_joo_et_als_with_the_best_iterate(network):
+    ball = BALLS[0]
+    found = perturbed("target_map:joo2023,steps=8,width=0.2", network, ball)
+    goal = torch.zeros(12, 12, dtype=torch.float64)
+    goal[:2] = goal[-2:] = goal[:, :2] = goal[:, -2:] = 1
+    for i in range(6):
+        step = adam(0.04 * float(ball.eps))
+        expected = slow(network, IMAGES[i], TARGETS[i], near(goal, 0.5), 8, IMAGES[i], ball, step)
+        assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+    assert not torch.equal(found, IMAGES)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_target_map_aims_at_the_map_of_another_class(network, ball):
+    references = torch.rand(4, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    attack = bench.component("attack", "target_map:target=reference,optimiser=sign,step=0.1,steps=6,preserve=2")
+    seen = bench.Victim(network, bench.component("explainer", "gradient"), references)
+    found = attack.perturb(seen, IMAGES, TARGETS, ball)
+    classes = network(references).argmax(1)
+    for i in range(6):
+        place = next((j for j in range(4) if classes[j] != TARGETS[i]), 0)
+        leaf = references[place].clone().requires_grad_()
+        network(leaf[None])[0, classes[place]].backward()
+        goal = leaf.grad.abs().sum(0)
+        expected = slow(network, IMAGES[i], TARGETS[i], near(goal / goal.max(), 2), 6, IMAGES[i], ball)
+        assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+    with pytest.raises(bench.BadValue, match="target_map:target=reference needs training images, and there are none"):
+        attack.perturb(victim(network), IMAGES, TARGETS, ball)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_topk_l2_is_the_protocol_of_gong_et_al(network, ball):
+    def share_of_elements(clean, logits):
+        sizes = clean.abs().flatten()
+        chosen = sizes.argsort(descending=True)[: int(0.4 * int((sizes > 0).sum()))]
+        return lambda moved, logits: moved.abs().flatten()[chosen].sum() / moved.abs().sum()
+
+    def step(moved, gradient):
+        return moved - 0.02 * float(ball.eps) * gradient.sign()
+
+    found = perturbed("topk_l2:steps=6,step=0.02", network, ball)
+    for i in range(6):
+        expected = slow(network, IMAGES[i], TARGETS[i], share_of_elements, 6, IMAGES[i], ball, step)
+        assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+    assert not torch.equal(found, IMAGES)
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_pgd_is_madry_et_als_on_the_network_itself(network, ball):
+    found = perturbed("pgd:steps=5", network, ball)
+    with noise.rows(1, "attack", range(6)):
+        starts = ball.sample(IMAGES)
+    for i in range(6):
+
+        def minus_loss(clean, logits):
+            label = int(logits.argmax())
+            return lambda moved, now: now[label] - now.logsumexp(0)
+
+        expected = slow(
+            network, IMAGES[i], TARGETS[i], minus_loss, 5, starts[i], ball, steepest(ball, 0.5), keep=False, beta=None
+        )
+        assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+    with torch.no_grad():
+        losses = [torch.nn.functional.cross_entropy(network(x), network(IMAGES).argmax(1)) for x in (found, IMAGES)]
+    assert losses[0] > losses[1]
+
+
+def test_transfer_attacks_the_network_of_the_other_defense(network):
+    other, asked = tiny_network(True, seed=9), []
+
+    def trained_by(defense):
+        asked.append(str(defense))
+        return other
+
+    attack = bench.component("attack", "transfer:source=(l2_cosd:cosine=0.3),attack=(topk:k=5,steps=4)")
+    explainer = bench.component("explainer", "gradient")
+    found = attack.perturb(bench.Victim(network, explainer, None, trained_by), IMAGES, TARGETS, BALLS[0])
+    assert_close(found, perturbed("topk:k=5,steps=4", other, BALLS[0]))
+    assert asked == ["l2_cosd:cosine=0.3"]
+    with pytest.raises(bench.BadValue, match="transfer needs the network of another defense; from Python give"):
+        attack.perturb(victim(network), IMAGES, TARGETS, BALLS[0])
+
+
+ALL = ["topk:k=5,steps=3,restarts=2", "mass_center:steps=3", "target_map:steps=3", "topk_l2:steps=3", "pgd:steps=3"]
+
+
+@pytest.mark.parametrize("attack", [*ALL, "uniform_noise", "random_search:queries=4,like=(topk:k=5)"])
+@pytest.mark.parametrize("explainer", ["gradient", "smoothgrad:samples=3"])
+def test_an_image_is_attacked_the_same_alone_and_in_any_chunk(network, attack, explainer):
+    component, seen = bench.component("attack", attack), victim(network, explainer)
+
+    def run(images, targets):
+        return component.perturb(seen, images, targets, BALLS[0])
+
+    indices = torch.arange(6)
+    whole = bench.chunked(run, IMAGES, TARGETS, seed=1, name="attack", indices=indices)
+    for rows in ([0, 1, 2, 3], [4, 5], [3]):
+        part = bench.chunked(run, IMAGES[rows], TARGETS[rows], seed=1, name="attack", indices=indices[rows])
+        assert_close(part, whole[rows], rtol=1e-7, atol=1e-9)
+
+
+class OneLogit(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((1, 2, 3))[:, None]
+
+
+class NoLogits(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3), keepdim=True)
+
+
+def scripted():
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(432, 3)).double())
+
+
+@pytest.mark.parametrize("attack", [*ALL, "uniform_noise:candidates=2"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (OneLogit, "the network has one class: there is no prediction that an attack could keep or change"),
+        (NoLogits, r"the network gives \(6, 3, 1, 1\) for 6 images; logits are \(6, classes\)"),
+        (scripted, "the network is scripted, and its activations cannot be replaced"),
+        (lambda: torch.compile(tiny_network(True)), "the network is compiled, and its activations cannot be"),
+        (lambda: torch.nn.Sequential(scripted()), "layer 0 is scripted"),
+    ],
+)
+def test_a_network_that_cannot_be_attacked_says_so(attack, make, message):
+    with pytest.raises(bench.BadComponent, match=message):
+        bench.component("attack", attack).perturb(victim(make()), IMAGES, torch.zeros_like(TARGETS), BALLS[0])
+
+
+def test_images_and_parameters_that_cannot_be_attacked_say_so(network):
+    bad = IMAGES.clone()
+    bad[2, 0, 3, 3] = float("nan")
+    with pytest.raises(bench.BadValue, match="image 2 of 6 holds a value that is not finite"):
+        bench.component("attack", "topk:k=5").perturb(victim(network), bad, TARGETS, BALLS[0])
+    with pytest.raises(bench.BadValue, match="topk: k is 145, the maps have 144 pixels"):
+        perturbed("topk:k=145", network, BALLS[0])
+    with pytest.raises(bench.BadValue, match="steps"):
+        bench.component("attack", "topk:steps=0")
+    with pytest.raises(bench.BadValue, match="targets run from 0 to 7, the network has 3 classes"):
+        bench.component("attack", "topk:k=5").perturb(victim(network), IMAGES, TARGETS + 5 * (TARGETS == 2), BALLS[0])
 
 
 def test_the_centre_of_mass_by_hand():

@@ -64,6 +64,8 @@ def test_resnet20_is_he_et_als_layer_by_layer():
         "torchvision:arch=mobilenet_v3_small",
         "timm:arch=efficientnet_b0",
         "timm:arch=vit_tiny_patch16_224",
+        "torchvision:arch=mobilenet_v2",
+        "torchvision:arch=squeezenet1_0",
     ],
 )
 def test_an_untouched_library_network_takes_an_attack(text):

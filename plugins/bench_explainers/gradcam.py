@@ -1,0 +1,106 @@
+"""Feature maps weighted by their gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import target_logits
+
+
+@dataclass(frozen=True)
+class GradCAM(bench.Explainer):
+    """The positive part of a layer's feature maps, each weighted by the mean over space of the gradient of the target's
+    logit by it, brought to the size of the image bilinearly, corners on corners (Selvaraju et al., ICCV 2017, eq. 1-2).
+
+    The layer, where none is named, is the last that gives feature maps of more than one pixel. In an attack the
+    weights are differentiated too; in the attack of Liu et al. (2021, RelEx) they are constants, which makes it weaker.
+    """
+
+    name = "gradcam"
+    differentiable = True
+    paper = bench.Paper(
+        "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
+        "Ramprasaath R. Selvaraju and Michael Cogswell and Abhishek Das and Ramakrishna Vedantam and Devi Parikh and "
+        "Dhruv Batra",
+        "ICCV",
+        2017,
+        "https://arxiv.org/abs/1610.02391",
+    )
+    layer: str = bench.param("", "a layer's name in the network, such as layer4; empty: the last one with feature maps")
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        keep = torch.is_grad_enabled()
+        features = Features(network, self.layer)
+        with torch.enable_grad():
+            inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+            with features:
+                logits = network(inputs)
+            scores = target_logits(logits, images, targets)
+            found = features.last()
+            (gradient,) = torch.autograd.grad(scores.sum(), found, create_graph=keep, retain_graph=keep)
+        weights = gradient.mean((2, 3), keepdim=True)
+        # Under no_grad nothing of this keeps a graph, whatever the features have.
+        coarse = (weights * found).sum(1, keepdim=True).relu()
+        return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=True)
+
+
+class Features:
+    """Inside, what the layers of a network give: all of them, or those of one name."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        whole = network.network if isinstance(network, bench.Normalised) else network
+        self.layers = {name: module for name, module in whole.named_modules() if name}
+        self.layer = layer
+        if layer:
+            if layer not in self.layers:
+                raise bench.BadComponent(
+                    f"gradcam: the network has no layer {layer!r}{bench.suggestion(layer, self.layers)}"
+                )
+            self.layers = {layer: self.layers[layer]}
+        self.seen: list[tuple[str, Any]] = []
+        self.handles: list[Any] = []
+
+    def __enter__(self) -> None:
+        def keep(name: str, output: Any) -> Any:
+            self.seen.append((name, output))
+            # The network goes on with a copy, since it may overwrite what it has in place.
+            return output.clone() if isinstance(output, Tensor) else output
+
+        for name, module in self.layers.items():
+            self.handles.append(
+                module.register_forward_hook(lambda module, given, output, name=name: keep(name, output))
+            )
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def last(self) -> Tensor:
+        """The feature maps (B, C, h, w) that the layer gave in the end. Raises BadComponent where there are none."""
+        if self.layer:
+            found = shape_of(self.seen[-1][1]) if self.seen else ()
+            if len(found) != 4:
+                raise bench.BadComponent(
+                    f"gradcam: layer {self.layer} gives {found or 'nothing'}, not feature maps (B, C, h, w)"
+                )
+            return self.seen[-1][1]
+        for name, output in reversed(self.seen):
+            shape = shape_of(output)
+            if len(shape) == 3:
+                raise bench.BadComponent(
+                    f"gradcam: the network works on tokens, not on feature maps (layer {name} gives {shape}); name a "
+                    "layer that gives (B, C, h, w), gradcam:layer=..."
+                )
+            if len(shape) == 4 and shape[2] * shape[3] > 1:
+                return output
+        raise bench.BadComponent("gradcam: no layer of the network gives feature maps (B, C, h, w) of several pixels")
+
+
+def shape_of(output: Any) -> tuple[int, ...]:
+    return tuple(output.shape) if isinstance(output, Tensor) else ()

@@ -1,0 +1,311 @@
+"""Layer-wise relevance propagation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import KINKED
+from bench_explainers.relevance import Flow
+
+TINY = 1e-9  # keeps a denominator from zero; so small that relevance is conserved to single precision
+EPSILON = 1e-6  # of the epsilon rule, as in zennit
+ACTIVATIONS = frozenset({*KINKED, "softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish"})
+# Functions that put numbers elsewhere, or pick some: their gradient carries relevance where it belongs.
+MOVES = frozenset(
+    {
+        "adaptive_max_pool2d", "cat", "chunk", "clone", "concat", "contiguous", "dropout", "dropout2d", "expand",
+        "feature_dropout", "flatten", "getitem", "index_select", "max_pool2d", "narrow", "pad", "permute", "reshape",
+        "select", "split", "squeeze", "stack", "swapaxes", "transpose", "to", "unbind", "unflatten", "unsqueeze",
+        "view",
+    }
+)  # fmt: skip
+MEANS = frozenset({"adaptive_avg_pool2d", "avg_pool2d", "mean", "sum"})
+ARITHMETIC = frozenset({"add", "radd", "sub", "rsub", "mul", "rmul", "div", "truediv", "true_divide"})
+IN_PLACE = frozenset({"add_", "sub_", "mul_", "div_"})
+
+
+@dataclass(frozen=True)
+class LRP(bench.Explainer):
+    """Relevance of one at the target's logit, handed down layer by layer to the pixels in proportion to what each input
+    adds (Bach et al., PLOS ONE 2015; Montavon et al., Pattern Recognition 2017): z+ in convolutions and linear layers,
+    with the signs of the inputs (alpha 1, beta 0), z^B where a layer sees the image, whose bounds are those of black
+    and white. Activations hand down what they get, max-pooling to the winner, means in proportion.
+
+    Batch norm is folded into the convolution before it, as zennit's canonizers do, and sums of two branches are split
+    in proportion to their positive parts, so that relevance is conserved where all z+ are positive and no bias takes
+    part in them. "signed" splits a sum as zennit's Norm does, o / (o + s), which has poles on softplus networks;
+    dense=epsilon has the epsilon rule in linear layers, as zennit's composites do. "released" is what RobustAGA (Joo et
+    al., 2023) does on CIFAR-10's ResNet: z+ at the image too, batch norm passed over. Networks with products of two
+    branches (gates, attention) have no rule, and are refused.
+    """
+
+    name = "lrp"
+    differentiable = True
+    paper = bench.Paper(
+        "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation",
+        "Sebastian Bach and Alexander Binder and Gregoire Montavon and Frederick Klauschen and Klaus-Robert Mueller "
+        "and Wojciech Samek",
+        "PLOS ONE",
+        2015,
+        "https://doi.org/10.1371/journal.pone.0130140",
+    )
+    presets: ClassVar[dict[str, str]] = {"released": "first=zplus,batch_norm=pass"}
+    examples = ("", "residual=signed,dense=epsilon", "released")
+    first: Literal["box", "zplus"] = bench.param(
+        "box", "the rule where a layer sees the image: z^B, or z+ as elsewhere"
+    )
+    dense: Literal["zplus", "epsilon"] = bench.param("zplus", "the rule of linear layers behind the first")
+    residual: Literal["positive", "signed"] = bench.param("positive", "parts by which a sum of branches is split")
+    batch_norm: Literal["fold", "pass"] = bench.param("fold", "folded into the convolution before it, or passed over")
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return Layers(self).relevance(network, images, targets)
+
+
+@dataclass
+class Known:
+    """What is known of a tensor that depends on the images: the bounds of its numbers, where only constants stand
+    between it and them; the layer that gave it, as a function of (input, weight, bias), with all three."""
+
+    tensor: Tensor
+    bounds: tuple[Tensor, Tensor] | None = None
+    layer: tuple[Callable[..., Tensor], Tensor, Tensor, Tensor | None] | None = None
+
+
+class Layers(Flow):
+    """Every function that a network calls on what depends on the images is given its rule."""
+
+    names = ACTIVATIONS
+
+    def __init__(self, method: LRP) -> None:
+        super().__init__()
+        self.method = method
+        self.known: dict[int, Known] = {}
+
+    def begun(self, images: Tensor) -> Tensor:
+        self.known[id(images)] = Known(images, (torch.zeros_like(images), torch.ones_like(images)))
+        return images
+
+    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.routed(passed, plain(given), given)
+
+    def handed(self, output: Tensor) -> Tensor:
+        return self._noted(output)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+        if not any(id(t) in self.known for t in tensors((args, named or {}))):
+            return func(*args, **(named or {}))
+        return super().__torch_function__(func, types, args, named)
+
+    def other(self, func: Any, args: Any, named: Any) -> Any:
+        name = getattr(func, "__name__", "").strip("_")
+        if name in ("conv2d", "linear"):
+            return self._layer(name, func, args, named)
+        if name == "batch_norm":
+            return self._batch_norm(func, args, named)
+        if name in ARITHMETIC:
+            return self._arithmetic(name, func, args, named)
+        if name in MEANS:
+            return self._mean(func, args, named)
+        found = func(*args, **named)
+        outputs = [t for t in tensors(found) if t.is_floating_point() and t.requires_grad]
+        if outputs and name not in MOVES:
+            raise no_rule(name)
+        known = [self.known[id(t)] for t in tensors((args, named)) if id(t) in self.known]
+        for output in outputs:
+            self._noted(output)
+        if len(known) == len(outputs) == 1 and known[0].bounds:
+            low, high = (func(bound, *args[1:], **named) for bound in known[0].bounds)
+            self._noted(outputs[0], bounds=(low, high))
+        return found
+
+    def _noted(self, tensor: Tensor, **facts: Any) -> Tensor:
+        self.known[id(tensor)] = Known(tensor, **facts)
+        return tensor
+
+    def _layer(self, name: str, func: Any, args: Any, named: Any) -> Tensor:
+        options = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
+        given, weight, bias = options["input"], options["weight"], options.get("bias")
+        if id(weight) in self.known:
+            raise no_rule(f"{name} with weights that depend on the image")
+        more = {key: value for key, value in named.items() if key not in ("input", "weight", "bias")}
+
+        def function(given: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return func(given, weight, bias, *args[3:], **more)
+
+        output = func(*args, **named)
+        return self._ruled(name, function, given, weight, bias, output)
+
+    def _ruled(
+        self,
+        name: str,
+        function: Callable[..., Tensor],
+        given: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        output: Tensor,
+    ) -> Tensor:
+        bounds = self.known[id(given)].bounds
+        if bounds and self.method.first == "box":
+            rule = box(function, weight, bias, bounds)
+        elif name == "linear" and self.method.dense == "epsilon":
+            rule = epsilon(function, weight, bias)
+        else:
+            rule = zplus(function, weight, bias)
+        return self._noted(self.routed(rule, output, given), layer=(function, given, weight, bias))
+
+    def _batch_norm(self, func: Any, args: Any, named: Any) -> Tensor:
+        order = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        options = dict(zip(order, args, strict=False)) | named
+        given, output = options["input"], func(*args, **named)
+        layer = self.known[id(given)].layer
+        if self.method.batch_norm == "pass" or layer is None:
+            return self._noted(self.routed(passed, output, given))
+        function, before, weight, bias = layer
+        scale = (options["running_var"] + options.get("eps", 1e-5)).rsqrt()
+        scale = scale if options.get("weight") is None else scale * options["weight"]
+        shift = -options["running_mean"] if bias is None else bias - options["running_mean"]
+        shift = shift * scale if options.get("bias") is None else shift * scale + options["bias"]
+        folded = weight * scale.view(-1, *(1 for _ in weight.shape[1:]))
+        return self._ruled("conv2d", function, before, folded, shift, output)
+
+    def _arithmetic(self, name: str, func: Any, args: Any, named: Any) -> Tensor:
+        overwritten = args[0] if func.__name__ in IN_PLACE else None
+        if overwritten is not None:  # on copies, since the rule needs what was there
+            args = (overwritten.clone(), *args[1:])
+            if id(overwritten) in self.known:
+                self.known[id(args[0])] = dataclasses.replace(self.known[id(overwritten)], tensor=args[0])
+
+        def value(first: Any, *rest: Any) -> Tensor:
+            return func(first if overwritten is None else first.clone(), *rest, **named)
+
+        operands = [a for a in args if isinstance(a, Tensor) and id(a) in self.known]
+        bounds = None
+        if len(operands) == 1:  # with a constant, as in a normalisation
+            rule, limits = passed, self.known[id(operands[0])].bounds
+            if limits:
+                ends = [value(*(limit if a is operands[0] else a for a in args)) for limit in limits]
+                bounds = torch.minimum(*ends), torch.maximum(*ends)
+        elif len(operands) == 2 and name in ("add", "radd") and named.get("alpha", 1) == 1:
+            rule = summed(self.method.residual)
+        else:
+            raise no_rule(f"{name} of two parts, such as a gate")
+        output = self.routed(rule, value(*args), *operands)
+        return self._noted(output if overwritten is None else overwritten.copy_(output), bounds=bounds)
+
+    def _mean(self, func: Any, args: Any, named: Any) -> Tensor:
+        given = args[0] if args else named["input"]
+        rest = {key: value for key, value in named.items() if key != "input"}
+        rule = averaged(lambda x: func(x, *args[1:], **rest))
+        return self._noted(self.routed(rule, func(*args, **named), given))
+
+
+def no_rule(what: str) -> bench.BadComponent:
+    return bench.BadComponent(f"lrp has no rule for {what}, which the network calls; take another explainer")
+
+
+def tensors(found: Any) -> Iterator[Tensor]:
+    """All tensors in what a function takes or gives."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, tuple | list):
+        for part in found:
+            yield from tensors(part)
+    elif isinstance(found, dict):
+        yield from tensors(tuple(found.values()))
+
+
+def steadied(values: Tensor, tiny: float = TINY) -> Tensor:
+    """Denominators, away from zero by a little in the direction of their sign."""
+    return values + torch.where(values < 0, -tiny, tiny)
+
+
+def passed(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+    """The input gets all that the output has."""
+    return (relevance.sum_to_size(given.shape),)
+
+
+def backward(function: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """A linear function's value, and its transpose, both with a graph iff grad mode is on."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaf = given if keep and given.requires_grad else given.detach().requires_grad_()
+        value = function(leaf)
+
+    def transpose(above: Tensor) -> Tensor:
+        return torch.autograd.grad(value, leaf, above, create_graph=keep, retain_graph=True)[0]
+
+    return (value if keep else value.detach()), transpose
+
+
+def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[..., tuple[Tensor]]:
+    """R_i = sum_j (x_i^+ w_ij^+ + x_i^- w_ij^-) R_j / z_j with z_j the sum of these and of b_j^+."""
+    raised = None if bias is None else bias.clamp(min=0)
+
+    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+        parts = [(given.clamp(min=0), weight.clamp(min=0), raised)]
+        if bool((given < 0).any()):
+            parts.append((given.clamp(max=0), weight.clamp(max=0), None))
+        found = [(part, *backward(lambda x, w=w, b=b: function(x, w, b), part)) for part, w, b in parts]
+        share = relevance / steadied(sum(value for _, value, _ in found))
+        return (sum(part * transpose(share) for part, _, transpose in found),)
+
+    return rule
+
+
+def averaged(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor]]:
+    """z+ for a mean, whose weights are all positive."""
+
+    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+        part = given.clamp(min=0)
+        value, transpose = backward(function, part)
+        return (part * transpose(relevance / steadied(value)),)
+
+    return rule
+
+
+def epsilon(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[..., tuple[Tensor]]:
+    """R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign z_j)."""
+
+    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+        value, transpose = backward(lambda x: function(x, weight, bias), given)
+        return (given * transpose(relevance / steadied(value, EPSILON)),)
+
+    return rule
+
+
+def box(
+    function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None, bounds: tuple[Tensor, Tensor]
+) -> Callable[..., tuple[Tensor]]:
+    """R_i = sum_j (x_i w_ij - l_i w_ij^+ - h_i w_ij^-) R_j / z_j with z_j the sum of these, for l <= x <= h."""
+
+    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+        low, high = bounds
+        found = [
+            (factor, *backward(lambda x, w=w: function(x, w, None), x))
+            for factor, x, w in ((1, given, weight), (-1, low, weight.clamp(min=0)), (-1, high, weight.clamp(max=0)))
+        ]
+        share = relevance / steadied(sum(factor * value for factor, value, _ in found))
+        return (sum(f * x * transpose(share) for (f, _, transpose), x in zip(found, (given, low, high), strict=True)),)
+
+    return rule
+
+
+def summed(parts: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """R_o = R o / (o + s), of positive parts or of signed ones."""
+
+    def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, Tensor]:
+        shares = [b.clamp(min=0) for b in branches] if parts == "positive" else list(branches)
+        per_unit = relevance / steadied(sum(shares))
+        return tuple(
+            (share * per_unit).sum_to_size(branch.shape) for share, branch in zip(shares, branches, strict=True)
+        )
+
+    return rule
