@@ -23,6 +23,7 @@ _HOME = {
         "Schedule",
         "Undefined",
         "Victim",
+        "checked_eager",
     ),
     "case": ("Case",),
     "gradients": ("normalisation",),

@@ -18,11 +18,11 @@ from tabulate import tabulate
 from bench.errors import BadValue, EnvironmentProblem
 from bench.protocol import Protocol, board_protocol
 from bench.record import Record
+from bench.trust import RESAMPLES, Images, doubted
 
 ALWAYS = ("defense", "attack")
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
 RECORDS, PAGE, TABLE = "records", "README.md", "table.csv"
-RESAMPLES = 1000
 TIME = "s"  # the unit of a cost: shown as a ratio to the reference row, on one device only
 
 
@@ -118,12 +118,12 @@ class Board:
         return frozenset(r.axes["seed"] for records in found for r in records if "seed" in r.axes)
 
 
-def read_records(folder: Path) -> tuple[list[Record], dict[str, list[float | None]]]:
-    """The records of a board's submissions, each key once, and the value of each image by key."""
+def read_records(folder: Path) -> tuple[list[Record], Images]:
+    """The records of a board's submissions, each key once, and by key what there is of each image."""
     import pyarrow.parquet
 
     records: dict[str, Record] = {}
-    values: dict[str, list[float | None]] = {}
+    images: dict[str, list[tuple[float | None, bool | None]]] = {}
     # The suite's own first: of two records of one key, the first counts.
     for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
         for number, line in enumerate(file.read_bytes().splitlines(), 1):
@@ -134,22 +134,28 @@ def read_records(folder: Path) -> tuple[list[Record], dict[str, list[float | Non
             records.setdefault(record.key, record)
         beside = file.with_suffix(".values.parquet")
         try:
-            columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value"]).to_pydict()
-            values.update({key: each for key, each in _by_image(columns).items() if key not in values})
+            columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value", "kept"]).to_pydict()
+            images.update({key: each for key, each in _by_image(columns).items() if key not in images})
         except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
             raise EnvironmentProblem(
                 f"{beside} cannot be read ({' '.join(str(error).split())[:120]}); publish {file.stem} again"
             ) from None
-    return list(records.values()), values
+    return list(records.values()), images
 
 
-def _by_image(columns: Mapping[str, list]) -> dict[str, list[float | None]]:
-    """The mean over levels of each image's values, by key; None where a level is undefined."""
+def _by_image(columns: Mapping[str, list]) -> dict[str, list[tuple[float | None, bool | None]]]:
+    """By key, the mean over levels of each image's values, None where a level is undefined, and whether it was kept."""
     found: dict[str, dict[int, list[float | None]]] = {}
-    for key, image, value in zip(columns["key"], columns["image"], columns["value"], strict=True):
+    kept: dict[tuple[str, int], bool | None] = {}
+    rows = zip(*(columns[name] for name in ("key", "image", "value", "kept")), strict=True)
+    for key, image, value, same in rows:
         found.setdefault(key, {}).setdefault(image, []).append(value)
+        kept[key, image] = same
     return {
-        key: [None if None in levels else math.fsum(levels) / len(levels) for levels in images.values()]
+        key: [
+            (None if None in levels else math.fsum(levels) / len(levels), kept[key, image])
+            for image, levels in images.items()
+        ]
         for key, images in found.items()
     }
 
@@ -157,8 +163,10 @@ def _by_image(columns: Mapping[str, list]) -> dict[str, list[float | None]]:
 def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
     protocol = board_protocol(folder)
-    records, values = read_records(folder)
+    records, images = read_records(folder)
     _check_one_version(folder, records)
+    records = doubted(records, images)
+    values = {key: [value for value, _ in each] for key, each in images.items()}
     parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
     # Accuracy knows no explainer: its records belong to every row that agrees with what they do name.
     rows = [dict(part) for part in parts if not any(set(part) < set(other) for other in parts)]

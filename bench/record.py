@@ -20,7 +20,9 @@ RECORD, VALUES = "record.json", "values.parquet"
 @dataclass(frozen=True)
 class Record:
     """One score. `value` is the mean over images of the values that are defined; `value_kept` that over the images
-    whose prediction the attack left alone; None where there is none, with the reason in `undefined_because`."""
+    whose prediction the attack left alone; None where there is none, with the reason in `undefined_because`. Of an
+    attack that follows a gradient, `objective` says what it drives down, on average "before" and "after", and the share
+    of "success", where it fell."""
 
     metric: str
     axes: dict[str, str]
@@ -41,6 +43,7 @@ class Record:
     key: str
     spec: str
     undefined_because: str = ""
+    objective: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
@@ -62,6 +65,7 @@ class Record:
             and all(isinstance(text, str) for text in texts)
             and (found.ci95 is None or len(found.ci95) == 2)
             and isinstance(found.provenance, dict)
+            and all(type(n) in (int, float) and math.isfinite(n) for n in found.objective.values())
         )
         if not fits:
             raise ValueError(f"record {found.key}: a field is of another type")

@@ -239,6 +239,7 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         key=cell.key,
         spec=cell.spec,
         undefined_because=score.reason if isinstance(score, Undefined) else "",
+        objective=_objective(graph) if cell.attacked else {},
         provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
     )
     rows = data.indices.numpy() if data is not None and len(data) == len(values) else np.full(len(values), -1)
@@ -287,6 +288,15 @@ def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
         if "explainer" in cell.axes and "after" in run and cell.case.surrogate != cell.case.explainer:
             flags.append(f"transfer: the attack followed {cell.case.surrogate}")
     return tuple(flags)
+
+
+def _objective(graph: Graph) -> dict[str, float]:
+    """Of an attack that has one: means over images, and the share of those on which it fell."""
+    run = graph.get("attack_run")
+    if "after" not in run:
+        return {}
+    means = {"before": run["before"], "after": run["after"], "success": graph.get("attack_success")}
+    return {name: float(values.double().mean()) for name, values in means.items()}
 
 
 def published_text(choice: Any) -> str:

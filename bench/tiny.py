@@ -17,7 +17,7 @@ from bench.training import Fit, Phase
 
 
 def tiny_network(
-    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 5
+    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
 ) -> nn.Module:
     """A convolutional network for images of a shape and 3 classes, in eval mode, frozen, the same every time."""
     with torch.random.fork_rng():

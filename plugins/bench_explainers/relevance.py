@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import bench
 from bench.gradients import Activations, target_logits
-from bench.kinds import checked_eager
 
 # What one output hands back to the inputs that it has: (relevance, *inputs) -> a relevance for each of them.
 Rule = Callable[..., tuple[Tensor, ...]]
@@ -34,7 +34,7 @@ class Flow(Activations):
 
         Has a graph iff grad mode is on. Raises BadComponent for a network that is scripted or compiled.
         """
-        checked_eager(network)
+        bench.checked_eager(network)
         keep = torch.is_grad_enabled()
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = images if keep and images.requires_grad else images.detach().requires_grad_()

@@ -24,6 +24,7 @@ ORDER = [
     "training",
     "evidence",
     "record",
+    "trust",
     "hookspecs",
     "catalog",
     "protocol",

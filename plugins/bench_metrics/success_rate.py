@@ -1,0 +1,22 @@
+"""How often an attack gets anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+
+
+@dataclass(frozen=True)
+class SuccessRate(bench.Metric):
+    """Share of images on which an attack's own objective fell, or which changed at all where it has none. The others
+    count as unperturbed in every score."""
+
+    name = "success_rate"
+    better = "lower"
+    help = "share of images on which the attack's own objective fell"
+
+    def __call__(self, attack_success: Tensor) -> Tensor:
+        return attack_success.double()
