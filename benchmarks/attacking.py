@@ -1,0 +1,119 @@
+"""What explaining and attacking cost beside the passes that they cannot do without; two threads.
+
+python benchmarks/attacking.py
+
+Forward passes of LeNet with softplus on 64 images: a step of `topk` on `gradient`, plain double backward, a gradient.
+Beside a bare chunked loop, on ResNet-20: `smoothgrad` of 50 samples, and captum's NoiseTunnel. Time and peak memory of
+an attack through `smoothgrad` of 16 and of 64 samples, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from fractions import Fraction
+
+import captum.attr
+import torch
+from interleaved import interleaved, report
+
+import bench
+
+STEPS, SAMPLES = 50, 50
+BALL = bench.Ball("linf", Fraction(8, 255))
+
+
+def built(model: str, count: int, size: int = 32) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    network = bench.component("model", model).build((3, size, size), 10).eval().requires_grad_(False)
+    return network, torch.rand(count, 3, size, size), torch.arange(count) % 10
+
+
+def attack(network: torch.nn.Module, explainer: str, text: str, images: torch.Tensor, targets: torch.Tensor) -> None:
+    victim = bench.Victim(network, bench.component("explainer", explainer))
+    bench.component("attack", text).perturb(victim, images, targets, BALL)
+
+
+def passes() -> dict[str, object]:
+    network, images, targets = built("lenet", 64)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(STEPS):
+                network(images)
+
+    def gradient() -> None:
+        with torch.no_grad():
+            for _ in range(STEPS):
+                bench.gradients.input_gradient(network, images, targets)
+
+    def twice() -> None:
+        for _ in range(STEPS):
+            leaf = images.clone().requires_grad_()
+            logits = network(leaf).gather(1, targets[:, None]).sum()
+            (found,) = torch.autograd.grad(logits, leaf, create_graph=True)
+            torch.autograd.grad(found.abs().sum(), leaf)
+
+    return {
+        "forward": forward,
+        "gradient": gradient,
+        "double backward": twice,
+        "topk": lambda: attack(network, "gradient", f"topk:steps={STEPS}", images, targets),
+    }
+
+
+def averages() -> dict[str, object]:
+    network, images, targets = built("resnet20", 16)
+    size = max(1, bench.gradients.CHUNK["cpu"] // images.numel())
+    theirs = captum.attr.NoiseTunnel(captum.attr.Saliency(network))
+
+    def bare() -> None:
+        found = torch.zeros_like(images)
+        for start in range(0, SAMPLES, size):
+            count = min(size, SAMPLES - start)
+            copies = images.repeat_interleave(count, 0)
+            leaf = (copies + 0.1 * torch.randn_like(copies)).requires_grad_()
+            logits = network(leaf).gather(1, targets.repeat_interleave(count)[:, None]).sum()
+            (gradient,) = torch.autograd.grad(logits, leaf)
+            found += gradient.view(len(images), count, *images.shape[1:]).sum(1)
+
+    def ours() -> None:
+        with torch.no_grad():
+            bench.component("explainer", f"smoothgrad:samples={SAMPLES}").attribute(network, images, targets)
+
+    def captums() -> None:
+        with warnings.catch_warnings(action="ignore"):
+            theirs.attribute(
+                images.clone().requires_grad_(),
+                target=targets,
+                abs=False,
+                nt_samples=SAMPLES,
+                nt_samples_batch_size=size,
+                stdevs=0.1,
+            )
+
+    return {"bare loop": bare, "smoothgrad": ours, "captum": captums}
+
+
+def through(samples: int) -> None:
+    """Print seconds and MiB of peak memory beyond what was there before."""
+    network, images, targets = built("resnet20", 8)
+    attack(network, "smoothgrad:samples=2", "topk:steps=1", images, targets)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    attack(network, f"smoothgrad:samples={samples}", "topk:steps=3", images, targets)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{samples} samples: {time.perf_counter() - start:.1f} s, {before / 1024:.0f} to {peak / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    if len(sys.argv) > 1:
+        through(int(sys.argv[1]))
+    else:
+        print(report(interleaved(passes()), "forward"))
+        print(report(interleaved(averages()), "bare loop"))
+        for samples in (16, 64):
+            subprocess.run([sys.executable, __file__, str(samples)], check=True)
