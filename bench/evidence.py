@@ -18,7 +18,7 @@ from tqdm import tqdm
 from bench import noise
 from bench.errors import BadComponent, EnvironmentProblem
 from bench.gradients import CHUNK, softened
-from bench.graph import Value, Vocabulary, value
+from bench.graph import Graph, Value, Vocabulary, value
 from bench.kinds import (
     Attack,
     Ball,
@@ -132,9 +132,16 @@ def trained(
     device: torch.device,
     unfinished: Unfinished,
     log: list[Phase],
+    beside: Callable[[Defense], Graph],
 ) -> dict[str, Tensor]:
     """The weights that a defense gives."""
-    return defense.train(Fit(train_data, model, schedule, seed, device, unfinished, log)).state_dict()
+
+    def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
+        graph = beside(other)
+        return graph.get("network"), [Phase(**row) for row in graph.cost("trained")]
+
+    fit = Fit(train_data, model, schedule, seed, device, unfinished, log, trained_by)
+    return defense.train(fit).state_dict()
 
 
 @value()
@@ -275,11 +282,12 @@ def attack_run(
     test_data: Data,
     *,
     log: list[Phase],
-    trained_by: Callable[[Defense], nn.Module],
+    beside: Callable[[Defense], Graph],
 ) -> dict[str, Tensor]:
     """The attacked images; where the attack has an objective, that before and after on the real network, and how far
     its gradient is from finite differences on the first images."""
-    victim = Victim(network, surrogate, _references(train_data, images), trained_by)
+    references = _references(train_data, images)
+    victim = Victim(network, surrogate, references, lambda defense: beside(defense).get("network"))
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)

@@ -150,10 +150,10 @@ class Graph:
             raise StoreError(f"stored {name} {self.key(name)} was lost while the run used it; run it again")
         return json.loads(files[COST])
 
-    def trained_by(self, defense: Component) -> Any:
-        """The network that another defense trains in this case: the ordinary value of the case that has it."""
+    def beside(self, defense: Component) -> Graph:
+        """The values of the case that has another defense, and nothing else another."""
         other = dataclasses.replace(self.case, defense=defense)
-        return Graph(self.vocabulary, other, self.store, self.device, self.memory).get("network")
+        return Graph(self.vocabulary, other, self.store, self.device, self.memory)
 
     def _made(self, made: Value) -> Any:
         if not made.stored:
@@ -185,7 +185,7 @@ class Graph:
         return found
 
     def _computed(self, made: Value, services: Mapping[str, Any]) -> Any:
-        services = {"device": self.device, "cost": self.cost, "trained_by": self.trained_by, **services}
+        services = {"device": self.device, "cost": self.cost, "beside": self.beside, **services}
         given = {name: services[name] for name in _services(made)}
         return made.function(*(self.get(name) for name in wanted(made.function)), **given)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench import noise
 from bench.gradients import input_gradient
-from bench.kinds import Data, Explainer, Model, Normalised, Schedule, Victim
+from bench.kinds import Data, Defense, Explainer, Model, Normalised, Schedule, Victim
 from bench.store import Store
 from bench.training import Fit, Phase
 
@@ -82,9 +82,16 @@ def tiny_data(rows: int = 24) -> Data:
 
 
 def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
-    """A Fit on tiny data, with checkpoints in a folder."""
+    """A Fit on tiny data, with checkpoints in a folder; those of teachers in folders inside."""
+
+    def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
+        fit = tiny_fit(str(Path(folder) / "teacher"), schedule)
+        return defense.train(fit).eval().requires_grad_(False), fit.log
+
     with Store(Path(folder), lambda text: None).unfinished("tiny") as unfinished:
-        return Fit(tiny_data(), TinyModel(), schedule or TinySchedule(), 0, torch.device("cpu"), unfinished, [])
+        return Fit(
+            tiny_data(), TinyModel(), schedule or TinySchedule(), 0, torch.device("cpu"), unfinished, [], trained_by
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import math
 import time
@@ -20,13 +22,14 @@ from bench import noise
 from bench.errors import BadComponent, Diverged, EnvironmentProblem
 from bench.gradients import Passes
 from bench.graph import packed
-from bench.kinds import Data, Model, Schedule
+from bench.kinds import Data, Defense, Model, Schedule
 from bench.store import Unfinished
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
 CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
 
 Loss = Callable[[nn.Module, "Batch"], Tensor]
+TrainedBy = Callable[[Defense], tuple[nn.Module, "list[Phase]"]]
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,14 @@ class Fit:
         device: torch.device,
         unfinished: Unfinished,
         log: list[Phase],
+        trained_by: TrainedBy,
     ) -> None:
         self.data = data
         self.state: dict[str, Tensor] = {}
         self.log = log
         self._model, self._schedule, self._seed = model, schedule, seed
         self._device, self._unfinished = device, unfinished
+        self._trained_by = trained_by
         self._phases: set[str] = set()
 
     def fresh(self) -> nn.Module:
@@ -110,8 +115,65 @@ class Fit:
         with seeded(self._seed, "weights"):
             return self._model.build(self.data.shape, len(self.data.classes)).to(self._device)
 
-    def minimise(self, network: nn.Module, loss: Loss, name: str = "train") -> nn.Module:
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """The training images that the schedule uses, by their places in the data, in order."""
+        limit, count = self._schedule.limit, len(self.data)
+        if not count:
+            raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
+        if limit > count:
+            raise EnvironmentProblem(f"the schedule's limit is {limit}, there are {count} training images")
+        return self.data.choice(limit) if limit else torch.arange(count)
+
+    @property
+    def batch(self) -> int:
+        """Images in the largest batch that the schedule makes; see _order."""
+        return min(self._schedule.batch + 1, len(self.rows))
+
+    def decoded(self, rows: Tensor) -> Batch:
+        """Some rows of the training data as they are stored, on the device."""
+        return _Batches(self.data, rows, self._device, "none").at(rows)
+
+    def trained_by(self, defense: Defense) -> nn.Module:
+        """The network that another defense trains on the same data, with the same model, schedule and seed, in eval
+        mode, frozen; what it cost is part of what this training costs."""
+        network, phases = self._trained_by(defense)
+        self.log.extend(dataclasses.replace(phase, name=f"{defense.name}/{phase.name}") for phase in phases)
+        return network
+
+    @contextlib.contextmanager
+    def measured(self, name: str, network: nn.Module) -> Iterator[None]:
+        """Inside, work that is no `minimise`, such as passes of a teacher: what it costs is a phase of its own."""
+        with measured(self.log, name, network) as passes, passes:
+            yield
+
+    @staticmethod
+    @contextlib.contextmanager
+    def evaluating(network: nn.Module) -> Iterator[None]:
+        """Inside, a network is in eval mode: what is computed for a batch moves no batch norm, and no image meets
+        another one's statistics."""
+        modes = [(module, module.training) for module in network.modules()]
+        network.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def minimise(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        name: str = "train",
+        augment: bool = True,
+        replays: int = 1,
+        after: Callable[[Batch, Tensor], None] | None = None,
+    ) -> nn.Module:
         """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
+
+        Without `augment` images come as they are stored. Every batch is taken `replays` times in a row, and epochs and
+        decay points are divided by that number, rounded up. `after(batch, gradient)` is told the gradient of each loss
+        by the batch's images, from the same backward pass.
 
         A checkpoint is kept after every epoch under the phase's name, which no other phase of the training may have;
         everything drawn in an epoch follows from (seed, name, epoch), so that a resumed training ends with the same
@@ -122,13 +184,10 @@ class Fit:
                 f"two phases of one training are called {name!r}; give each its own: fit.minimise(..., name=...)"
             )
         self._phases.add(name)
-        schedule, data = self._schedule, self.data
-        if not len(data):
-            raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
-        if schedule.limit > len(data):
-            raise EnvironmentProblem(f"the schedule's limit is {schedule.limit}, there are {len(data)} training images")
-        rows = data.choice(schedule.limit) if schedule.limit else torch.arange(len(data))
-        batches = _Batches(data, rows, self._device, schedule.augmentation)
+        schedule, rows = self._schedule, self.rows
+        epochs = math.ceil(schedule.epochs / replays)
+        decay = [math.ceil(point / replays) for point in schedule.decay]
+        batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
         network.train()
         before = self._resume(name, network, optimiser)
@@ -136,28 +195,33 @@ class Fit:
         steps = max(1, math.ceil((len(rows) - 1) / schedule.batch))  # see _order
         phases: list[Phase] = [before.phase] if before else []
         with tqdm(
-            total=schedule.epochs * steps,
-            initial=done * steps,
+            total=epochs * steps * replays,
+            initial=done * steps * replays,
             desc=name,
             unit="step",
             leave=False,
             disable=None,
             delay=1,
         ) as bar:
-            for epoch in range(done, schedule.epochs):
+            for epoch in range(done, epochs):
                 for group in optimiser.param_groups:
-                    group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in schedule.decay)
+                    group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in decay)
                 part = f"{name}/{epoch}"
                 last = phases[-1] if phases else None
                 with seeded(self._seed, part), measured(phases, name, network, last) as passes:
-                    losses = []
-                    for step, chosen in enumerate(self._order(rows, part)):
+                    losses, step = [], -1
+                    for chosen, replay in itertools.product(self._order(rows, part), range(replays)):
+                        step += 1
                         optimiser.zero_grad()
-                        with noise.rows(self._seed, part, chosen):
-                            batch = batches.at(chosen)
+                        with noise.rows(self._seed, f"{part}/{replay}" if replay else part, chosen):
+                            if not replay:
+                                batch = batches.at(chosen)
                             with passes:
-                                value = loss(network, batch)
+                                images = batch.images.detach().requires_grad_() if after else batch.images
+                                value = loss(network, dataclasses.replace(batch, images=images))
                                 value.backward()
+                            if after:
+                                after(batch, images.grad)
                         if schedule.clipping:
                             nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
                         optimiser.step()

@@ -18,7 +18,7 @@ from bench_explainers.copies import over_copies, spread
 class MoreauGrad(bench.Explainer):
     """Sparse MoreauGrad: the change d, in normalised space, that minimises the mean of the target's logit over noisy
     copies of the image plus |d|^2 / (2 smoothing) + sparsity |d|_1, by proximal gradient steps from zero; returned is
-    -d / smoothing, which is the gradient where nothing is smoothed (Zhang and Farnia, ICASSP 2023).
+    -d / smoothing, which is the gradient where nothing is smoothed (Zhang and Farnia, ICCV 2023).
 
     The noise is relative to the range of each normalised image and drawn anew at every step; d is the mean over the
     last steps, so that zeros are not exact. With `block`, squares of that side over all channels are zero together

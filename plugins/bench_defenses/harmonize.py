@@ -1,0 +1,51 @@
+"""Losses that fall where people look and rise elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench_defenses.adversary import loss_gradient, unit
+
+
+@dataclass(frozen=True)
+class Harmonize(bench.Defense):
+    """Cross-entropy at x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q of
+    its loss by the normalised image (Gong et al., CVPR 2024): a penalty on the gradient that is the heavier the less
+    attention a pixel has.
+
+    eps is in units of the normalised image. The authors' code takes the maximum of A for one; here it is the image's
+    own. An image without attention keeps its place.
+    """
+
+    name = "harmonize"
+    paper = bench.Paper(
+        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
+        "Shizhan Gong and Qi Dou and Farzan Farnia",
+        "CVPR",
+        2024,
+        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
+        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
+    )
+    examples = ("", "attention=object_masks,eps=0.1")
+    attention: Literal["gaze", "object_masks"] = bench.param("gaze", "what of the data set says where to look")
+    eps: float = bench.param(0.5, "length of the step where nobody looks, in units of the normalised image", low=0)
+
+    def refuse(self, case: bench.Case) -> str | None:
+        if self.attention not in case.dataset.provides:
+            return f"dataset {case.dataset} has no {self.attention}"
+        return None
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        return fit.minimise(fit.fresh(), self.loss)
+
+    def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
+        _, std = bench.normalisation(network)
+        attention = (batch.gaze if self.attention == "gaze" else batch.object_masks).to(batch.images)[:, None]
+        direction = unit(std * loss_gradient(network, batch.images, batch.labels))
+        change = self.eps * (attention.amax((1, 2, 3), keepdim=True) - 2 * attention) * direction
+        return F.cross_entropy(network(batch.images + std * change), batch.labels)

@@ -1,0 +1,107 @@
+"""Gradients that look like the image they explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import softened
+from bench_defenses.adversary import ascended
+
+
+@dataclass(frozen=True)
+class IGA(bench.Defense):
+    """CE(x') + weight softplus(d(x, g_y) - d(x, g_i)): the gradient g_y of the label's logit shall be closer to the
+    image than that of the best other class, in d = 1 - cosine, both by the normalised image (Singh et al., ECCV 2020,
+    "ART"; IGA in Joo et al., 2023).
+
+    x' is an image of a large such loss, found by projected sign steps from a random start on the elements on which g_y
+    is largest there. With `mining`, x and x' are both anchors, with the further of both g_y and the closer of both g_i;
+    without, x' is the anchor.
+    Where the network has ReLU, gradients come from softplus in its place, and the cross-entropy from itself. x' is made
+    in eval mode. The paper prints a comma where its difference is.
+    """
+
+    name = "iga"
+    paper = bench.Paper(
+        "Attributional Robustness Training Using Input-Gradient Spatial Alignment",
+        "Mayank Singh and Nupur Kumari and Puneet Mangla and Abhishek Sinha and Vineeth N Balasubramanian and Balaji "
+        "Krishnamurthy",
+        "ECCV",
+        2020,
+        "https://arxiv.org/abs/1911.13073",
+    )
+    examples = ("steps=1,elements=100", "steps=2,elements=100,mining=false")
+    weight: float = bench.param(0.5, "weight of the triplet loss", low=0)
+    eps: Fraction = bench.param(Fraction(8, 255), "radius of the linf ball of x', in pixel units", low=0, high=1)
+    steps: int = bench.param(3, "sign steps to x'", low=1)
+    step: float = bench.param(0.625, "length of a step, as a share of eps", low=0)
+    elements: int = bench.param(1000, "elements of the image that move, of all channels", low=1)
+    mining: bool = bench.param(True, "the hardest of x and x' for every anchor")
+    beta: float = bench.param(50.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        ball = bench.Ball("linf", self.eps)
+
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            with fit.evaluating(network):
+                moved = self.moved(network, batch.images, batch.labels, ball)
+            return self.loss(network, batch.images, moved, batch.labels)
+
+        return fit.minimise(fit.fresh(), loss)
+
+    def moved(self, network: nn.Module, images: Tensor, labels: Tensor, ball: bench.Ball) -> Tensor:
+        """x' of each image: (B, C, H, W), (B,) -> (B, C, H, W)."""
+        start = ball.sample(images)
+        _, std = bench.normalisation(network)
+        with torch.no_grad():
+            sizes = (std * bench.gradients.input_gradient(network, start, labels)).abs().flatten(1)
+        top = sizes.topk(min(self.elements, sizes.shape[1]), dim=1).indices
+        where = torch.zeros_like(sizes).scatter_(1, top, 1.0).view_as(images)
+
+        def objective(moved: Tensor) -> Tensor:
+            near, far = self._distances(network, moved, labels)
+            return F.softplus((near - far).squeeze(1))
+
+        return ascended(images, start, ball, self.steps, self.step, objective, where)
+
+    def loss(self, network: nn.Module, images: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
+        """The whole loss, given x'."""
+        anchors = torch.cat([images, moved]) if self.mining else moved
+        near, far = self._distances(
+            network, anchors.detach().requires_grad_(), labels.repeat(1 + self.mining), twins=self.mining
+        )
+        triplet = F.softplus(near.amax(1) - far.amin(1)).mean()
+        return F.cross_entropy(network(moved), labels) + self.weight * triplet
+
+    def _distances(
+        self, network: nn.Module, images: Tensor, labels: Tensor, twins: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """d of each image to g_y and to g_i, its own and, in a second column, that of its twin, the image half a batch
+        away: (B, 1 or 2) each."""
+        mean, std = bench.normalisation(network)
+        with softened(self.beta):
+            logits = network(images)
+            own = F.one_hot(labels, logits.shape[1]).bool()
+            other = logits.detach().masked_fill(own, -torch.inf).argmax(1)
+            slopes = [
+                std * torch.autograd.grad(logits.gather(1, c[:, None]).sum(), images, create_graph=True)[0]
+                for c in (labels, other)
+            ]
+        anchors = (images - mean) / std
+        half = len(images) // 2
+        return tuple(
+            torch.stack(
+                [
+                    1 - F.cosine_similarity(anchors.flatten(1), found.flatten(1), dim=1)
+                    for found in ([slope, slope.roll(half, 0)] if twins else [slope])
+                ],
+                1,
+            )
+            for slope in slopes
+        )

@@ -1,0 +1,142 @@
+"""Training on images that the norms of loss gradients make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench_defenses.adversary import loss_gradient, unit
+
+
+@dataclass(frozen=True)
+class NormAT(bench.Defense):
+    """Cross-entropy at x + d, which to first order adds a norm of the gradient q of each image's loss: l1 for d in an
+    linf ball, the sum of l2 norms over blocks for d in a ball of each block ("group"), eps |q|_1 + eps2 |q|_2^2 for d
+    under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et al., ICLR 2015).
+
+    "fast": the solution to first order, eps sign q, eps q / |q| in each block, eps sign q + 2 eps2 q. "iterative":
+    steps from zero, of 0.3 eps along the sign, or of unit l2 gradients by 0.3 (elastic) and 1.0 (group) as in the
+    authors' code; their text has 0.3 for all. "free": every batch `replays` times, weights and d from the same backward
+    pass (Shafahi et al., NeurIPS 2019). "momentum": MI-FGSM (Dong et al., CVPR 2018), 10 steps of eps / 10. The last
+    two are in the paper without settings, and the settings are ours.
+
+    eps is in units of the normalised image. Blocks are squares of one channel. d is made in train mode, so that batch
+    norm sees both passes, and not clipped to valid images, as in the authors' code.
+    """
+
+    name = "norm_at"
+    paper = bench.Paper(
+        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
+        "Shizhan Gong and Qi Dou and Farzan Farnia",
+        "CVPR",
+        2024,
+        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
+        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
+    )
+    examples = (
+        "",
+        "norm=group,block=5,eps=0.1",
+        "norm=elastic,scheme=iterative,steps=2",
+        "norm=group,scheme=iterative,steps=2,block=4",
+        "scheme=iterative,steps=2",
+        "scheme=free,replays=2",
+        "scheme=momentum",
+    )
+    norm: Literal["l1", "group", "elastic"] = bench.param("l1", "of the loss gradient")
+    scheme: Literal["fast", "iterative", "free", "momentum"] = bench.param("fast", "how d is found")
+    eps: float = bench.param(0.01, "weight of the norm, in units of the normalised image", low=0)
+    eps2: float = bench.param(0.05, "weight of the squared norm (elastic)", low=1e-9)
+    block: int = bench.param(14, "side of a block in pixels (group)", low=1)
+    steps: int = bench.param(7, "gradient steps (iterative)", low=1)
+    replays: int = bench.param(4, "times that a batch is taken (free)", low=1)
+
+    def problem(self) -> str | None:
+        if self.norm != "l1" and self.scheme in ("free", "momentum"):
+            return f"scheme {self.scheme} is one of norm=l1; take fast or iterative with norm={self.norm}"
+        return None
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        if self.norm == "group" and self.block > min(fit.data.shape[1:]):
+            height, width = fit.data.shape[1:]
+            raise bench.BadValue(f"norm_at: block is {self.block}, images are {height} x {width}; give a smaller block")
+        if self.scheme == "free":
+            return self._freely(fit)
+
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            _, std = bench.normalisation(network)
+            change = self.change(network, batch.images, batch.labels)
+            return F.cross_entropy(network(batch.images + std * change), batch.labels)
+
+        return fit.minimise(fit.fresh(), loss)
+
+    def _freely(self, fit: bench.Fit) -> nn.Module:
+        """One batch of changes, carried from batch to batch by position."""
+        network = fit.fresh()
+        _, std = bench.normalisation(network)
+        fit.state["change"] = torch.zeros(fit.batch, *fit.data.shape, device=std.device)
+
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            change = fit.state["change"][: len(batch.images)]
+            return F.cross_entropy(network(batch.images + std * change), batch.labels)
+
+        def after(batch: bench.Batch, gradient: Tensor) -> None:
+            change = fit.state["change"][: len(batch.images)]
+            # By the normalised image the gradient is std times as large, which has the same sign.
+            change.add_(self.eps * gradient.sign()).clamp_(-self.eps, self.eps)
+
+        return fit.minimise(network, loss, replays=self.replays, after=after)
+
+    def change(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """d for each image, in units of the normalised image: (B, C, H, W), (B,) -> (B, C, H, W)."""
+        _, std = bench.normalisation(network)
+
+        def slope(change: Tensor) -> Tensor:
+            return std * loss_gradient(network, images + std * change, labels)
+
+        start = torch.zeros_like(images)
+        if self.scheme == "fast":
+            return self.solution(slope(start))
+        return self._momentum(slope, start) if self.scheme == "momentum" else self._iterated(slope, start)
+
+    def solution(self, gradient: Tensor) -> Tensor:
+        """The best d to first order."""
+        if self.norm == "group":
+            return self.eps * gradient / block_norms(gradient, self.block)
+        sign = self.eps * gradient.sign()
+        return sign if self.norm == "l1" else sign + 2 * self.eps2 * gradient
+
+    def _iterated(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
+        for _ in range(self.steps):
+            gradient = slope(change)
+            if self.norm == "l1":
+                change = (change + 0.3 * self.eps * gradient.sign()).clamp(-self.eps, self.eps)
+            elif self.norm == "elastic":
+                # Up the loss minus the cost |(|d| - eps)_+|^2 / (4 eps2).
+                cost = (change.abs() - self.eps).clamp(min=0) * change.sign() / (2 * self.eps2)
+                change = change + 0.3 * unit(gradient - cost)
+            else:
+                change = change + unit(gradient)
+                change = change * (self.eps / block_norms(change, self.block)).clamp(max=1)
+        return change
+
+    def _momentum(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
+        direction = torch.zeros_like(change)
+        for _ in range(10):
+            gradient = slope(change)
+            direction = direction + gradient / gradient.abs().sum((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            change = (change + self.eps / 10 * direction.sign()).clamp(-self.eps, self.eps)
+        return change
+
+
+def block_norms(values: Tensor, block: int) -> Tensor:
+    """At every element the l2 norm of its square of one channel, those at the edges smaller: (B, C, H, W) -> the same;
+    never zero."""
+    sums = F.avg_pool2d(values.square(), block, ceil_mode=True, divisor_override=1)
+    wide = sums.repeat_interleave(block, 2).repeat_interleave(block, 3)
+    return wide[:, :, : values.shape[2], : values.shape[3]].sqrt().clamp(min=1e-12)

@@ -1,0 +1,81 @@
+"""Losses whose steepest curvature is small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+
+MOST = 100  # classes that are worth a backward pass each
+
+
+@dataclass(frozen=True)
+class SSR(bench.Defense):
+    """beta s lambda + (1 - beta) CE, with the largest eigenvalue lambda of W A W^T: W the Jacobian of the logits by the
+    pixels, A = diag(p) - p p^T; for a ReLU network that is the Hessian of the cross-entropy (Wang et al., NeurIPS 2020,
+    there "Smooth Surface Regularization").
+
+    A = M M^T holds exactly for M = diag(sqrt p) - p sqrt(p)^T, which needs no decomposition of a singular matrix.
+    lambda is |grad <M u, g>|^2 with the top eigenvector u of (W M)^T (W M), and at a simple eigenvalue its derivative
+    through u is zero: u is a constant, found by a gradient of each class without a graph, and one double backward
+    follows. All channels count; the authors' code takes the mean of each gradient over channels first, which is not the
+    paper's Hessian. Their scale is 1e6 for pixels in [0, 255], which is 15 here; the rule is to look at lambda.
+    Confidence makes A, and with it the penalty, vanish.
+    """
+
+    name = "ssr"
+    paper = bench.Paper(
+        "Smoothed Geometry for Robust Attribution",
+        "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
+        "NeurIPS",
+        2020,
+        "https://arxiv.org/abs/2006.06643",
+    )
+    examples = ("", "classes=2")
+    beta: float = bench.param(0.3, "share of the eigenvalue in the loss", low=0, high=1)
+    scale: float = bench.param(1.0, "factor on the eigenvalue, in units of pixels in [0, 1]", low=0)
+    classes: int = bench.param(0, "most probable classes that count; 0 for all", low=0)
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        count = len(fit.data.classes)
+        if not self.classes and count > MOST:
+            raise bench.BadValue(
+                f"ssr takes a backward pass for each class, and there are {count}; give ssr:classes=10"
+            )
+        return fit.minimise(fit.fresh(), self.loss)
+
+    def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
+        images = batch.images.detach().requires_grad_()
+        logits = network(images)
+        penalty = curvature(logits, images, self.classes).mean()
+        return self.beta * self.scale * penalty + (1 - self.beta) * F.cross_entropy(logits, batch.labels)
+
+
+def curvature(logits: Tensor, images: Tensor, classes: int = 0) -> Tensor:
+    """The largest eigenvalue of W A W^T, of the rows and columns of A of the most probable classes, with a graph by the
+    weights: (B, K), (B, C, H, W) -> (B,)."""
+    count = min(classes or logits.shape[1], logits.shape[1])
+    share = logits.softmax(1)
+    top = share.detach().topk(count, dim=1).indices
+    share, chosen = share.gather(1, top), logits.gather(1, top)
+    # M M^T = diag(p) - p p^T also where the probabilities do not sum to one; then the factor is one.
+    total = share.sum(1, keepdim=True)
+    root = share.clamp(min=1e-30).sqrt()
+    factor = (1 - (1 - total).clamp(min=0).sqrt()) / total if count < logits.shape[1] else torch.ones_like(total)
+
+    def times(vectors: Tensor) -> Tensor:
+        """M times vectors, (B, m) -> (B, m)."""
+        return root * vectors - factor * share * (root * vectors).sum(1, keepdim=True)
+
+    rows = [torch.autograd.grad(chosen[:, i].sum(), images, retain_graph=True)[0].flatten(1) for i in range(count)]
+    with torch.no_grad():
+        jacobian = torch.stack(rows, 1)  # (B, m, d)
+        square = torch.diag_embed(root) - factor[:, :, None] * share[:, :, None] * root[:, None]
+        product = square.transpose(1, 2) @ jacobian
+        top_vector = torch.linalg.eigh((product @ product.transpose(1, 2)).double()).eigenvectors[:, :, -1].to(root)
+    (slope,) = torch.autograd.grad(chosen, images, times(top_vector), create_graph=True)
+    return slope.square().sum((1, 2, 3))

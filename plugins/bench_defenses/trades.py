@@ -1,0 +1,61 @@
+"""Predictions that an adversary cannot move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench_defenses.adversary import ascended
+
+
+@dataclass(frozen=True)
+class TRADES(bench.Defense):
+    """Cross-entropy of the clean image and the divergence KL(p(x) || p(x')) to the worst prediction in a ball (Zhang et
+    al., ICML 2019, eq. 5).
+
+    x' is found by projected gradient steps from a little noise, in eval mode; a gradient by the weights goes through
+    both predictions.
+    """
+
+    name = "trades"
+    paper = bench.Paper(
+        "Theoretically Principled Trade-off between Robustness and Accuracy",
+        "Hongyang Zhang and Yaodong Yu and Jiantao Jiao and Eric P. Xing and Laurent El Ghaoui and Michael I. Jordan",
+        "ICML",
+        2019,
+        "https://arxiv.org/abs/1901.08573",
+    )
+    examples = ("steps=2", "norm=l2,eps=1/2,steps=2,weight=1")
+    weight: float = bench.param(6.0, "weight of the divergence", low=0)
+    norm: Literal["linf", "l2"] = bench.param("linf", "of the ball")
+    eps: Fraction = bench.param(Fraction(8, 255), "radius of the ball, in pixel units", low=0)
+    steps: int = bench.param(7, "gradient steps", low=1)
+    step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        ball = bench.Ball(self.norm, self.eps)
+
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            with fit.evaluating(network):
+                clean = network(batch.images).detach()
+                start = ball.project(batch.images + 0.001 * noise.normal(batch.images), batch.images)
+                moved = ascended(
+                    batch.images, start, ball, self.steps, self.step, lambda moved: divergence(clean, network(moved))
+                )
+            logits = network(batch.images)
+            found = F.cross_entropy(logits, batch.labels)
+            return found + self.weight * divergence(logits, network(moved)).mean()
+
+        return fit.minimise(fit.fresh(), loss)
+
+
+def divergence(first: Tensor, second: Tensor) -> Tensor:
+    """KL(p || q) of the predictions of two logits: (B, K), (B, K) -> (B,)."""
+    logs = first.log_softmax(1)
+    return (logs.exp() * (logs - second.log_softmax(1))).sum(1)

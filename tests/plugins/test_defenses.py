@@ -1,0 +1,347 @@
+"""Losses of the defenses, and their gradients by the weights, beside slow forms from the papers; in float64."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+
+import pytest
+import slow_defenses as slow
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.testing import TinySchedule, tiny_fit
+from bench.tiny import tiny_data
+
+LABELS = torch.tensor([0, 2, 1, 2])
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
+STDS = torch.tensor(STD).view(3, 1, 1).double()  # as the network holds it: rounded to single precision
+
+
+def built(activation, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), activation, nn.Flatten(), nn.Linear(64, 3))
+        layers[3].weight.data.mul_(4)  # predictions that are neither sure nor all the same
+    return bench.Normalised(layers, MEAN, STD).double().eval()
+
+
+@pytest.fixture(params=["softplus", "relu"])
+def network(request):
+    return built(nn.Softplus(3) if request.param == "softplus" else nn.ReLU())
+
+
+@pytest.fixture
+def smooth():
+    return built(nn.Softplus(3))
+
+
+@pytest.fixture
+def batch():
+    images = torch.rand(4, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    attention = images.mean(1)
+    return bench.Batch(images, LABELS, (attention > 0.5).double(), attention, torch.arange(4))
+
+
+class Asked:
+    """A fit that hands out the loss it is given."""
+
+    data = tiny_data()
+
+    def __init__(self, network):
+        self.network, self.state, self.options = network, {}, {}
+
+    def fresh(self):
+        return self.network
+
+    @staticmethod
+    @contextlib.contextmanager
+    def evaluating(network):
+        yield
+
+    def minimise(self, network, loss, **options):
+        self.loss, self.options = loss, options
+        return network
+
+
+def loss_of(text, network, batch):
+    """The loss of one step, and what it draws from."""
+    fit = Asked(network)
+    bench.component("defense", text).train(fit)
+    with noise.rows(0, "step", range(4)):
+        return fit.loss(network, batch)
+
+
+def drawn(function):
+    with noise.rows(0, "step", range(4)):
+        return function()
+
+
+def compare(network, found, expected):
+    assert_close(found, expected, rtol=1e-8, atol=1e-12)
+    gradients = [torch.autograd.grad(loss, list(network.parameters()), allow_unused=True) for loss in (found, expected)]
+    for mine, other in zip(*gradients, strict=True):
+        assert (mine is None) == (other is None)
+        if mine is not None:
+            assert_close(mine, other, rtol=1e-8, atol=1e-11)
+    assert any(g is not None and g.abs().max() > 1e-6 for g in gradients[0])
+
+
+def test_hessian(smooth, batch):
+    draws = drawn(lambda: noise.normal(batch.images))
+    expected = slow.hessian(smooth, batch.images, LABELS, STDS, 0.3, draws[None])
+    compare(smooth, loss_of("hessian:weight=0.3", smooth, batch), expected)
+
+
+def test_hessian_is_the_squared_norm_on_average(smooth, batch):
+    defense, exact = (
+        bench.component("defense", "hessian:weight=1"),
+        slow.hessian_exact(smooth, batch.images, LABELS, STDS),
+    )
+    found = []
+    for i in range(400):
+        with noise.rows(i, "step", range(4)):
+            found.append(defense.loss(smooth, batch) - F.cross_entropy(smooth(batch.images), LABELS))
+    mean = torch.stack(found).detach()
+    assert abs(mean.mean() - exact) < 4 * mean.std() / 20
+
+
+def test_hessian_refuses_networks_without_curvature(catalog):
+    from bench.request import request
+
+    asked = request(catalog, {"defense": ["hessian"], "model": ["lenet:activation=relu"]}, reference=False)
+    why = bench.component("defense", "hessian").refuse(asked.cases[0])
+    assert why.startswith("the second derivative of lenet:activation=relu is zero; choose a smooth --model")
+    assert bench.component("defense", "atex:teacher=(hessian)").refuse(asked.cases[0]) == why
+
+
+@pytest.mark.parametrize("form", ["norm", "l2", "cosd"])
+def test_alignment(network, batch, form):
+    draws = drawn(lambda: 4 / 255 * noise.uniform(batch.images))
+    text = {"norm": "l2_cosd:l2=0.3,cosine=2", "l2": "l2:weight=0.3", "cosd": "cosd:weight=2"}[form]
+    weights = {"norm": (0.3, 2), "l2": (0.3, 0), "cosd": (0, 2)}[form]
+    expected = slow.l2_cosd(network, batch.images, LABELS, STDS, draws, *weights)
+    compare(network, loss_of(text, network, batch), expected)
+
+
+def test_ssr_by_an_envelope_is_the_full_form(network, batch):
+    found = loss_of("ssr:beta=0.7,scale=20", network, batch)
+    compare(network, found, slow.ssr(network, batch.images, LABELS, 0.7, scale=20))
+
+
+def test_ssr_of_the_most_probable_classes(network, batch):
+    found = loss_of("ssr:classes=2", network, batch)
+    compare(network, found, slow.ssr(network, batch.images, LABELS, 0.3, top=2))
+
+
+def test_ssr_is_finite_for_predictions_that_are_quite_sure(network, batch):
+    network.network[3].weight.data.mul_(300)
+    loss = loss_of("ssr", network, batch)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, list(network.parameters())))
+
+
+def test_ssr_with_many_classes_asks_for_fewer(network):
+    fit = Asked(network)
+    fit.data = bench.Data(torch.zeros(2, 3, 4, 4), None, tuple(map(str, range(1000))))
+    with pytest.raises(bench.BadValue, match="a backward pass for each class, and there are 1000; give ssr:classes=10"):
+        bench.component("defense", "ssr").train(fit)
+
+
+@pytest.mark.parametrize("form", ["norm", "sum_norm"])
+def test_ig_norm(smooth, batch, form):
+    """On a smooth network: on one with ReLU a point may lie on either side of a kink."""
+    start = drawn(lambda: 8 / 255 * noise.uniform(batch.images))
+    given = {"points": 6, "approx": 2}
+    moved = slow.ig_norm_attack(smooth, batch.images, LABELS, 8 / 255, 2 / 255, 3, start, **given)
+    expected = slow.ig_norm(
+        smooth, batch.images, LABELS, moved, 0.4, **given, summed=form == "sum_norm", reduction="mean"
+    )
+    compare(smooth, loss_of(f"ig_norm:form={form},weight=0.4,points=6,every=2,steps=3", smooth, batch), expected)
+
+
+@pytest.mark.parametrize("mining", [True, False])
+def test_iga(network, batch, mining):
+    relu = isinstance(network.network[1], nn.ReLU)
+    source = built(nn.Softplus(50)) if relu else network
+    source.load_state_dict(network.state_dict())
+    for mine, other in zip(source.parameters(), network.parameters(), strict=True):
+        mine.data = other.data
+    start = drawn(lambda: 8 / 255 * noise.uniform(batch.images))
+    mean = network.mean
+    moved = slow.iga_attack(
+        source, batch.images, LABELS, mean, STDS, 8 / 255, 5 / 255, 2, start, count=20, index_network=network
+    )
+    found = loss_of(f"iga:steps=2,elements=20,weight=0.7,mining={str(mining).lower()}", network, batch)
+    expected = slow.iga(network, batch.images, LABELS, moved, mean, STDS, 0.7, mining, source)
+    assert_close(found, expected, rtol=1e-8, atol=1e-12)
+    mine = torch.autograd.grad(found, list(network.parameters()))
+    # The slow form has two copies of the weights where ReLU is replaced.
+    copies = {id(p): p for p in (*network.parameters(), *source.parameters())}
+    parts = dict(zip(copies, torch.autograd.grad(expected, list(copies.values()), allow_unused=True), strict=True))
+    for gradient, first, second in zip(mine, network.parameters(), source.parameters(), strict=True):
+        total = sum(p for p in {id(first): parts[id(first)], id(second): parts[id(second)]}.values() if p is not None)
+        assert_close(gradient, total, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize(("norm", "eps", "step"), [("linf", 8 / 255, 0.25), ("l2", 0.5, 0.36)])
+@pytest.mark.parametrize("clean", [0, 0.5])
+def test_adversarial(network, batch, norm, eps, step, clean):
+    ball = bench.Ball(norm, Fraction(8, 255) if norm == "linf" else Fraction(1, 2))
+    start = drawn(lambda: ball.sample(batch.images)) - batch.images
+    moved = slow.pgd_attack(network, batch.images, LABELS, eps, step * eps, 3, start, norm)
+    text = f"adversarial:norm={norm},eps={ball.eps},step={step},steps=3,clean={clean}"
+    compare(network, loss_of(text, network, batch), slow.adversarial_loss(network, batch.images, LABELS, moved, clean))
+
+
+def test_trades(network, batch):
+    start = drawn(lambda: 0.001 * noise.normal(batch.images))
+    moved = slow.trades_attack(network, batch.images, 8 / 255, 2 / 255, 3, start)
+    compare(
+        network,
+        loss_of("trades:weight=3,steps=3", network, batch),
+        slow.trades(network, batch.images, LABELS, moved, 3),
+    )
+
+
+NORMS = {"l1": "norm=l1,eps=0.1", "group": "norm=group,eps=0.1,block=3", "elastic": "norm=elastic,eps=0.02,eps2=0.07"}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("scheme", ["fast", "iterative"])
+def test_norm_at(network, batch, norm, scheme):
+    eps = 0.02 if norm == "elastic" else 0.1
+    given = {"epsilon2": 0.07, "block": 3, "std": STDS} | ({"steps": 3} if scheme == "iterative" else {})
+    found = loss_of(f"norm_at:{NORMS[norm]},scheme={scheme},steps=3", network, batch)
+    compare(network, found, slow.norm_at(network, batch.images, LABELS, norm, eps, scheme, **given))
+
+
+def test_norm_at_with_momentum(network, batch):
+    inside = 0.2 + 0.6 * batch.images  # where nothing is clipped to [0, 1]
+    batch = bench.Batch(inside, *(getattr(batch, n) for n in ("labels", "object_masks", "gaze", "indices")))
+    found = loss_of("norm_at:scheme=momentum,eps=0.1", network, batch)
+    change = torch.zeros_like(inside)
+    for i in range(4):
+        total = torch.zeros_like(inside[i])
+        for _ in range(10):
+            q = slow.ce_gradient(network, inside[i] + STDS * change[i], LABELS[i], STDS)
+            total = total + q / q.abs().sum()
+            change[i] = (change[i] + 0.01 * total.sign()).clamp(-0.1, 0.1)
+    compare(network, found, slow.cross_entropy(network, inside + STDS * change, LABELS))
+
+
+def test_norm_at_for_free_takes_its_change_from_the_same_backward_pass(network, batch):
+    fit = Asked(network)
+    fit.batch = 6
+    fit.state = {}
+    bench.component("defense", "norm_at:scheme=free,eps=0.1,replays=3").train(fit)
+    assert fit.options["replays"] == 3
+    fit.state["change"] = torch.zeros(6, 3, 4, 4, dtype=torch.float64)
+    change = torch.zeros_like(batch.images)
+    for _ in range(3):
+        leaf = batch.images.clone().requires_grad_()
+        loss = fit.loss(network, bench.Batch(leaf, LABELS, None, None, batch.indices))
+        expected = slow.cross_entropy(network, batch.images + STDS * change, LABELS)
+        compare(network, loss, expected)
+        (gradient,) = torch.autograd.grad(fit.loss(network, bench.Batch(leaf, LABELS, None, None, batch.indices)), leaf)
+        fit.options["after"](batch, gradient)
+        for i in range(4):
+            q = slow.ce_gradient(network, batch.images[i] + STDS * change[i], LABELS[i], STDS)
+            change[i] = (change[i] + 0.1 * q.sign()).clamp(-0.1, 0.1)
+        assert_close(fit.state["change"][:4], change)
+
+
+def test_replays_divide_the_epochs_and_repeat_the_batches(tmp_path):
+    fit = tiny_fit(str(tmp_path), TinySchedule(epochs=5, batch=10, augmentation="crop_flip"))
+    seen, told = [], []
+
+    def loss(network, batch):
+        seen.append(batch.images.detach().clone())
+        return F.cross_entropy(network(batch.images), batch.labels)
+
+    fit.minimise(fit.fresh(), loss, replays=2, after=lambda batch, gradient: told.append(gradient))
+    assert len(seen) == len(told) == 3 * 3 * 2
+    assert all(torch.equal(a, b) for a, b in zip(seen[::2], seen[1::2], strict=True))
+    assert all(g.shape == i.shape and g.any() for g, i in zip(told, seen, strict=True))
+
+
+def test_gaussian_noise_harmonize_and_maxent(network, batch):
+    draws = drawn(lambda: noise.normal(batch.images))
+    compare(
+        network,
+        loss_of("gaussian_noise:sigma=0.2", network, batch),
+        slow.gaussian_noise(network, batch.images, LABELS, 0.2, draws),
+    )
+    compare(network, loss_of("maxent:weight=0.4", network, batch), slow.maxent(network, batch.images, LABELS, 0.4))
+    for name, attention in (("gaze", batch.gaze), ("object_masks", batch.object_masks)):
+        expected = slow.harmonize(network, batch.images, LABELS, attention, 0.5, STDS)
+        compare(network, loss_of(f"harmonize:attention={name}", network, batch), expected)
+
+
+def test_harmonize_needs_its_attention(catalog):
+    from bench.request import request
+
+    case = request(catalog, {"defense": ["harmonize"]}, reference=False).cases[0]
+    assert bench.component("defense", "harmonize").refuse(case) == "dataset shapes has no gaze"
+    assert bench.component("defense", "harmonize:attention=object_masks").refuse(case) is None
+
+
+def test_atex(network, batch):
+    teacher = built(nn.Softplus(3), seed=4).requires_grad_(False)
+    defense = bench.component("defense", "atex:along=2,across=2,weight=1.5,eps=0.8,samples=3,noise=0.2")
+    with noise.rows(0, "maps", range(4)):
+        maps = defense.smoothed(teacher, batch.images, LABELS)
+    flat = batch.images.flatten(1)
+    width = 0.2 * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
+    copies = []
+    for draw in range(3):
+        with noise.rows(0, "maps", range(4)), noise.repeat(range(draw, draw + 1)):
+            copies.append(width * noise.normal(batch.images))
+    assert_close(maps, slow.atex_map(teacher, batch.images, LABELS, torch.stack(copies), STDS))
+
+    def draws():
+        along, across, drawn = [], [], []
+        for _ in range(2):
+            along.append(0.8 * noise.uniform(batch.images[:, :1, :1, :1]).flatten())
+            for _ in range(2):
+                drawn.append(noise.normal(batch.images))
+                across.append(0.8 * noise.uniform(batch.images[:, :1, :1, :1]).flatten())
+        return torch.stack(along), torch.stack(drawn).unflatten(0, (2, 2)), torch.stack(across).unflatten(0, (2, 2))
+
+    along, noises, across = drawn(draws)
+    with noise.rows(0, "step", range(4)):
+        found = defense.loss(network, teacher, batch.images, maps)
+    compare(network, found, slow.atex(network, teacher, batch.images, maps, along, noises, across, 1.5, STDS))
+
+
+def test_atex_counts_all_of_its_steps(tmp_path):
+    fit = tiny_fit(str(tmp_path), TinySchedule(limit=12))
+    bench.component("defense", "atex:samples=2,teacher=(l2)").train(fit)
+    assert [phase.name for phase in fit.log] == ["l2/train", "maps", "train"]
+    assert [phase.forwards for phase in fit.log][1:] == [2, 2 * 2 * 2]
+
+
+def test_evaluating_puts_back_what_was_there():
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout()).train()
+    network[1].eval()
+    with bench.Fit.evaluating(network):
+        assert not any(m.training for m in network.modules())
+        network(torch.rand(2, 3, 4, 4))
+    assert [m.training for m in network.modules()] == [True, True, False]
+    assert int(network[0].num_batches_tracked) == 0
+
+
+def test_bad_parameters_say_so():
+    said = {
+        "norm_at:norm=group,scheme=free": "scheme free is one of norm=l1; take fast or iterative with norm=group",
+        "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide",
+        "atex:teacher=(topk)": "no defense called 'topk'",
+    }
+    for text, message in said.items():
+        with pytest.raises(bench.BenchError, match=message):
+            bench.component("defense", text)
+    with pytest.raises(bench.BadValue, match="block is 14, images are 12 x 12; give a smaller block"):
+        bench.component("defense", "norm_at:norm=group").train(Asked(None))
