@@ -23,7 +23,7 @@ from bench.trust import RESAMPLES, Images, doubted
 ALWAYS = ("defense", "attack")
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
 RECORDS, PAGE, TABLE = "records", "README.md", "table.csv"
-TIME = "s"  # the unit of a cost: shown as a ratio to the reference row, on one device only
+COSTS = ("s", "MiB", "passes")  # units of what is shown as a ratio to the reference row, on one device only
 
 
 def escaped(text: str) -> str:
@@ -281,7 +281,7 @@ def _page(board: Board) -> str:
         "\n".join(
             [
                 f"- In brackets: 95% bootstrap interval {interval}. Seeds: {markdown(', '.join(seeds)) or 'none'}.",
-                "- -: not computed. Times are ratios to the reference row, where both were measured on one device.",
+                "- -: not computed. Costs are ratios to the reference row, where both were measured on one device.",
                 *(f"- {markdown(note)}" for note in _notes(unique)),
             ]
         ),
@@ -305,7 +305,7 @@ def _allowance(protocol: Protocol) -> str:
     if not protocol.tolerance:
         return ""
     allowed = ", ".join(f"`{code(metric)}` by {value:g}" for metric, value in protocol.tolerance.items())
-    return f"A run again may be off in {allowed}, in other metrics by nothing; times are not compared."
+    return f"A run again may be off in {allowed}, in other metrics by nothing; costs are not compared."
 
 
 def _number(text: str) -> tuple[int, str]:
@@ -323,7 +323,7 @@ def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], co
         return "-"
     if found.value is None:
         return "undefined"
-    if found.records[0].unit == TIME:
+    if found.records[0].unit in COSTS:
         return _ratio(board, row, found, column)
     text = f"{found.value:.3f}" + (f" {markdown(found.records[0].unit)}" if found.records[0].unit else "")
     if found.ci95:
@@ -417,7 +417,7 @@ def write_submission(folder: Path, name: str, records: Iterable[Record], values:
 
 
 def compared(protocol: Protocol, published: Iterable[Record], found: Mapping[str, Record]) -> list[str]:
-    """How records of a new run differ from the published ones, a line each; times are not compared."""
+    """How records of a new run differ from the published ones, a line each; costs are not compared."""
     lines = []
     for record in published:
         shown_axes = ("defense", "explainer", "attack", "ball", "seed")
@@ -425,7 +425,7 @@ def compared(protocol: Protocol, published: Iterable[Record], found: Mapping[str
         again = found.get(record.key)
         if again is None:
             lines.append(f"{about}: published, and not part of what the board asks for now; publish the board again")
-        elif record.unit != TIME:
+        elif record.unit not in COSTS:
             allowed = protocol.allowed(record.metric)
             if (record.value is None) != (again.value is None):
                 lines.append(f"{about}: published {record.value}, found {again.value}")

@@ -447,7 +447,7 @@ def verify(
 ) -> None:
     """Run a board again and compare.
 
-    Values must be those published, within the board's tolerance; times are not compared.
+    Values must be those published, within the board's tolerance; costs are not compared.
 
     With the options of a run, such as --defense, only what they ask for. Name an empty --store to begin from nothing.
     """

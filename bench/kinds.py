@@ -304,13 +304,19 @@ class Schedule(Component, ABC):
     kind: ClassVar[str] = "schedule"
     epochs: int = param(help="passes over the training images", low=1)
     batch: int = param(help="images in a step", low=1)
-    optimiser: Literal["adam", "adamw", "sgd"] = param(help="of torch.optim; sgd has momentum 0.9")
+    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = param(help="of torch.optim; nesterov is sgd's variant")
     rate: float = param(help="learning rate", low=0)
     weight_decay: float = param(help="as the optimiser defines it", low=0)
     decay: tuple[int, ...] = param(help="epochs after which the rate is divided by 10", low=1)
-    augmentation: Literal["none", "crop_flip"] = param(help="crop_flip: zero padding of 4, random crop and flip")
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = param(
+        help="crop_flip: zero padding of 4, random crop and flip; rotate_flip_blur: by up to 30 degrees, flip, blur"
+    )
     clipping: float = param(help="largest l2 norm of the gradient over all weights; 0 for no clipping", low=0)
     limit: int = param(help="training images used, as many of each class; 0 for all", low=0)
+    momentum: float = param(0.9, "of sgd and nesterov, and of the first moment of adam and adamw", low=0, high=0.9999)
+    precision: Literal["float32", "tf32", "bfloat16"] = param(
+        "float32", "of products while training: tf32 on a GPU, bfloat16 by autocast; second derivatives want float32"
+    )
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from bench.kinds import Levels, Metric, Undefined
 from bench.record import RECORD, VALUES, VERSION, Record, summarise, values_file
 from bench.request import request
 from bench.store import Store
-from bench.training import seeded
+from bench.training import products_in, seeded
 
 DISTRIBUTION = "robust-explanation-bench"
 GRADIENT_ERROR = (
@@ -162,6 +162,7 @@ def records_in(store: Store) -> list[Record]:
     return found
 
 
+@products_in("float32")
 @settled()
 def run_cells(todo: list[Cell], catalog: Catalog, store: Store, device: torch.device) -> Outcome:
     """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept."""

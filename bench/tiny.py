@@ -66,11 +66,11 @@ class TinySchedule(Schedule):
     name = "tiny"
     epochs: int = 2
     batch: int = 6
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
     rate: float = 0.01
     weight_decay: float = 0.0
     decay: tuple[int, ...] = ()
-    augmentation: Literal["none", "crop_flip"] = "none"
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
     clipping: float = 0.5
     limit: int = 0
 

@@ -27,10 +27,10 @@ class Joo2023LeNet(bench.Schedule):
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 200
     batch: int = 128
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
     rate: float = 0.001
     weight_decay: float = 4e-5
     decay: tuple[int, ...] = (100, 150)
-    augmentation: Literal["none", "crop_flip"] = "crop_flip"
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "crop_flip"
     clipping: float = 0.5
     limit: int = 0

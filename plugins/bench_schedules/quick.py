@@ -16,10 +16,10 @@ class Quick(bench.Schedule):
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 3
     batch: int = 16
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
     rate: float = 0.0005
     weight_decay: float = 0.0
     decay: tuple[int, ...] = (2,)
-    augmentation: Literal["none", "crop_flip"] = "none"
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
     clipping: float = 0.5
     limit: int = 0

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import bench
 from bench import noise
 from bench.testing import TinySchedule, tiny_data, tiny_fit
-from bench.training import crop_flip, measured, seeded
+from bench.training import crop_flip, measured, products_in, rotate_flip_blur, seeded
 
 
 def cross_entropy(network, batch):
@@ -108,7 +108,7 @@ def test_clipping_bounds_the_gradient(tmp_path):
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd", "nesterov"])
 def test_a_training_that_goes_on_ends_with_the_same_weights(tmp_path, optimiser):
     """State that a phase keeps, noise, augmentation, torch's own draws and the optimiser's moments included."""
     schedule = TinySchedule(epochs=4, optimiser=optimiser, augmentation="crop_flip", weight_decay=0.01)
@@ -235,3 +235,89 @@ def test_cost_adds_up_over_an_interruption():
     assert (log[1].forwards, log[1].backwards) == (2, 1)
     assert log[1].seconds > log[0].seconds and log[1].peak_bytes is None
     assert dataclasses.asdict(log[0])["name"] == "a"
+
+
+def test_rotations_flips_and_blurs_are_those_of_torchvision():
+    import torchvision.transforms.v2.functional as T
+
+    images = torch.rand(6, 3, 12, 9, generator=torch.Generator().manual_seed(0))
+    with noise.rows(0, "x", range(6)):
+        moved, masks = rotate_flip_blur([images, images[:, :1]])
+    with noise.rows(0, "x", range(6)):
+        turn, side, width = noise.uniform(torch.empty(6, 3), 0, 1).unbind(1)
+    for i in range(6):
+        flipped = images[i] if side[i] < 0.5 else images[i].flip(2)
+        degrees = float(2 * turn[i] - 1) * 30
+        # Flipped first, a rotation goes the other way round.
+        found = [T.rotate(flipped, sign * degrees, T.InterpolationMode.BILINEAR) for sign in (1, -1)]
+        expected = min(found, key=lambda f: float((f[:1] - masks[i]).abs().mean()))
+        assert_close(masks[i], expected[:1], atol=2e-5, rtol=0)
+        assert_close(moved[i], T.gaussian_blur(expected, [5, 5], [float(0.1 + 1.9 * width[i])] * 2), atol=2e-5, rtol=0)
+
+
+def test_augmentation_can_be_left_out(tmp_path):
+    seen = []
+
+    def loss(network, batch):
+        seen.append(torch.equal(batch.images, tiny_data().images[batch.indices]))
+        return cross_entropy(network, batch)
+
+    for augment in (True, False):
+        fit = tiny_fit(tmp_path / str(augment), TinySchedule(epochs=1, batch=24, augmentation="rotate_flip_blur"))
+        fit.minimise(fit.fresh(), loss, augment=augment)
+    assert seen == [False, True]
+
+
+def test_precision_is_what_the_schedule_says_and_is_put_back(tmp_path):
+    before = torch.backends.cudnn.allow_tf32
+    found = {}
+
+    def loss(network, batch):
+        logits = network(batch.images)
+        found[precision] = logits.dtype, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        return F.cross_entropy(logits.float(), batch.labels)
+
+    for precision in ("float32", "tf32", "bfloat16"):
+        fit = tiny_fit(tmp_path / precision, TinySchedule(epochs=1, precision=precision))
+        fit.minimise(fit.fresh(), loss)
+    assert found == {
+        "float32": (torch.float32, False, False),
+        "tf32": (torch.float32, True, True),
+        "bfloat16": (torch.bfloat16, False, False),
+    }
+    assert torch.backends.cudnn.allow_tf32 == before
+    with products_in("tf32"):
+        assert torch.backends.cudnn.allow_tf32
+
+
+def test_momentum_and_nesterov_are_the_optimisers(tmp_path):
+    for optimiser, nesterov in (("sgd", False), ("nesterov", True)):
+        schedule = TinySchedule(epochs=3, batch=24, optimiser=optimiser, rate=0.1, momentum=0.5, clipping=0)
+        fit = tiny_fit(tmp_path / optimiser, schedule)
+        trained = fit.minimise(fit.fresh(), cross_entropy)
+        network = fit.fresh()
+        theirs = torch.optim.SGD(network.parameters(), 0.1, momentum=0.5, nesterov=nesterov)
+        for _ in range(3):
+            theirs.zero_grad()
+            F.cross_entropy(network(tiny_data().images), tiny_data().labels).backward()
+            theirs.step()
+        assert_close(list(trained.parameters()), list(network.parameters()), rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_is_an_ordinary_value_and_its_cost_is_counted(store, tiny_run):
+    outcome = tiny_run(
+        defense=["atex:samples=2", "ce"],
+        metric=["train_passes", "train_passes:phase=train", "train_time", "train_memory", "train_time:phase=maps"],
+    )
+    assert not outcome.failures
+    found = {(r.axes["defense"], r.metric): r for r in outcome.records.values()}
+    steps = 2  # of 32 images
+    assert found["ce", "train_passes"].value == 2 * steps
+    # Two forwards of a pair of copies, and the student's: two of its own, and one run of the autograd engine.
+    own = found["atex:samples=2", "train_passes:phase=train"].value
+    assert own == 3 * steps
+    assert found["atex:samples=2", "train_passes"].value > own + found["ce", "train_passes"].value
+    assert found["atex:samples=2", "train_time"].value > found["ce", "train_time"].value
+    assert found["ce", "train_memory"].undefined_because == "memory is measured on a GPU alone"
+    assert found["ce", "train_time:phase=maps"].undefined_because == "no phase maps: this training has train"
+    assert len(list(store.entries("trained"))) == 2

@@ -1,0 +1,68 @@
+"""How much maps keep under random noise."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench_metrics.cosine import Cosine
+
+
+@dataclass(frozen=True)
+class RPS(bench.Metric):
+    """Random perturbation similarity: mean over draws of uniform noise in the linf ball of the similarity between the
+    maps of the noisy and of the clean image, of the same class (Joo et al., AAAI 2023).
+
+    Noisy images are clipped to [0, 1]; the authors clip to the range of the batch. A defense that has collapsed to one
+    map for all images scores best: look at insertion and at the dependence on the data as well.
+    """
+
+    name = "rps"
+    help = "similarity of a map to those of the image with random noise"
+    paper = bench.Paper(
+        "Towards More Robust Interpretation via Local Gradient Alignment",
+        "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
+        "AAAI",
+        2023,
+        "https://doi.org/10.1609/aaai.v37i7.25986",
+    )
+    examples = ("", "similarity=(spearman),eps=8/255,draws=3")
+    similarity: bench.Metric = bench.param(Cosine(), "a metric of clean_maps and attacked_maps")
+    eps: Fraction = bench.param(Fraction(16, 255), "half-width of the noise, in pixel units", low=0, high=1)
+    draws: int = bench.param(10, "noisy copies of each image", low=1)
+
+    @property
+    def better(self) -> str:
+        return self.similarity.better
+
+    def problem(self) -> str | None:
+        if set(inspect.signature(type(self.similarity).__call__).parameters) != {"self", "clean_maps", "attacked_maps"}:
+            return f"similarity {self.similarity} compares no two maps; take one such as cosine or topk_overlap"
+        return None
+
+    def __call__(
+        self,
+        network: nn.Module,
+        explain: Callable[..., Tensor],
+        images: Tensor,
+        targets: Tensor,
+        clean_maps: Tensor,
+        seed: int,
+        test_data: Any,
+    ) -> Tensor:
+        scores = []
+        with noise.rows(seed, "rps", test_data.indices):
+            for _ in range(self.draws):
+                noisy = (images + float(self.eps) * noise.uniform(images)).clamp(0, 1)
+                scores.append(
+                    self.similarity(clean_maps=clean_maps, attacked_maps=explain(network, noisy, targets)).double()
+                )
+        return torch.stack(scores).mean(0)

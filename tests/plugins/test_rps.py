@@ -1,0 +1,67 @@
+"""Similarity under random noise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.gradients import input_gradient
+from bench.testing import tiny_images, tiny_network
+
+
+def score(text, rows=range(5)):
+    images, targets = tiny_images(5)
+    rows = torch.tensor(list(rows))
+    network, explainer = tiny_network(True), bench.component("explainer", "gradient")
+    with torch.no_grad():
+        return bench.component("metric", text)(
+            network=network,
+            explain=lambda network, images, targets: explainer.maps(network, images, targets),
+            images=images[rows],
+            targets=targets[rows],
+            clean_maps=explainer.maps(network, images[rows], targets[rows]),
+            seed=3,
+            test_data=SimpleNamespace(indices=rows),
+        )
+
+
+def test_rps_beside_a_slow_loop():
+    images, targets = tiny_images(5)
+    network, expected = tiny_network(True), []
+    for i in range(5):
+        clean = input_gradient(network, images[i : i + 1], targets[i : i + 1]).detach()[0].abs().sum(0).flatten()
+        values = []
+        with noise.rows(3, "rps", [i]):
+            for _ in range(4):
+                noisy = (images[i : i + 1] + 8 / 255 * noise.uniform(images[i : i + 1])).clamp(0, 1)
+                moved = input_gradient(network, noisy, targets[i : i + 1]).detach()[0].abs().sum(0).flatten()
+                values.append(clean @ moved / clean.norm() / moved.norm())
+        expected.append(sum(values) / 4)
+    assert_close(score("rps:eps=8/255,draws=4"), torch.stack(expected))
+
+
+def test_an_image_scores_the_same_alone():
+    assert_close(score("rps:draws=2", [3]), score("rps:draws=2")[3:4])
+
+
+def test_without_noise_it_is_the_best_value_and_more_noise_is_worse():
+    assert_close(score("rps:eps=0,draws=1"), torch.ones(5, dtype=torch.float64))
+    assert_close(score("rps:similarity=(topk_overlap),eps=0"), torch.ones(5, dtype=torch.float64))
+    assert score("rps:eps=4/255").mean() > score("rps:eps=16/255").mean()
+
+
+def test_it_is_as_good_as_its_similarity_says():
+    assert bench.component("metric", "rps:similarity=(spearman)").better == "higher"
+    with pytest.raises(bench.BadValue, match="similarity accuracy compares no two maps; take one such as cosine"):
+        bench.component("metric", "rps:similarity=(accuracy)")
+
+
+def test_rps_is_run_by_the_harness(tiny_run):
+    outcome = tiny_run(defense=["ce"], metric=["rps:draws=2"], explainer=["gradient", "smoothgrad:samples=2"])
+    assert not outcome.failures
+    assert all(0 < r.value <= 1 and "attack" not in r.axes for r in outcome.records.values())
