@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
+from bench.components import Component
 from bench.errors import BadComponent, EnvironmentProblem
-from bench.gradients import CHUNK, softened
+from bench.gradients import CHUNK, slope, softened
 from bench.graph import Graph, Value, Vocabulary, value
 from bench.kinds import (
     Attack,
@@ -256,11 +257,21 @@ def _gradient_error(
 
         with torch.enable_grad():
             leaf = start.requires_grad_()
-            (gradient,) = torch.autograd.grad(value(leaf).sum(), leaf)
+            gradient = slope(value(leaf), leaf)
         with torch.no_grad():
-            slope = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
+            found = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
     followed = (gradient * direction).flatten(1).sum(1)
-    return (followed - slope).abs() / (followed.abs() + slope.abs()).clamp(min=1e-12)
+    return (followed - found).abs() / (followed.abs() + found.abs()).clamp(min=1e-12)
+
+
+def _defenses(component: Component) -> Iterator[Defense]:
+    """The defenses among a component's parameters, and among those of the components in it."""
+    for field in dataclasses.fields(component):
+        part = getattr(component, field.name)
+        if isinstance(part, Defense):
+            yield part
+        elif isinstance(part, Component):
+            yield from _defenses(part)
 
 
 def _references(train_data: Data, images: Tensor) -> Tensor:
@@ -286,8 +297,13 @@ def attack_run(
 ) -> dict[str, Tensor]:
     """The attacked images; where the attack has an objective, that before and after on the real network, and how far
     its gradient is from finite differences on the first images."""
-    references = _references(train_data, images)
-    victim = Victim(network, surrogate, references, lambda defense: beside(defense).get("network"))
+
+    def trained_by(defense: Defense) -> nn.Module:
+        return beside(defense).get("network")
+
+    victim = Victim(network, surrogate, _references(train_data, images), trained_by)
+    # Trained before the clock starts: what that costs is told beside their weights.
+    others = {trained_by(defense) for defense in _defenses(attack)} - {network}
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
@@ -307,14 +323,23 @@ def attack_run(
             with noise.call(0):
                 before = objective(images)
             with noise.call(0):
-                return attacked, before, objective(attacked)
+                after = objective(attacked)
+        if not (before.isfinite() & after.isfinite()).all():
+            raise BadComponent(f"attack {attack} has an objective that is not finite on the maps of {surrogate}")
+        return attacked, before, after
 
-    with _frozen(network), measured(log, "attack", network) as passes, passes:
+    with contextlib.ExitStack() as around, _frozen(network), measured(log, "attack", network) as passes, passes:
+        for other in others:
+            around.enter_context(_frozen(other))
+            around.enter_context(passes.watch(other))
         found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
     if len(found) == 1:
         return {"images": found[0]}
     few = slice(LOOKED_AT)
-    error = _gradient_error(victim, attack, images[few], targets[few], seed, test_data.indices[few])
+    try:
+        error = _gradient_error(victim, attack, images[few], targets[few], seed, test_data.indices[few])
+    except RuntimeError:  # a network that computes in single precision whatever it is given; the attack stands, flagged
+        error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
     return {**dict(zip(("images", "before", "after"), found, strict=True)), "gradient_error": error}
 
 

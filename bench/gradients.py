@@ -48,6 +48,16 @@ def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, gra
     return (logits if keep else logits.detach()), gradient
 
 
+def slope(scores: Tensor, images: Tensor) -> Tensor:
+    """Gradient of each score by its image, without a graph: (B,), (B, C, H, W) -> (B, C, H, W).
+
+    Zero where the scores do not depend on the images, as with the maps of a linear network.
+    """
+    if not scores.requires_grad:
+        return torch.zeros_like(images)
+    return torch.autograd.grad(scores.sum(), images, materialize_grads=True)[0]
+
+
 def target_logits(logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
     """Each image's logit of its target: (B, K), (B, ...), (B,) -> (B,). Raises where there is none."""
     try:
@@ -150,7 +160,7 @@ class _Iterated(torch.autograd.Function):
                     adjoint = adjoint + above / context.average
                 leaves = images.detach().requires_grad_(), before[number].detach().requires_grad_()
                 value = context.step(*leaves, number)
-                part, adjoint = torch.autograd.grad(value, leaves, adjoint)
+                part, adjoint = torch.autograd.grad(value, leaves, adjoint, materialize_grads=True)
                 found = found + part
             return found
 

@@ -230,7 +230,8 @@ class Victim:
             attributions = self.explainer.attributions(self.network, images, targets)
         finally:
             handle.remove()
-        return attributions, self._checked(seen[0], images) if seen else self.logits(images)
+        logits = self._checked(seen[0], images) if seen else self.logits(images)
+        return attributions, logits if torch.is_grad_enabled() else logits.detach()
 
     def _checked(self, logits: Tensor, images: Tensor) -> Tensor:
         if checked_logits(logits, images).shape[1] < 2:

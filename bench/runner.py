@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import shlex
@@ -284,17 +285,20 @@ def _flags(cell: Cell, graph: Graph) -> tuple[str, ...]:
         run = graph.get("attack_run")
         if cell.case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
             flags.append("nothing moved")
-        if "gradient_error" in run and float(run["gradient_error"].median()) > GRADIENT_ERROR:
-            flags.append(f"gradient check failed: off by {float(run['gradient_error'].median()):.1%}")
-        if "explainer" in cell.axes and "after" in run and cell.case.surrogate != cell.case.explainer:
+        error = float(run["gradient_error"].median()) if "gradient_error" in run else 0.0
+        if not error <= GRADIENT_ERROR:  # nan fails as well
+            off = "it could not be made" if math.isnan(error) else f"off by {error:.1%}"
+            flags.append(f"gradient check failed: {off}")
+        follows = "after" in run and cell.case.attack.beta is not None  # the gradient of maps, not of a class alone
+        if "explainer" in cell.axes and follows and cell.case.surrogate != cell.case.explainer:
             flags.append(f"transfer: the attack followed {cell.case.surrogate}")
     return tuple(flags)
 
 
 def _objective(graph: Graph) -> dict[str, float]:
-    """Of an attack that has one: means over images, and the share of those on which it fell."""
+    """Of an attack that follows a gradient of maps: means over images, and the share of those on which it fell."""
     run = graph.get("attack_run")
-    if "after" not in run:
+    if "after" not in run or graph.case.attack.beta is None:
         return {}
     means = {"before": run["before"], "after": run["after"], "success": graph.get("attack_success")}
     return {name: float(values.double().mean()) for name, values in means.items()}

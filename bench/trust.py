@@ -17,8 +17,8 @@ Images = Mapping[str, Sequence[tuple[float | None, bool | None]]]
 
 def doubted(records: Iterable[Record], images: Images) -> list[Record]:
     """Records, with a flag on those of white-box attacks on a map's own explainer that noise, a transfer or a black-box
-    attack beats in the same metric and budget: on the images whose prediction both keep, the mean of the differences
-    lies beyond its 95% bootstrap interval."""
+    attack beats in the same metric and budget: on the images whose prediction both keep, the 95% bootstrap interval of
+    the mean difference lies on its side of zero."""
     arms: dict[tuple[str, str], list[Record]] = {}
     records = list(records)
     for record in records:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.gradients import softened
+from bench.gradients import slope, softened
 
 # What is to fall, and the logits: (B, C, H, W) -> (B,), (B, K); all else is fixed on the clean images.
 Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -113,7 +113,7 @@ def descend(
             moved = moved.detach().requires_grad_()
             with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
                 score, logits = aim(moved)
-                (gradient,) = torch.autograd.grad(score.sum(), moved)
+                gradient = slope(score, moved)
             if not (soft and soft.replaced):
                 best.offer(moved, score, logits)
             with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
 from bench.gradients import target_logits
@@ -35,15 +36,23 @@ class GradCAM(bench.Explainer):
     layer: str = bench.param("", "a layer's name in the network, such as layer4; empty: the last one with feature maps")
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        bench.checked_eager(network)
         keep = torch.is_grad_enabled()
         features = Features(network, self.layer)
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
             with features:
                 logits = network(inputs)
             scores = target_logits(logits, images, targets)
             found = features.last()
-            (gradient,) = torch.autograd.grad(scores.sum(), found, create_graph=keep, retain_graph=keep)
+            (gradient,) = torch.autograd.grad(
+                scores.sum(), found, create_graph=keep, retain_graph=keep, allow_unused=True
+            )
+        if gradient is None:
+            raise bench.BadComponent(
+                f"gradcam: the logits do not depend on layer {self.layer or 'that gives the last feature maps'}; name "
+                "another, gradcam:layer=..."
+            )
         weights = gradient.mean((2, 3), keepdim=True)
         # Under no_grad nothing of this keeps a graph, whatever the features have.
         coarse = (weights * found).sum(1, keepdim=True).relu()

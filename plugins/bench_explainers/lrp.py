@@ -72,11 +72,11 @@ class LRP(bench.Explainer):
 @dataclass
 class Known:
     """What is known of a tensor that depends on the images: the bounds of its numbers, where only constants stand
-    between it and them; the layer that gave it, as a function of (input, weight, bias), with all three."""
+    between it and them; the layer that gave it, its name and a function of (input, weight, bias), with all three."""
 
     tensor: Tensor
     bounds: tuple[Tensor, Tensor] | None = None
-    layer: tuple[Callable[..., Tensor], Tensor, Tensor, Tensor | None] | None = None
+    layer: tuple[str, Callable[..., Tensor], Tensor, Tensor, Tensor | None] | None = None
 
 
 class Layers(Flow):
@@ -93,6 +93,11 @@ class Layers(Flow):
         self.known[id(images)] = Known(images, (torch.zeros_like(images), torch.ones_like(images)))
         return images
 
+    def ended(self, logits: Tensor) -> Tensor:
+        if isinstance(logits, Tensor) and id(logits) not in self.known:
+            raise no_rule("an autograd.Function of its own, or writing into a part of a tensor")
+        return logits
+
     def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         return self.routed(passed, plain(given), given)
 
@@ -100,7 +105,8 @@ class Layers(Flow):
         return self._noted(output)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
-        if not any(id(t) in self.known for t in tensors((args, named or {}))):
+        # Without a graph nothing is handed down: constants, and what an autograd.Function does inside.
+        if not torch.is_grad_enabled() or not any(id(t) in self.known for t in tensors((args, named or {}))):
             return func(*args, **(named or {}))
         return super().__torch_function__(func, types, args, named)
 
@@ -120,11 +126,23 @@ class Layers(Flow):
             raise no_rule(name)
         known = [self.known[id(t)] for t in tensors((args, named)) if id(t) in self.known]
         for output in outputs:
-            self._noted(output)
-        if len(known) == len(outputs) == 1 and known[0].bounds:
-            low, high = (func(bound, *args[1:], **named) for bound in known[0].bounds)
-            self._noted(outputs[0], bounds=(low, high))
+            if id(output) not in self.known:  # dropout gives back what it gets
+                self._noted(output)
+        if len(outputs) == 1 and all(k.bounds for k in known):
+            self._noted(outputs[0], bounds=self._ends(func, args, named))
         return found
+
+    def _ends(self, func: Any, args: Any, named: Any) -> tuple[Tensor, Tensor]:
+        """The bounds of what a function gives, monotone in each number that depends on the images."""
+
+        def value(end: int) -> Tensor:
+            def at(tensor: Tensor) -> Tensor:
+                return self.known[id(tensor)].bounds[end] if id(tensor) in self.known else tensor
+
+            return func(*replaced(args, at), **replaced(named, at))
+
+        ends = value(0), value(1)
+        return torch.minimum(*ends), torch.maximum(*ends)
 
     def _noted(self, tensor: Tensor, **facts: Any) -> Tensor:
         self.known[id(tensor)] = Known(tensor, **facts)
@@ -159,22 +177,28 @@ class Layers(Flow):
             rule = epsilon(function, weight, bias)
         else:
             rule = zplus(function, weight, bias)
-        return self._noted(self.routed(rule, output, given), layer=(function, given, weight, bias))
+        return self._noted(self.routed(rule, output, given), layer=(name, function, given, weight, bias))
 
     def _batch_norm(self, func: Any, args: Any, named: Any) -> Tensor:
-        order = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        moments, affine = ("running_mean", "running_var"), ("weight", "bias")
+        # Under torch they stand the other way round than under torch.nn.functional.
+        middle = affine + moments if func is torch.batch_norm else moments + affine
+        order = ("input", *middle, "training", "momentum", "eps")
         options = dict(zip(order, args, strict=False)) | named
         given, output = options["input"], func(*args, **named)
-        layer = self.known[id(given)].layer
-        if self.method.batch_norm == "pass" or layer is None:
-            return self._noted(self.routed(passed, output, given))
-        function, before, weight, bias = layer
+        known = self.known[id(given)]
+        if self.method.batch_norm == "pass" or known.layer is None:
+            bounds = self._ends(func, args, named) if known.bounds and not options.get("training") else None
+            return self._noted(self.routed(passed, output, given), bounds=bounds)
+        if options.get("training"):
+            raise no_rule("batch_norm with the statistics of the batch")
+        name, function, before, weight, bias = known.layer
         scale = (options["running_var"] + options.get("eps", 1e-5)).rsqrt()
         scale = scale if options.get("weight") is None else scale * options["weight"]
         shift = -options["running_mean"] if bias is None else bias - options["running_mean"]
         shift = shift * scale if options.get("bias") is None else shift * scale + options["bias"]
         folded = weight * scale.view(-1, *(1 for _ in weight.shape[1:]))
-        return self._ruled("conv2d", function, before, folded, shift, output)
+        return self._ruled(name, function, before, folded, shift, output)
 
     def _arithmetic(self, name: str, func: Any, args: Any, named: Any) -> Tensor:
         overwritten = args[0] if func.__name__ in IN_PLACE else None
@@ -220,6 +244,18 @@ def tensors(found: Any) -> Iterator[Tensor]:
             yield from tensors(part)
     elif isinstance(found, dict):
         yield from tensors(tuple(found.values()))
+
+
+def replaced(given: Any, by: Callable[[Tensor], Tensor]) -> Any:
+    """What a function takes, with other tensors in it."""
+    if isinstance(given, Tensor):
+        return by(given)
+    if isinstance(given, tuple | list):
+        parts = [replaced(part, by) for part in given]
+        return parts if isinstance(given, list) else tuple(parts)
+    if isinstance(given, dict):
+        return {name: replaced(part, by) for name, part in given.items()}
+    return given
 
 
 def steadied(values: Tensor, tiny: float = TINY) -> Tensor:

@@ -39,7 +39,7 @@ class Flow(Activations):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
             with self:
-                logits = network(self.begun(inputs))
+                logits = self.ended(network(self.begun(inputs)))
             scores = target_logits(logits, images, targets)
             self.way.by_rules = True
             try:
@@ -51,6 +51,10 @@ class Flow(Activations):
     def begun(self, images: Tensor) -> Tensor:
         """The images as the network is to see them."""
         return images
+
+    def ended(self, logits: Tensor) -> Tensor:
+        """The logits as they go back."""
+        return logits
 
 
 @dataclass

@@ -335,8 +335,8 @@ LONG = [
 ]
 
 
-def process(store):
-    words = [sys.executable, "-m", "bench.cli", "run", *LONG, "--json", "--store", str(store)]
+def process(store, words=LONG):
+    words = [sys.executable, "-m", "bench.cli", "run", *words, "--json", "--store", str(store)]
     return subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -386,3 +386,34 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, sta
     assert scores(out) == undisturbed
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
     assert not list(Store(tmp_path, print).entries("partial"))
+
+
+@pytest.mark.parametrize("defense", ["norm_at:scheme=free,replays=2", "atex:samples=2"])
+def test_a_defense_that_was_killed_ends_with_the_same_weights(tmp_path, defense):
+    words = ["--defense", defense, "--no-reference", "--metric", "accuracy", "--samples", "10", "--device", "cpu"]
+    words += ["--schedule", "quick:epochs=5,batch=16,limit=64"]
+
+    def start(store):
+        return process(store, words)
+
+    whole = start(tmp_path / "whole")
+    whole.communicate(timeout=200)
+    assert whole.returncode == 0
+    cut = start(tmp_path / "cut")
+    started = time.monotonic()
+    own = (tmp_path / "cut").glob
+    # The student's own checkpoint is the newest: a teacher is finished before it begins.
+    while time.monotonic() - started < 100 and not (
+        list(own("partial/*/train")) and ("atex" not in defense or list(own("trained/*")))
+    ):
+        time.sleep(0.01)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate(timeout=100)
+    again = start(tmp_path / "cut")
+    again.communicate(timeout=200)
+    assert again.returncode == 0
+    weights = [
+        {p.parent.name: p.read_bytes() for p in (tmp_path / store).glob("trained/*/value.safetensors")}
+        for store in ("whole", "cut")
+    ]
+    assert weights[0] == weights[1] and len(weights[0]) == (2 if "atex" in defense else 1)

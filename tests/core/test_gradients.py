@@ -66,6 +66,14 @@ def test_softened_replaces_relu_in_every_form(form, images):
     assert second.abs().max() > 0
 
 
+def test_maps_and_logits_keep_a_graph_iff_grad_mode_is_on(images):
+    victim = bench.Victim(Formed(nn.ReLU()).double(), bench.component("explainer", "gradient"))
+    for mode in (True, False):
+        with torch.set_grad_enabled(mode):
+            maps, logits = victim.both(images, TARGETS)
+        assert (maps.requires_grad, logits.requires_grad) == (mode, mode)
+
+
 KINDS = {
     "relu6": (nn.ReLU6(), lambda x: F.softplus(x, 5.0) - F.softplus(x - 6, 5.0)),
     "relu6 as a function": (F.relu6, lambda x: F.softplus(x, 5.0) - F.softplus(x - 6, 5.0)),

@@ -341,8 +341,9 @@ def test_an_attack_on_another_explainers_gradient_is_marked(tiny_run):
     outcome = tiny_run(explainer=["random_map"], metric=["cosine", "kept_rate"])
     flags = {r.metric: r.flags for r in outcome.records.values()}
     assert flags == {"cosine": ("transfer: the attack followed gradient",), "kept_rate": ()}
-    outcome = tiny_run(explainer=["random_map"], attack=["uniform_noise"], metric=["cosine"])
-    assert [r.flags for r in outcome.records.values()] == [()]
+    for blind in ("uniform_noise", "pgd:steps=2"):  # which follow no map
+        outcome = tiny_run(explainer=["random_map"], attack=[blind], metric=["cosine"])
+        assert [r.flags for r in outcome.records.values()] == [()]
 
 
 DETACHED = """
@@ -370,6 +371,52 @@ def test_an_attack_on_a_wrong_gradient_is_flagged(tiny_run, install):
     flags = {r.axes["explainer"]: r.flags for r in outcome.records.values()}
     assert flags["input_x_gradient"] == ()
     assert len(flags["detached"]) == 1 and flags["detached"][0].startswith("gradient check failed: off by ")
+
+
+ODD = """
+from dataclasses import dataclass
+import bench
+from bench.gradients import input_gradient
+
+@dataclass(frozen=True)
+class Odd(bench.Explainer):
+    name = "odd"
+    differentiable = True
+    def attribute(self, network, images, targets):
+        found = input_gradient(network, images, targets)
+        return found + (found - found).square().sum().sqrt()  # zero, whose derivative is not a number
+
+@dataclass(frozen=True)
+class Endless(bench.Attack):
+    name = "endless"
+    def perturb(self, victim, images, targets, ball):
+        return images
+    def objective(self, victim, images, targets):
+        return lambda moved: victim.maps(moved, targets).amax((1, 2)) / 0.0
+
+@bench.hookimpl
+def bench_components():
+    return [Odd, Endless]
+"""
+
+
+def test_what_is_not_finite_in_an_attack_is_told(tiny_run, install):
+    install("acme", {"acme_plugin": ODD})
+    found = catalogs.load()
+    (record,) = tiny_run(found, explainer=["odd"], attack=["topk:steps=2"], metric=["topk_overlap"]).records.values()
+    assert record.flags == ("nothing moved", "gradient check failed: it could not be made")
+    outcome = tiny_run(found, attack=["endless", "uniform_noise"], metric=["kept_rate"])
+    assert failures(outcome) == ["attack endless has an objective that is not finite on the maps of gradient"]
+    assert [record.axes["attack"] for record in outcome.records.values()] == ["uniform_noise"]
+
+
+def test_a_transfer_costs_what_its_attack_does_and_no_training(tiny_run, store):
+    outcome = tiny_run(attack=["transfer:source=(l2),attack=(topk:k=5,steps=2)"], metric=["kept_rate"])
+    assert not outcome.failures and len(list(store.entries("trained"))) == 2
+    (folder,) = store.entries("attack_run")
+    (phase,) = json.loads((folder / "cost.json").read_bytes())
+    # Gradients for the pixels, for what is to be beaten, at two steps and at the last iterate; two double backward.
+    assert (phase["forwards"], phase["backwards"]) == (5, 7)
 
 
 def test_plugins_hear_of_new_records_only(tiny_run, plugged):

@@ -253,6 +253,13 @@ def test_an_image_is_attacked_the_same_alone_and_in_any_chunk(network, attack, e
         assert_close(part, whole[rows], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("explainer", ["gradient", "smoothgrad:samples=2", "moreau_grad:steps=2,average=1,samples=2"])
+@pytest.mark.parametrize("attack", ["topk:k=5,steps=3", "mass_center:steps=3", "topk_l2:steps=3"])
+def test_maps_that_are_the_same_everywhere_move_no_image(attack, explainer):
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(432, 3)).double().requires_grad_(False)
+    assert_close(perturbed(attack, linear, BALLS[0], explainer), IMAGES)
+
+
 class OneLogit(torch.nn.Module):
     def forward(self, images):
         return images.mean((1, 2, 3))[:, None]

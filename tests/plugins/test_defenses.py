@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -345,3 +346,41 @@ def test_bad_parameters_say_so():
             bench.component("defense", text)
     with pytest.raises(bench.BadValue, match="block is 14, images are 12 x 12; give a smaller block"):
         bench.component("defense", "norm_at:norm=group").train(Asked(None))
+
+
+@dataclass(frozen=True)
+class Small(bench.Model):
+    """Two convolutions without pooling, which can become linear altogether."""
+
+    name = "small"
+
+    def build(self, shape, classes):
+        convolutions = nn.Conv2d(3, 8, 5, 2, 2), nn.Softplus(3), nn.Conv2d(8, 16, 5, 2, 2), nn.Softplus(3)
+        return bench.Normalised(nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(256, classes)), MEAN, STD)
+
+
+def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
+    """Joo et al. see it on CIFAR-10 after 200 epochs with weights of 10 and 100; a few steps want more of both.
+    The maps of one class hardly move under noise, and hardly depend on the image either: a perfect rps, and useless."""
+    data = bench.component("dataset", "shapes").load("train")
+    data = data.at(data.choice(256))
+    data = bench.Data(F.avg_pool2d(data.images, 2), data.labels, data.classes)
+    images, first = data.images[:64], torch.zeros(64, dtype=torch.int64)
+
+    def trained(weight):
+        schedule = bench.component("schedule", "quick:epochs=60,batch=32,rate=0.003,decay=(60)")
+        fit = tiny_fit(str(tmp_path / str(weight)), schedule)
+        fit.data, fit._model = data, Small()
+        network = bench.component("defense", f"cosd:weight={weight},eps=1").train(fit).eval().requires_grad_(False)
+        maps = bench.component("explainer", "gradient").maps
+        with torch.no_grad(), noise.rows(0, "x", range(64)):
+            clean = maps(network, images, first)
+            noisy = maps(network, images + 16 / 255 * noise.uniform(images), first)
+
+        def similar(first, second):
+            return float(F.cosine_similarity(first.flatten(1), second.flatten(1)).mean())
+
+        return similar(clean, noisy), similar(clean, clean.roll(1, 0))
+
+    (steady, own), (collapsed, same) = trained(0.0), trained(1000.0)
+    assert collapsed > 0.9999 > steady and same > 0.99 > own + 0.1, (steady, own, collapsed, same)

@@ -284,6 +284,133 @@ def test_a_gradient_by_weights_comes_through(case, text):
     assert any(p.grad is not None and p.grad.abs().max() > 1e-6 for p in network.parameters())
 
 
+class Formed(nn.Module):
+    """A network whose layers a function calls."""
+
+    def __init__(self, form):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(2)
+            self.first, self.second, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, stride=2), norm(6)
+            self.third, self.last, self.flat = nn.Linear(54, 8), nn.Linear(8, 4), nn.BatchNorm1d(8)
+            for tensor in (self.flat.running_mean, self.flat.weight.data, self.flat.bias.data):
+                tensor.normal_()
+        self.inside = nn.BatchNorm2d(3, eps=0.0, affine=False)
+        self.inside.running_mean.fill_(0.375)
+        self.inside.running_var.fill_(0.25**2)
+        self.form = form
+
+    def forward(self, images):
+        return self.form(self, images)
+
+    def begun(self, images):
+        return F.relu(self.first((images - 0.375) / 0.25))
+
+    def ended(self, x):
+        return self.last(F.relu(self.flat(self.third(x.flatten(1)))))
+
+
+def plain(network, images):
+    return network.ended(F.relu(network.norm(network.second(network.begun(images)))))
+
+
+def normed_inside(network, images):
+    x = F.relu(network.first(network.inside(images)))
+    return network.ended(F.relu(network.norm(network.second(x))))
+
+
+def channels_apart(network, images):
+    x = torch.cat([(images[:, i : i + 1] - 0.375) / 0.25 for i in range(3)], 1)
+    return network.ended(F.relu(network.norm(network.second(F.relu(network.first(x))))))
+
+
+def with_places(network, images):
+    x = torch.cat([(images - 0.375) / 0.25, torch.linspace(0, 1, 8).to(images).expand(len(images), 1, 8, 8)], 1)
+    x = F.relu(F.conv2d(x, F.pad(network.first.weight, (0, 0, 0, 0, 0, 1)), network.first.bias, padding=1))
+    return network.ended(F.relu(network.norm(network.second(x))))
+
+
+def dropped_out(network, images):
+    x = F.dropout(network.second(network.begun(images)), 0.5, training=False).contiguous()
+    return network.ended(F.relu(network.norm(x)))
+
+
+def of_torch(network, images):
+    b, x = network.norm, network.second(network.begun(images))
+    x = torch.batch_norm(x, b.weight, b.bias, b.running_mean, b.running_var, False, 0.1, b.eps, False)
+    return network.ended(F.relu(x))
+
+
+def folded(network, images):
+    x, scale = F.relu(network.norm(network.second(network.begun(images)))), network.flat.running_var + network.flat.eps
+    scale = network.flat.weight / scale.sqrt()
+    bias = (network.third.bias - network.flat.running_mean) * scale + network.flat.bias
+    return network.last(F.relu(F.linear(x.flatten(1), network.third.weight * scale[:, None], bias)))
+
+
+@pytest.mark.parametrize("form", [normed_inside, channels_apart, with_places, dropped_out, of_torch, folded])
+@pytest.mark.parametrize("text", ["lrp", "lrp:dense=epsilon"])
+def test_lrp_sees_the_layers_of_a_network_in_whatever_form(text, form):
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    networks = [Formed(f).double().eval().requires_grad_(False) for f in (form, plain)]
+    found, expected = (bench.component("explainer", text).attribute(n, images, TARGETS) for n in networks)
+    assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x / 2
+
+    @staticmethod
+    def backward(context, above):
+        return above / 2
+
+
+def of_its_own(network, images):
+    return network.ended(F.relu(network.norm(network.second(Halved.apply(network.begun(images))))))
+
+
+def written_into(network, images):
+    whole = images.new_zeros(len(images), 6, 8, 8)
+    whole[:, :6] = network.begun(images)
+    return network.ended(F.relu(network.norm(network.second(whole))))
+
+
+def of_the_batch(network, images):
+    x = F.batch_norm(network.second(network.begun(images)), None, None, training=True)
+    return network.ended(F.relu(x))
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (of_its_own, "lrp has no rule for an autograd.Function of its own, or writing into a part of a tensor"),
+        (written_into, "lrp has no rule for an autograd.Function of its own, or writing into a part of a tensor"),
+        (of_the_batch, "lrp has no rule for batch_norm with the statistics of the batch"),
+    ],
+)
+def test_what_relevance_cannot_pass_is_told(form, message):
+    network = Formed(form).double().eval().requires_grad_(False)
+    with pytest.raises(bench.BadComponent, match=message):
+        bench.component("explainer", "lrp").attribute(network, torch.rand(3, 3, 8, 8).double(), TARGETS)
+
+
+def test_gradcam_has_a_second_derivative_before_attention():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.last = nn.Conv2d(3, 4, 2, 2), nn.Linear(4, 4)
+
+        def forward(self, images):
+            x = self.patches(images).flatten(2).mT[:, None]
+            return self.last(F.scaled_dot_product_attention(x, x, x)[:, 0].mean(1))
+
+    network, leaf = Attention().requires_grad_(False), torch.rand(3, 3, 8, 8).requires_grad_()
+    maps = bench.component("explainer", "gradcam:layer=patches").maps(network, leaf, TARGETS)
+    assert torch.autograd.grad(maps.square().sum(), leaf)[0].any()
+
+
 class Gated(nn.Module):
     def __init__(self):
         super().__init__()
@@ -309,6 +436,11 @@ def test_what_cannot_be_explained_says_so():
         bench.component("explainer", "gradcam").attribute(flat, images, TARGETS)
     with pytest.raises(bench.BadComponent, match=r"layer 1 gives \(3, 4\), not feature maps"):
         bench.component("explainer", "gradcam:layer=1").attribute(flat, images, TARGETS)
+    with pytest.raises(bench.BadComponent, match="the network is scripted"), warnings.catch_warnings(action="ignore"):
+        bench.component("explainer", "gradcam").attribute(torch.jit.script(flat), images, TARGETS)
+    aside = Formed(lambda network, images: network.begun(images).detach().mean((2, 3)) + images.sum((1, 2, 3))[:, None])
+    with pytest.raises(bench.BadComponent, match="gradcam: the logits do not depend on layer first"):
+        bench.component("explainer", "gradcam:layer=first").attribute(aside, images, TARGETS)
     tokens = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(2), nn.Linear(4, 4), nn.Flatten(), nn.Linear(16, 4))
     with pytest.raises(bench.BadComponent, match="works on tokens"):
         bench.component("explainer", "gradcam").attribute(tokens, images, TARGETS)
