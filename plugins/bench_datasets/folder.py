@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ import torch
 
 import bench
 from bench_datasets.images import Frame
-from bench_datasets.splits import Files, Read, assembled
+from bench_datasets.splits import Files, assembled, contents
 from bench_datasets.tables import SPLITS
 
 
@@ -74,16 +73,7 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
             [Path(file) for file, _ in found],
             torch.tensor([label for _, label in found], dtype=torch.int64),
         )
-        splits[split] = Files(len(files), labels, _reader(files), None, lambda row, files=files: str(files[row]))
+        splits[split] = Files(len(files), labels, contents(files), None, lambda row, files=files: str(files[row]))
     if not any(files.count for files in splits.values()):
         raise bench.EnvironmentProblem(f"{path} holds no images; they are looked for as [SPLIT/]CLASS/FILE")
     return splits, classes
-
-
-def _reader(files: list[Path]) -> Read:
-    """What gives the contents of some of the files."""
-
-    def read(rows: Sequence[int]) -> list[bytes]:
-        return [files[row].read_bytes() for row in rows]
-
-    return read

@@ -78,6 +78,12 @@ def object_mask(content: bytes, frame: Frame) -> Tensor:
     return (values > values.max() / 2).float()
 
 
+def gaze_map(content: bytes, frame: Frame) -> Tensor:
+    """Where people looked, (H, W) in [0, 1], from the content of a grey picture."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
+    return torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.BILINEAR)).copy()).float() / 255
+
+
 class Decoded:
     """Rows (n, 3, H, W) or (n, H, W) of a set, decoded when asked for: `decoded[rows]`.
 

@@ -6,30 +6,33 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 import bench
-from bench_datasets.images import UNREADABLE, Decoded, Frame, object_mask, pixels, readable
+from bench_datasets.images import UNREADABLE, Decoded, Frame, gaze_map, object_mask, pixels, readable
 
 Read = Callable[[Sequence[int]], list[bytes]]
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """One split: the contents of image files and of their masks by row, its labels, and a row's name in messages."""
+    """One split: the contents of image files, of their masks and of their gaze maps by row, its labels, and a row's
+    name in messages."""
 
     count: int
     labels: Tensor | None
     images: Read
     masks: Read | None
     name: Callable[[int], str]
+    gaze: Read | None = None
 
     @functools.cached_property
     def readable(self) -> list[int]:
-        return readable([read for read in (self.images, self.masks) if read], self.count)
+        return readable([read for read in (self.images, self.masks, self.gaze) if read], self.count)
 
 
 def assembled(
@@ -57,15 +60,18 @@ def assembled(
     note = f"{files.count - len(rows)} of {files.count} images are damaged and left out" if damaged == "skip" else ""
 
     def data(rows: Tensor) -> bench.Data:
-        masks = None
-        if files.masks is not None:
-            decode = functools.partial(object_mask, frame=frame)
-            masks = Decoded(files.masks, decode, rows, shape[1:], lambda row: f"the mask of {files.name(row)}")
+        def beside(read: Read | None, decode: Callable[..., Tensor], what: str) -> Decoded | None:
+            if read is None:
+                return None
+            placed = functools.partial(decode, frame=frame)
+            return Decoded(read, placed, rows, shape[1:], lambda row: f"the {what} of {files.name(row)}")
+
         return bench.Data(
             Decoded(files.images, functools.partial(pixels, frame=frame), rows, shape, files.name),
             None if files.labels is None else files.labels[rows],
             classes,
-            object_masks=masks,
+            object_masks=beside(files.masks, object_mask, "mask"),
+            gaze=beside(files.gaze, gaze_map, "gaze map"),
             fingerprint=fingerprint,
             note=note,
         )
@@ -84,6 +90,15 @@ def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
         with contextlib.suppress(*UNREADABLE):
             return tuple(pixels(files.images([row])[0], frame).shape)
     raise bench.EnvironmentProblem(f"{files.name(0)} and all that follow cannot be decoded: are these images?")
+
+
+def contents(files: Sequence[Path]) -> Read:
+    """What gives the contents of some of the files."""
+
+    def read(rows: Sequence[int]) -> list[bytes]:
+        return [files[row].read_bytes() for row in rows]
+
+    return read
 
 
 def _nothing(rows: Sequence[int]) -> list[bytes]:

@@ -426,3 +426,94 @@ def test_a_split_that_is_not_there_is_named(parquet, tiny_run):
     outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"])
     (failure,) = outcome.failures.values()
     assert "the data set has no training images; train on another, or take trained weights" in str(failure)
+
+
+def fill(place, splits, classes, size=(40, 30)):
+    """Pictures in the layout SPLIT/CLASS/FILE, two of each class."""
+    for split in splits:
+        for number in range(classes):
+            for i in range(2):
+                file = place / split / f"n{number:04}" / f"{i}.JPEG"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content(picture(number * 2 + i + 500 * (split != "train"), size), "JPEG"))
+
+
+NAMED = {"imagenette": (10, ("train", "val")), "imagenet100": (100, ("train", "val")), "flowers": (102, None)}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_sets_of_a_name_are_read_as_they_are_unpacked(tmp_path, name):
+    classes, splits = NAMED[name]
+    fill(tmp_path / name, splits or ("train", "val", "test"), classes)
+    with data_from(tmp_path):
+        train, held, test = (load(f"{name}:size=24,resize=30", split) for split in ("train", "validation", "test"))
+        assert [len(train), len(held), len(test)] == (
+            [2 * classes] * 3 if splits is None else [round(1.8 * classes), round(0.2 * classes), 2 * classes]
+        )
+        assert len(train.classes) == classes and train.shape == (3, 24, 24)
+        first = test.images[torch.tensor([0])]
+        found = pixels(
+            (tmp_path / name / ("test" if splits is None else "val") / "n0000" / "0.JPEG").read_bytes(),
+            Frame(24, 30, "center"),
+        )
+        assert torch.equal(first[0], found)
+        assert load(name, "test").shape == (3, 224, 224)
+        for check in checks("dataset", f"{name}:size=24"):
+            check()
+
+
+def test_sets_of_a_name_are_read_from_parquet_too(tmp_path):
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=[f"n{i}" for i in range(10)])}
+    for split, first in (("train", 0), ("validation", 100)):
+        write(tmp_path / "imagenette" / f"{split}-00000.parquet", rows(20, first=first), features)
+    with data_from(tmp_path):
+        assert [len(load("imagenette:size=32", s)) for s in ("train", "validation", "test")] == [18, 2, 20]
+
+
+@pytest.mark.parametrize("name", [*NAMED, "cub_gha"])
+def test_a_set_that_is_not_there_says_what_to_put_where(tmp_path, name):
+    with pytest.raises(bench.EnvironmentProblem, match=f"dataset {name}: no data folder is named; put .* DATA/{name}"):
+        load(name)
+    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match=f"{name} is not there; put"):
+        load(name)
+    if name in NAMED:
+        fill(tmp_path / name, ("train", "val"), 3)
+        with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match="holds 3 classes, the set has 10"):
+            load(name)
+
+
+def test_cub_gha_is_read_as_it_is_unpacked(tmp_path):
+    birds, gaze = tmp_path / "cub_gha" / "CUB_200_2011", tmp_path / "cub_gha" / "CUB_GHA"
+    gaze.mkdir(parents=True)
+    lists = {"images.txt": [], "image_class_labels.txt": [], "train_test_split.txt": [], "classes.txt": []}
+    for number in range(1, 25):
+        kind = (number - 1) % 3 + 1
+        name = f"{kind:03}.Bird/{number}.jpg"
+        file = birds / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content(picture(number, (40, 30)), "JPEG"))
+        if number != 7:  # four official training images have no map
+            attention = np.zeros((30, 40), np.uint8)
+            attention[:, :20] = 200
+            (gaze / f"{number}.jpg").write_bytes(content(attention, "JPEG", quality=100))
+        lists["images.txt"].append(f"{number} {name}")
+        lists["image_class_labels.txt"].append(f"{number} {kind}")
+        lists["train_test_split.txt"].append(f"{number} {int(number <= 12)}")
+    lists["classes.txt"] = [f"{kind} {kind:03}.Bird" for kind in (1, 2, 3)]
+    for name, lines in lists.items():
+        (birds / name).write_text("".join(f"{line}\n" for line in lines))
+    with data_from(tmp_path):
+        train, test = (load("cub_gha:size=24,resize=24,validation=0", split) for split in ("train", "test"))
+        assert (len(train), len(test)) == (11, 12) and train.classes == ("001.Bird", "002.Bird", "003.Bird")
+        assert train.labels.tolist() == [0, 1, 2, 0, 1, 2, 1, 2, 0, 1, 2]
+        maps = test.gaze[torch.arange(2)]
+        assert maps.shape == (2, 24, 24) and maps[:, :, :8].min() > 0.75 and maps[:, :, 16:].max() < 0.05
+        assert load("cub_gha", "test").shape == (3, 448, 448)
+        for check in checks("dataset", "cub_gha:size=24"):
+            check()
+        (gaze / "3.jpg").write_bytes(b"no picture")
+        with pytest.raises(bench.EnvironmentProblem, match=r"the gaze map of .*3\.jpg cannot be decoded"):
+            load("cub_gha:size=24,validation=0", "train").gaze[torch.arange(4)]
+        (birds / "classes.txt").unlink()
+        with pytest.raises(bench.EnvironmentProblem, match=r"classes.txt cannot be read \(No such file or directory\)"):
+            load("cub_gha")

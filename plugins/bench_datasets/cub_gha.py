@@ -1,0 +1,83 @@
+"""Birds, and where people looked at them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+import bench
+from bench_datasets.named import Photographs, Splits, place_of
+from bench_datasets.splits import Files, contents
+
+BIRDS, GAZE = "CUB_200_2011", "CUB_GHA"
+HOWTO = (
+    f"what CUB_200_2011.tgz unpacks to ({BIRDS}/images.txt and the rest) and the heatmaps of CUB-GHA ({GAZE}/ID.jpg, "
+    "by the image's number)"
+)
+
+
+@dataclass(frozen=True)
+class CUBGHA(Photographs):
+    """Photographs of 200 kinds of birds (Wah et al., 2011) with maps of where people looked (Rong et al., BMVC 2021):
+    5,990 to train and 5,790 to test on, those of the 11,788 that have a map.
+
+    From the folder cub_gha of the data folder, with CUB_200_2011 and CUB_GHA in it. A share of train is held out for
+    validation. Maps are scaled and cut as their images are.
+    """
+
+    name = "cub_gha"
+    provides: ClassVar[frozenset[str]] = frozenset({"labels", "gaze"})
+    paper = bench.Paper(
+        "Human Attention in Fine-grained Classification",
+        "Yao Rong and Wenjia Xu and Zeynep Akata and Enkelejda Kasneci",
+        "BMVC",
+        2021,
+        "https://arxiv.org/abs/2111.01628",
+    )
+    howto = HOWTO
+    size: int = 448
+    resize: int = 600
+
+    def splits(self) -> Splits:
+        place = place_of(self.name, self.howto)
+        content = bench.checksum(place)
+        return *birds(place, content), content[:16]
+
+
+@functools.cache
+def birds(place: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]:
+    """The splits and the classes; `content` tells one state of the folder from another."""
+    images = listed(place, "images.txt")
+    labels, training = (listed(place, name) for name in ("image_class_labels.txt", "train_test_split.txt"))
+    names = listed(place, "classes.txt")
+    splits = {}
+    for split, mark in (("train", "1"), ("test", "0")):
+        rows = [i for i in images if training.get(i) == mark and (place / GAZE / f"{i}.jpg").is_file()]
+        files = [place / BIRDS / "images" / images[i] for i in rows]
+        maps = [place / GAZE / f"{i}.jpg" for i in rows]
+        splits[split] = Files(
+            len(rows),
+            torch.tensor([int(labels[i]) - 1 for i in rows], dtype=torch.int64),
+            contents(files),
+            None,
+            lambda row, files=files: str(files[row]),
+            contents(maps),
+        )
+    if not any(files.count for files in splits.values()):
+        raise bench.EnvironmentProblem(f"dataset cub_gha: {place / GAZE} has no map of any image; put {HOWTO} there")
+    return splits, tuple(names.values())
+
+
+def listed(place: Path, name: str) -> dict[str, str]:
+    """The lines of one of the set's lists, a number and a text each."""
+    try:
+        lines = (place / BIRDS / name).read_text().splitlines()
+    except OSError as error:
+        raise bench.EnvironmentProblem(
+            f"dataset cub_gha: {place / BIRDS / name} cannot be read ({error.strerror}); put {HOWTO} there"
+        ) from None
+    return dict(line.split(" ", 1) for line in lines if " " in line)

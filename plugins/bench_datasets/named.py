@@ -1,0 +1,83 @@
+"""Sets of a name in the data folder: as Parquet files, or as folders of classes."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import bench
+from bench_datasets.folder import image_folders
+from bench_datasets.images import Frame
+from bench_datasets.splits import Files, assembled
+from bench_datasets.tables import one_of, parquet_files, rows_of, table
+
+Splits = tuple[dict[str, Files], tuple[str, ...], str]
+
+
+@dataclass(frozen=True)
+class Photographs(bench.Dataset):
+    """Photographs of a named set, decoded when they are asked for, scaled to a shorter side and cut in the middle."""
+
+    examples = ()
+    howto: ClassVar[str]
+    size: int = bench.param(224, "height and width in pixels", low=1)
+    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0: the size", low=0)
+    validation: float = bench.param(
+        0.1, "share of the training images held out, where no validation split is there", low=0, high=0.9
+    )
+    damaged: Literal["stop", "skip"] = bench.param(
+        "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
+    )
+
+    def problem(self) -> str | None:
+        return Frame(self.size, self.resize, "center").problem()
+
+    @abstractmethod
+    def splits(self) -> Splits:
+        """The splits, the classes, and the fingerprint of the files."""
+
+    def load(self, split: str) -> bench.Data:
+        splits, classes, fingerprint = self.splits()
+        frame = Frame(self.size, self.resize, "center")
+        return assembled(splits, split, classes, frame, self.validation, self.damaged, fingerprint)
+
+
+def place_of(name: str, howto: str) -> Path:
+    """The folder of a set below the data folder. Raises EnvironmentProblem, with how to fill it, where it is not."""
+    folder = bench.data_dir()
+    place = folder / name if folder else None
+    if place is None or not place.is_dir():
+        looked = f"{place} is not there" if place else "no data folder is named"
+        raise bench.EnvironmentProblem(
+            f"dataset {name}: {looked}; put {howto} into DATA/{name} and name DATA with --data-dir or BENCH_DATA_DIR"
+        )
+    return place
+
+
+def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Splits:
+    """The splits of a set, its classes and the fingerprint of its files: Parquet files, SPLIT-*.parquet with columns
+    image and label, where there are any, else SPLIT/CLASS/FILE. `tested` is the split that is measured on.
+
+    Raises EnvironmentProblem where it is not there, or has another number of classes.
+    """
+    place = place_of(name, howto)
+    if any(place.rglob("*.parquet")):
+        files = parquet_files(place)
+        splits, names = {}, {}
+        for split, mine in files.items():
+            splits[split], names[split] = rows_of(table(mine), str(mine[0]), "image", "label", "", 0)
+        found = one_of(names, str(place))
+        sums = "".join(bench.checksum(file) for mine in files.values() for file in mine)
+    else:
+        sums = bench.checksum(place)
+        splits, found = image_folders(place, sums)
+    if len(found) != classes:
+        raise bench.EnvironmentProblem(
+            f"dataset {name}: {place} holds {len(found)} classes, the set has {classes}; put {howto} there"
+        )
+    if tested != "test" and "test" not in splits and tested in splits:
+        splits = {"test" if split == tested else split: mine for split, mine in splits.items()}
+    return splits, found, hashlib.sha256(sums.encode()).hexdigest()[:16]
