@@ -378,7 +378,7 @@ class Attack(Component, ABC):
     """
 
     kind: ClassVar[str] = "attack"
-    beta: ClassVar[float | None] = None
+    beta = None  # without an annotation, which would put a parameter of this name before all others
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:

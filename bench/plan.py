@@ -61,7 +61,13 @@ def planned(cells: list[Cell], store: Store) -> Plan:
 def text(plan: Plan) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
-    lines += [f"refused: {cell}: {reason}" for cell, reason in plan.refused.items()]
+    cells: dict[str, list[str]] = {}
+    for cell, reason in plan.refused.items():
+        cells.setdefault(reason, []).append(cell)
+    lines += [
+        f"refused: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in cells.items()
+    ]
     if plan.make:
         lines.append("to compute: " + ", ".join(f"{count} x {name}" for name, count in plan.make.items()))
     if plan.seconds or plan.size:

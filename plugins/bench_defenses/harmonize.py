@@ -14,9 +14,9 @@ from bench_defenses.adversary import loss_gradient, unit
 
 @dataclass(frozen=True)
 class Harmonize(bench.Defense):
-    """Cross-entropy at x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q of
-    its loss by the normalised image (Gong et al., CVPR 2024): a penalty on the gradient that is the heavier the less
-    attention a pixel has.
+    """A penalty on the gradient of the loss, the heavier the less attention a pixel gets: cross-entropy at
+    x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q of its loss by the
+    normalised image (Gong et al., CVPR 2024).
 
     eps is in units of the normalised image. The authors' code takes the maximum of A for one; here it is the image's
     own. An image without attention keeps its place.

@@ -16,8 +16,8 @@ from bench_defenses.adversary import ascended
 
 @dataclass(frozen=True)
 class IGNorm(bench.Defense):
-    """CE(x) + weight |IG(x, x')|_1 with the integrated gradients of the loss from x to x', the image of a ball where
-    that norm is largest (Chen et al., NeurIPS 2019, IG-NORM); "sum_norm" has CE(x') in the place of CE(x).
+    """Small integrated gradients of the loss from x to x', the image of a ball where they are largest:
+    CE(x) + weight |IG(x, x')|_1 (Chen et al., NeurIPS 2019, IG-NORM); "sum_norm" has CE(x') in the place of CE(x).
 
     Every `every`-th of the points of the sum is taken, in the search for x' and in the loss. x' is found by sign steps
     from a random start. Losses are means over the batch and not sums, as are the schedules' of other defenses.

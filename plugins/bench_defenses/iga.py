@@ -16,9 +16,9 @@ from bench_defenses.adversary import ascended
 
 @dataclass(frozen=True)
 class IGA(bench.Defense):
-    """CE(x') + weight softplus(d(x, g_y) - d(x, g_i)): the gradient g_y of the label's logit shall be closer to the
-    image than that of the best other class, in d = 1 - cosine, both by the normalised image (Singh et al., ECCV 2020,
-    "ART"; IGA in Joo et al., 2023).
+    """The gradient g_y of the label's logit shall be closer to the image than g_i, that of the best other class:
+    CE(x') + weight softplus(d(x, g_y) - d(x, g_i)), in d = 1 - cosine, both by the normalised image (Singh et al., ECCV
+    2020, "ART"; IGA in Joo et al., 2023).
 
     x' is an image of a large such loss, found by projected sign steps from a random start on the elements on which g_y
     is largest there. With `mining`, x and x' are both anchors, with the further of both g_y and the closer of both g_i;

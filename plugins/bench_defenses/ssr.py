@@ -15,9 +15,9 @@ MOST = 100  # classes that are worth a backward pass each
 
 @dataclass(frozen=True)
 class SSR(bench.Defense):
-    """beta s lambda + (1 - beta) CE, with the largest eigenvalue lambda of W A W^T: W the Jacobian of the logits by the
-    pixels, A = diag(p) - p p^T; for a ReLU network that is the Hessian of the cross-entropy (Wang et al., NeurIPS 2020,
-    there "Smooth Surface Regularization").
+    """A small largest eigenvalue of the loss's Hessian: beta s lambda + (1 - beta) CE, lambda of W A W^T with W the
+    Jacobian of the logits by the pixels and A = diag(p) - p p^T, which for a ReLU network is the Hessian of the
+    cross-entropy (Wang et al., NeurIPS 2020, there "Smooth Surface Regularization").
 
     A = M M^T holds exactly for M = diag(sqrt p) - p sqrt(p)^T, which needs no decomposition of a singular matrix.
     lambda is |grad <M u, g>|^2 with the top eigenvector u of (W M)^T (W M), and at a simple eigenvalue its derivative

@@ -162,8 +162,12 @@ def test_all_means_every_component_of_a_kind(bench_):
         "attacked_accuracy",
         "cosine",
         "kept_rate",
+        "rps",
         "spearman",
+        "success_rate",
         "topk_overlap",
+        "train_memory",
+        "train_passes",
         "train_time",
     ]
 
