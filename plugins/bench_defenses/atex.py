@@ -19,8 +19,8 @@ from bench_defenses.trades import divergence
 class ATEX(bench.Defense):
     """A student s learns from a teacher f that what is added across the teacher's explanation h changes nothing:
     KL(s(x) || f(x)) + weight KL(s(x_p) || f(x_i)), with x_i = x + D h / |h| and x_p = x_i + D' v / |v|, D and D'
-    uniform on [-eps, eps], and v normal noise less its projection on h (Tang et al., Frontiers in Big Data 2022, in the form of
-    Joo et al., 2023, who print one bound of D without its minus).
+    uniform on [-eps, eps], and v normal noise less its projection on h (Tang et al., Frontiers in Big Data 2022, in the
+    form of Joo et al., 2023, who print one bound of D without its minus).
 
     Three steps, all of them counted: the teacher is trained, an ordinary value that other runs share; SmoothGrad maps
     of the label's logit are taken of every training image; the student is trained ("train"), on images as they are
