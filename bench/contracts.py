@@ -196,7 +196,8 @@ def gives_images_and_labels(component: Dataset, catalog: Catalog) -> None:
                 ensure(
                     found[name][rows].shape == shape, f"{name}[rows] is {tuple(found[name][rows].shape)}, not {shape}"
                 )
-                ensure(found[name][rows].min() >= 0, f"{name} of {split} are negative or not a number")
+                values = found[name][rows]
+                ensure(values.min() >= 0 and values.max() <= 1, f"{name} of {split} leave [0, 1] or are not numbers")
         if data.labels is not None:
             ensure(data.labels.dtype == torch.int64, f"labels of {split} are {data.labels.dtype}, not int64")
             ensure(len(data.labels) == len(data), f"{split} has {len(data.labels)} labels for {len(data)} images")

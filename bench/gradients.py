@@ -294,6 +294,40 @@ def softened(beta: float) -> Iterator[Softened]:
         _betas.reset(token)
 
 
+class ThriceDifferentiable(TorchFunctionMode):
+    """Inside, batch norm in train mode is the sum of its parts, of which there are derivatives of every order: torch's
+    own stops at the second, and the gradient of a Hessian by the weights is a third."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+        return (_batch_norm if func is F.batch_norm else func)(*args, **(named or {}))
+
+
+def _batch_norm(
+    given: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training:
+        return F.batch_norm(given, running_mean, running_var, weight, bias, training, momentum, eps)
+    with torch.no_grad():  # moves the running statistics
+        F.batch_norm(given, running_mean, running_var, None, None, training, momentum, eps)
+    wide = given.to(torch.promote_types(given.dtype, torch.float32))
+    axes = [0, *range(2, given.dim())]
+    centred = wide - wide.mean(axes, keepdim=True)
+    found = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+    shape = (-1, *(1 for _ in given.shape[2:]))
+    if weight is not None:
+        found = found * weight.view(shape)
+    if bias is not None:
+        found = found + bias.view(shape)
+    return found.to(given.dtype)
+
+
 class Passes(TorchFunctionMode):
     """Counts forward passes of networks that are `watch`ed, and runs of the autograd engine, one a batch each."""
 

@@ -33,7 +33,8 @@ if typing.TYPE_CHECKING:
 @dataclass(frozen=True)
 class Data:
     """One split of a data set, empty where the set has none. `images[indices]` gives float images (n, C, H, W): a
-    tensor, or anything of a `shape` that decodes on demand. `object_masks` and `gaze` are (N, H, W); `fingerprint`
+    tensor, or anything of a `shape` that decodes on demand. `object_masks` and `gaze` are (N, H, W) in [0, 1];
+    `fingerprint`
     stands for the content of all the files of the set; `note` is told below every table; `indices` are the rows' places
     in the split, None for all of it."""
 

@@ -109,6 +109,7 @@ class Fit:
         self._device, self._unfinished = device, unfinished
         self._trained_by = trained_by
         self._phases: set[str] = set()
+        self._teachers: list[nn.Module] = []
 
     def fresh(self) -> nn.Module:
         """The model with its initial weights, the same at every call."""
@@ -121,6 +122,8 @@ class Fit:
         limit, count = self._schedule.limit, len(self.data)
         if not count:
             raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
+        if self.data.labels is None:
+            raise EnvironmentProblem("the training images have no labels; train on others, or take trained weights")
         if limit > count:
             raise EnvironmentProblem(f"the schedule's limit is {limit}, there are {count} training images")
         return self.data.choice(limit) if limit else torch.arange(count)
@@ -136,8 +139,9 @@ class Fit:
 
     def trained_by(self, defense: Defense) -> nn.Module:
         """The network that another defense trains on the same data, with the same model, schedule and seed, in eval
-        mode, frozen; what it cost is part of what this training costs."""
+        mode, frozen; what it cost, and what its passes cost in later phases, is part of what this training costs."""
         network, phases = self._trained_by(defense)
+        self._teachers.append(network)
         self.log.extend(dataclasses.replace(phase, name=f"{defense.name}/{phase.name}") for phase in phases)
         return network
 
@@ -213,7 +217,10 @@ class Fit:
                     seeded(self._seed, part),
                     products_in(schedule.precision),
                     measured(phases, name, network, last) as passes,
+                    contextlib.ExitStack() as around,
                 ):
+                    for teacher in self._teachers:
+                        around.enter_context(passes.watch(teacher))
                     losses, step = [], -1
                     for chosen, replay in itertools.product(self._order(rows, part), range(replays)):
                         step += 1
@@ -376,7 +383,8 @@ def crop_flip(stacks: list[Tensor], pad: int = 4) -> list[Tensor]:
 
 def rotate_flip_blur(stacks: list[Tensor], degrees: float = 30.0, kernel: int = 5) -> list[Tensor]:
     """The same random rotation about the centre, zero outside, and left-right flip of each row in all stacks, (B, ?, H,
-    W) each, bilinear; the first stack, the images, is blurred too, by a Gaussian of 0.1 to 2 pixels."""
+    W) each, bilinear, masks of whole numbers or bools rounded; the first stack, the images, is blurred too, by a
+    Gaussian of 0.1 to 2 pixels."""
     images = stacks[0]
     turn, side, width = noise.uniform(torch.empty(len(images), 3, device=images.device), 0, 1).unbind(1)
     angle = (2 * turn - 1) * math.radians(degrees)
@@ -389,12 +397,11 @@ def rotate_flip_blur(stacks: list[Tensor], degrees: float = 30.0, kernel: int = 
         torch.stack([flip * angle.sin() * length / height, angle.cos(), zero], 1),
     ]
     theta = torch.stack(rows, 1)
-    moved = [
-        F.grid_sample(
-            stack.float(), F.affine_grid(theta, list(stack.shape), align_corners=False), align_corners=False
-        ).to(stack.dtype)
-        for stack in stacks
-    ]
+    moved = []
+    for stack in stacks:
+        grid = F.affine_grid(theta, list(stack.shape), align_corners=False)
+        found = F.grid_sample(stack.float(), grid, align_corners=False)
+        moved.append((found if stack.is_floating_point() else found.round()).to(stack.dtype))
     offsets = torch.arange(kernel, device=images.device) - kernel // 2
     weights = (-offsets.square() / (2 * (0.1 + 1.9 * width[:, None]).square())).exp()
     weights = (weights / weights.sum(1, keepdim=True)).to(images.dtype)

@@ -32,6 +32,11 @@ class Adversarial(bench.Defense):
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
     clean: float = bench.param(0.0, "share of the clean image's loss", low=0, high=1)
 
+    def problem(self) -> str | None:
+        if self.norm == "linf" and self.eps > 1:
+            return f"eps is {self.eps}, must be at most 1 in linf: budgets are in pixel units of [0, 1]"
+        return None
+
     def train(self, fit: bench.Fit) -> nn.Module:
         ball = bench.Ball(self.norm, self.eps)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench.gradients import logits_and_gradient
+from bench.gradients import ThriceDifferentiable, logits_and_gradient
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Hessian(bench.Defense):
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
         _, std = bench.normalisation(network)
         images = batch.images.detach().requires_grad_()
-        logits, gradient = logits_and_gradient(network, images, batch.labels, graph=True)
+        with ThriceDifferentiable():
+            logits, gradient = logits_and_gradient(network, images, batch.labels, graph=True)
         product = std * gradient * noise.normal(images)
         (rows,) = torch.autograd.grad(product.sum(), images, create_graph=True)
         return F.cross_entropy(logits, batch.labels) + self.weight * (std * rows).square().sum((1, 2, 3)).mean()

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
 from bench_defenses.adversary import ascended
@@ -73,6 +74,8 @@ class IGNorm(bench.Defense):
         way = (moved - images)[:, None]
         copies = (images[:, None] + share.view(1, -1, 1, 1, 1) * way).flatten(0, 1)
         copies = copies if copies.requires_grad else copies.requires_grad_()
-        loss = F.cross_entropy(network(copies), labels.repeat_interleave(count), reduction="sum")
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
+            logits = network(copies)
+        loss = F.cross_entropy(logits, labels.repeat_interleave(count), reduction="sum")
         (slopes,) = torch.autograd.grad(loss, copies, create_graph=True)
         return (way[:, 0] * slopes.view(len(images), count, *images.shape[1:]).mean(1)).abs().sum((1, 2, 3))

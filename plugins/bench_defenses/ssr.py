@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
 
@@ -50,7 +51,8 @@ class SSR(bench.Defense):
 
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        logits = network(images)
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
+            logits = network(images)
         penalty = curvature(logits, images, self.classes).mean()
         return self.beta * self.scale * penalty + (1 - self.beta) * F.cross_entropy(logits, batch.labels)
 

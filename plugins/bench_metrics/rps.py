@@ -21,7 +21,8 @@ class RPS(bench.Metric):
     """Random perturbation similarity: mean over draws of uniform noise in the linf ball of the similarity between the
     maps of the noisy and of the clean image, of the same class (Joo et al., AAAI 2023).
 
-    Noisy images are clipped to [0, 1]; the authors clip to the range of the batch. A defense that has collapsed to one
+    Noisy images are clipped to [0, 1]; the authors clip to the range of the batch. An explainer that draws noise draws
+    it anew for the clean map, and does not reach the best value at eps=0. A defense that has collapsed to one
     map for all images scores best: look at insertion and at the dependence on the data as well.
     """
 

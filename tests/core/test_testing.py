@@ -702,7 +702,7 @@ def test_a_broken_data_set_is_told_why(case):
     ("masks", "message"),
     [
         (lambda m: m[:, :6], "object_masks[rows] is (16, 6, 12), not (16, 12, 12)"),
-        (lambda m: -m, "object_masks of train are negative or not a number"),
+        (lambda m: -m, "object_masks of train leave [0, 1] or are not numbers"),
     ],
 )
 def test_masks_that_do_not_fit_are_named(masks, message):

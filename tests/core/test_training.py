@@ -255,6 +255,21 @@ def test_rotations_flips_and_blurs_are_those_of_torchvision():
         assert_close(moved[i], T.gaussian_blur(expected, [5, 5], [float(0.1 + 1.9 * width[i])] * 2), atol=2e-5, rtol=0)
 
 
+def test_a_mask_of_bools_keeps_its_place_and_size():
+    mask = torch.zeros(8, 1, 16, 24, dtype=torch.bool)
+    mask[:, :, 4:12, 3:11] = True
+    with noise.rows(0, "x", range(8)):
+        _, bools, floats = rotate_flip_blur([mask.float().expand(-1, 3, -1, -1), mask, mask.float()])
+    assert bools.dtype == torch.bool and torch.equal(bools, floats > 0.5)
+
+
+def test_images_without_labels_are_refused(tmp_path):
+    fit = tiny_fit(tmp_path)
+    fit.data = dataclasses.replace(fit.data, labels=None)
+    with pytest.raises(bench.EnvironmentProblem, match="the training images have no labels; train on others"):
+        fit.minimise(fit.fresh(), cross_entropy)
+
+
 def test_augmentation_can_be_left_out(tmp_path):
     seen = []
 
@@ -313,9 +328,9 @@ def test_a_teacher_is_an_ordinary_value_and_its_cost_is_counted(store, tiny_run)
     found = {(r.axes["defense"], r.metric): r for r in outcome.records.values()}
     steps = 2  # of 32 images
     assert found["ce", "train_passes"].value == 2 * steps
-    # Two forwards of a pair of copies, and the student's: two of its own, and one run of the autograd engine.
+    # Two forwards of the student, two of the teacher, and one run of the autograd engine.
     own = found["atex:samples=2", "train_passes:phase=train"].value
-    assert own == 3 * steps
+    assert own == 5 * steps
     assert found["atex:samples=2", "train_passes"].value > own + found["ce", "train_passes"].value
     assert found["atex:samples=2", "train_time"].value > found["ce", "train_time"].value
     assert found["ce", "train_memory"].undefined_because == "memory is measured on a GPU alone"
