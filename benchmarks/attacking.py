@@ -2,7 +2,8 @@
 
 python benchmarks/attacking.py
 
-Forward passes of LeNet with softplus on 64 images: a step of `topk` on `gradient`, plain double backward, a gradient.
+Forward passes of LeNet with softplus on 64 images: a step of `topk` on `gradient`, plain double backward, a gradient;
+and, with ReLU, a step, which adds a gradient and a forward of the network itself.
 Beside a bare chunked loop, on ResNet-20: `smoothgrad` of 50 samples, and captum's NoiseTunnel. Time and peak memory of
 an attack through `smoothgrad` of 16 and of 64 samples, each in a process of its own.
 """
@@ -37,8 +38,8 @@ def attack(network: torch.nn.Module, explainer: str, text: str, images: torch.Te
     bench.component("attack", text).perturb(victim, images, targets, BALL)
 
 
-def passes() -> dict[str, object]:
-    network, images, targets = built("lenet", 64)
+def passes(model: str) -> dict[str, object]:
+    network, images, targets = built(model, 64)
 
     def forward() -> None:
         with torch.no_grad():
@@ -113,7 +114,8 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         through(int(sys.argv[1]))
     else:
-        print(report(interleaved(passes()), "forward"))
+        for model in ("lenet", "lenet:activation=relu"):
+            print(report(interleaved(passes(model)), "forward"))
         print(report(interleaved(averages()), "bare loop"))
         for samples in (16, 64):
             subprocess.run([sys.executable, __file__, str(samples)], check=True)

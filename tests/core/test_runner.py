@@ -410,6 +410,81 @@ def test_what_is_not_finite_in_an_attack_is_told(tiny_run, install):
     assert [record.axes["attack"] for record in outcome.records.values()] == ["uniform_noise"]
 
 
+STRANGE = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+import bench
+
+class Spatial(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, classes, 3)
+    def forward(self, images):
+        return self.conv(images)
+
+@dataclass(frozen=True)
+class Strange(bench.Model):
+    name = "strange"
+    form: str = bench.param("spatial", "what is odd")
+    def build(self, shape, classes):
+        outputs = 1 if self.form == "one" else classes
+        flat = nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], outputs))
+        inner = Spatial(classes) if self.form == "spatial" else flat
+        if self.form == "scripted":
+            inner = torch.jit.script(inner)
+        return bench.Normalised(inner, [0.5] * 3, [0.25] * 3)
+
+@dataclass(frozen=True)
+class Trained(bench.Defense):
+    name = "untrained"
+    def train(self, fit):
+        return fit.fresh()
+
+@dataclass(frozen=True)
+class Holes(bench.Dataset):
+    name = "holes"
+    def load(self, split):
+        images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(len(split)))
+        images[7, 0, 0, 0] = float("nan")
+        return bench.Data(images, torch.arange(20) % 2, ("a", "b"))
+
+@bench.hookimpl
+def bench_components():
+    return [Strange, Trained, Holes]
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny_run, install):
+    install("acme", {"acme_plugin": STRANGE})
+    found = catalogs.load()
+    outcome = tiny_run(
+        found,
+        model=["strange", "strange:form=one", "strange:form=scripted", "strange:form=flat"],
+        defense=["untrained"],
+        metric=["topk_overlap"],
+        reference=False,
+    )
+    assert sorted(failures(outcome)) == [
+        "layer network is scripted, and its activations cannot be replaced; give the network as it was before",
+        "the network gives (10, 10, 30, 30) for 10 images; logits are (10, classes)",
+        "the network has one class: no prediction of it can be right or wrong, kept or changed",
+    ]
+    assert [record.axes["model"] for record in outcome.records.values()] == ["strange:form=flat"]
+    holes = tiny_run(
+        found,
+        dataset=["holes", "shapes"],
+        model=["strange:form=flat"],
+        defense=["untrained"],
+        metric=["topk_overlap"],
+        samples=["20"],
+        reference=False,
+    )
+    assert failures(holes) == ["image 7 of the data set holds a value that is not finite; mend it"]
+    assert [record.axes["dataset"] for record in holes.records.values()] == ["shapes"]
+
+
 def test_a_transfer_costs_what_its_attack_does_and_no_training(tiny_run, store):
     outcome = tiny_run(attack=["transfer:source=(l2),attack=(topk:k=5,steps=2)"], metric=["kept_rate"])
     assert not outcome.failures and len(list(store.entries("trained"))) == 2
