@@ -4,12 +4,19 @@ from collections.abc import Iterable
 
 import bench
 from bench_metrics.accuracy import Accuracy
+from bench_metrics.attack_time import AttackTime
 from bench_metrics.attacked_accuracy import AttackedAccuracy
+from bench_metrics.center_shift import CenterShift
 from bench_metrics.cosine import Cosine
+from bench_metrics.explain_time import ExplainTime
 from bench_metrics.kept_rate import KeptRate
+from bench_metrics.l1_distance import L1Distance
+from bench_metrics.pearson import Pearson
 from bench_metrics.rps import RPS
 from bench_metrics.spearman import Spearman
+from bench_metrics.ssim import SSIM
 from bench_metrics.success_rate import SuccessRate
+from bench_metrics.topk_mass import TopKMass
 from bench_metrics.topk_overlap import TopKOverlap
 from bench_metrics.train_memory import TrainMemory
 from bench_metrics.train_passes import TrainPasses
@@ -20,12 +27,19 @@ from bench_metrics.train_time import TrainTime
 def bench_components() -> Iterable[type[bench.Component]]:
     return [
         RPS,
+        SSIM,
         Accuracy,
+        AttackTime,
         AttackedAccuracy,
+        CenterShift,
         Cosine,
+        ExplainTime,
         KeptRate,
+        L1Distance,
+        Pearson,
         Spearman,
         SuccessRate,
+        TopKMass,
         TopKOverlap,
         TrainMemory,
         TrainPasses,

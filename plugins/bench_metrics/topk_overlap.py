@@ -37,11 +37,13 @@ class TopKOverlap(bench.Metric):
 
 def topk_overlap(first: Tensor, second: Tensor, k: int) -> Tensor:
     """Share of the first maps' k largest pixels that are among the second's: (N, H, W), (N, H, W) -> (N,)."""
-    pixels = first[0].numel()
-    if k > pixels:
-        raise bench.BadValue(f"topk_overlap: k is {k}, the maps have {pixels} pixels")
-    sets = []
-    for maps in (first, second):
-        top = maps.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :k]
-        sets.append(torch.zeros_like(maps.flatten(1), dtype=torch.bool).scatter(1, top, True))
-    return (sets[0] & sets[1]).sum(1).double() / k
+    return (top_pixels(first, k) & top_pixels(second, k)).sum(1).double() / k
+
+
+def top_pixels(maps: Tensor, k: int, about: str = "topk_overlap") -> Tensor:
+    """Where the k largest pixels of each map are; of equal ones the first in reading order: (N, H, W) -> (N, P)."""
+    flat = maps.flatten(1)
+    if k > flat.shape[1]:
+        raise bench.BadValue(f"{about}: k is {k}, the maps have {flat.shape[1]} pixels")
+    top = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, top, True)

@@ -1,0 +1,41 @@
+"""How far a map's centre of mass moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import bench
+from bench_metrics.similarity import where_defined
+
+
+@dataclass(frozen=True)
+class CenterShift(bench.Metric):
+    """Distance between the centres of mass of clean and attacked map, in pixels (Ghorbani et al., AAAI 2019; "cdl" in
+    the code of Wang et al., NeurIPS 2020). Centres are not cut to whole pixels, as they are in those codes."""
+
+    name = "center_shift"
+    better = "lower"
+    unit = "px"
+    help = "distance between the centres of mass of clean and attacked map"
+    paper = bench.Paper(
+        "Interpretation of Neural Networks Is Fragile",
+        "Amirata Ghorbani and Abubakar Abid and James Zou",
+        "AAAI",
+        2019,
+        "https://doi.org/10.1609/aaai.v33i01.33013681",
+    )
+
+    def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
+        found = (center(clean_maps) - center(attacked_maps)).norm(dim=1)
+        return where_defined(found, clean_maps, attacked_maps)
+
+
+def center(maps: Tensor) -> Tensor:
+    """Row and column of the centre of mass of maps: (N, H, W) -> (N, 2) in float64; NaN where one is zero."""
+    maps = maps.double()
+    rows, columns = (torch.arange(size, dtype=torch.float64, device=maps.device) for size in maps.shape[1:])
+    moments = torch.stack([(maps.sum(2) * rows).sum(1), (maps.sum(1) * columns).sum(1)], 1)
+    return moments / maps.sum((1, 2))[:, None]

@@ -1,0 +1,148 @@
+"""Similarities of maps beside scipy, scikit-image and slow loops, on maps of all kinds and sizes; in float64."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.stats
+import torch
+from skimage.metrics import structural_similarity
+from torch.testing import assert_close
+
+import bench
+
+SIZES = [(1, 1), (1, 7), (3, 3), (12, 9), (32, 32), (224, 224)]
+
+
+def kinds(size, seed=0):
+    """Pairs of maps of sum one: random, with many ties, sparse, one of a single pixel, one constant."""
+    draw = np.random.default_rng(seed)
+    first = [draw.random(size), draw.integers(1, 4, size) * 1.0, draw.random(size) * (draw.random(size) > 0.8)]
+    second = [draw.random(size), draw.integers(1, 4, size) * 1.0, draw.random(size) * (draw.random(size) > 0.8)]
+    single = np.zeros(size)
+    single[size[0] // 2, size[1] // 3] = 1
+    first, second = [*first, single, np.ones(size)], [*second, draw.random(size), draw.random(size)]
+    return [np.stack([m / m.sum() if m.sum() else m for m in maps]) for maps in (first, second)]
+
+
+def score(text, first, second):
+    return bench.component("metric", text)(clean_maps=torch.tensor(first), attacked_maps=torch.tensor(second))
+
+
+def expected(function, first, second):
+    def one(a, b):
+        return function(a, b) if a.any() and b.any() else math.nan
+
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+        return torch.tensor([one(a, b) for a, b in zip(first, second, strict=True)], dtype=torch.float64)
+
+
+def correlation(function):
+    def of(a, b):
+        return math.nan if np.ptp(a) == 0 or np.ptp(b) == 0 else function(a.ravel(), b.ravel()).statistic
+
+    return of
+
+
+def slow_mass(a, b, k=1):
+    top = sorted(range(a.size), key=lambda i: -a.ravel()[i])[:k]
+    return b.ravel()[top].sum() / a.ravel()[top].sum()
+
+
+def slow_overlap(a, b, k=1):
+    sets = [set(sorted(range(m.size), key=lambda i, m=m: -m.ravel()[i])[:k]) for m in (a, b)]
+    return len(sets[0] & sets[1]) / k
+
+
+ORACLES = {
+    "pearson": correlation(scipy.stats.pearsonr),
+    "spearman": correlation(scipy.stats.spearmanr),
+    "l1_distance": lambda a, b: abs(a - b).sum(),
+    "center_shift": lambda a, b: math.dist(scipy.ndimage.center_of_mass(a), scipy.ndimage.center_of_mass(b)),
+    "cosine": lambda a, b: (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b),
+    "topk_mass:k=1": slow_mass,
+    "topk_overlap:k=1": slow_overlap,
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("text", ORACLES)
+def test_a_similarity_is_what_it_is_elsewhere(text, size):
+    first, second = kinds(size)
+    assert_close(
+        score(text, first, second), expected(ORACLES[text], first, second), equal_nan=True, rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("size", [(11, 11), (12, 30), (32, 32), (224, 224)], ids=str)
+def test_ssim_is_scikit_images(size):
+    first, second = kinds(size)
+
+    def theirs(a, b):
+        span = max(a.max(), b.max()) - min(a.min(), b.min())
+        given = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": span}
+        return structural_similarity(a, b, **given)
+
+    assert_close(score("ssim", first, second), expected(theirs, first, second), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 3), (10, 9)], ids=str)
+def test_ssim_of_small_maps_beside_a_slow_loop(size):
+    first, second = kinds(size)
+    side = min(11, *size)
+    side -= 1 - side % 2
+    offsets = np.arange(side) - side // 2
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / 4.5)
+    weights /= weights.sum()
+
+    def slow(a, b):
+        span = max(a.max(), b.max()) - min(a.min(), b.min()) or 1.0
+        found = []
+        for i in range(size[0] - side + 1):
+            for j in range(size[1] - side + 1):
+                x, y = a[i : i + side, j : j + side], b[i : i + side, j : j + side]
+                mx, my = (weights * x).sum(), (weights * y).sum()
+                vx, vy = (weights * (x - mx) ** 2).sum(), (weights * (y - my) ** 2).sum()
+                cov = (weights * (x - mx) * (y - my)).sum()
+                c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+                found.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+        return np.mean(found)
+
+    assert_close(score("ssim", first, second), expected(slow, first, second), equal_nan=True, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("text", [*ORACLES, "ssim"])
+@pytest.mark.parametrize("size", [(1, 1), (12, 9), (32, 32)], ids=str)
+def test_the_same_map_has_the_best_value_and_zero_maps_none(text, size):
+    first, _ = kinds(size)
+    best = 0.0 if bench.component("metric", text).better == "lower" else 1.0
+    found = score(text, first, first)
+    defined = ~found.isnan()
+    assert_close(found[defined], torch.full_like(found[defined], best))
+    assert defined.all() or text in ("pearson", "spearman") or not first.any((1, 2)).all()
+    assert score(text, first, np.zeros_like(first)).isnan().all()
+
+
+@pytest.mark.parametrize(
+    "text", ["pearson", "spearman", "cosine", "l1_distance", "center_shift", "ssim", "topk_overlap:k=5"]
+)
+def test_it_does_not_matter_which_map_comes_first(text):
+    first, second = kinds((12, 9))
+    assert_close(score(text, first, second), score(text, second, first), equal_nan=True)
+
+
+@pytest.mark.parametrize("text", ["topk_mass:k=145", "topk_overlap:k=145"])
+def test_more_pixels_than_there_are_say_so(text):
+    name = text.partition(":")[0]
+    with pytest.raises(bench.BadValue, match=f"{name}: k is 145, the maps have 144 pixels"):
+        score(text, *kinds((12, 12)))
+
+
+def test_explaining_and_attacking_take_time(tiny_run):
+    outcome = tiny_run(metric=["explain_time", "attack_time"])
+    assert not outcome.failures
+    assert all(r.value > 0 and r.unit == "s" and r.better == "lower" for r in outcome.records.values())
