@@ -4,15 +4,22 @@ from collections.abc import Iterable
 
 import bench
 from bench_metrics.accuracy import Accuracy
+from bench_metrics.adv_insertion import AdvInsertion
 from bench_metrics.attack_time import AttackTime
 from bench_metrics.attacked_accuracy import AttackedAccuracy
 from bench_metrics.center_shift import CenterShift
 from bench_metrics.cosine import Cosine
+from bench_metrics.deletion import Deletion
 from bench_metrics.explain_time import ExplainTime
+from bench_metrics.insertion import Insertion
 from bench_metrics.kept_rate import KeptRate
 from bench_metrics.l1_distance import L1Distance
+from bench_metrics.mask_mass import MaskMass
+from bench_metrics.mask_overlap import MaskOverlap
 from bench_metrics.pearson import Pearson
+from bench_metrics.pointing_game import PointingGame
 from bench_metrics.rps import RPS
+from bench_metrics.sparsity import Sparsity
 from bench_metrics.spearman import Spearman
 from bench_metrics.ssim import SSIM
 from bench_metrics.success_rate import SuccessRate
@@ -43,5 +50,12 @@ def bench_components() -> Iterable[type[bench.Component]]:
         TopKOverlap,
         TrainMemory,
         TrainPasses,
+        AdvInsertion,
+        Deletion,
+        Insertion,
+        MaskMass,
+        MaskOverlap,
+        PointingGame,
+        Sparsity,
         TrainTime,
     ]

@@ -1,0 +1,12 @@
+"""What comparisons of maps with object masks share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def defined(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
+    """Scores (N,) with NaN where a map is zero or an object has no pixel."""
+    there = (maps.flatten(1) != 0).any(1) & (masks.flatten(1) != 0).any(1)
+    return torch.where(there, scores, torch.nan)

@@ -1,0 +1,30 @@
+"""How much of a map lies on the object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+from bench_metrics.localisation import defined
+
+
+@dataclass(frozen=True)
+class MaskMass(bench.Metric):
+    """Share of the clean map's mass inside the object mask ("relevance mass accuracy" of Arras et al., Information
+    Fusion 2022). Chance is the object's share of the image."""
+
+    name = "mask_mass"
+    help = "share of the map's mass on the object"
+    paper = bench.Paper(
+        "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network explanations",
+        "Leila Arras and Ahmed Osman and Wojciech Samek",
+        "Information Fusion",
+        2022,
+        "https://arxiv.org/abs/2003.07258",
+    )
+
+    def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
+        maps = clean_maps.double()
+        return defined((maps * (object_masks > 0)).sum((1, 2)) / maps.sum((1, 2)), clean_maps, object_masks)

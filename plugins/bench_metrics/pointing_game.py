@@ -1,0 +1,30 @@
+"""Whether a map's highest point lies on the object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+from bench_metrics.localisation import defined
+
+
+@dataclass(frozen=True)
+class PointingGame(bench.Metric):
+    """1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018; without
+    their margin of 15 pixels). Of equal pixels the first in reading order counts."""
+
+    name = "pointing_game"
+    help = "share of maps whose highest point lies on the object"
+    paper = bench.Paper(
+        "Top-Down Neural Attention by Excitation Backprop",
+        "Jianming Zhang and Sarah Adel Bargal and Zhe Lin and Jonathan Brandt and Xiaohui Shen and Stan Sclaroff",
+        "IJCV",
+        2018,
+        "https://arxiv.org/abs/1608.00507",
+    )
+
+    def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
+        top = clean_maps.flatten(1).argmax(1, keepdim=True)
+        return defined((object_masks.flatten(1).gather(1, top) > 0)[:, 0].double(), clean_maps, object_masks)

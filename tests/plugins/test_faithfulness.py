@@ -1,0 +1,137 @@
+"""Curves, sparsity and localisation beside slow loops and cases solved by hand; in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench.testing import tiny_images, tiny_network
+
+IMAGES, TARGETS = tiny_images(4)
+
+
+def maps():
+    found = torch.rand(4, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found[1] = (found[1] * 3).round()  # many ties
+    return found / found.sum((1, 2), keepdim=True)
+
+
+def score(text, order, network=None):
+    metric = bench.component("metric", text)
+    name = "attacked_maps" if text.startswith("adv") else "clean_maps"
+    return metric(network=network or tiny_network(True), images=IMAGES, targets=TARGETS, **{name: order})
+
+
+@pytest.mark.parametrize("kind", ["insertion", "adv_insertion", "deletion"])
+@pytest.mark.parametrize("parameters", ["", "steps=7,fill=black", "steps=20,full=false"])
+def test_curves_beside_a_slow_loop(kind, parameters):
+    network, order = tiny_network(True), maps()
+    found = score(f"{kind}:{parameters}" if parameters else kind, order)
+    steps = 7 if "7" in parameters else 20
+    shares = [i / steps for i in range(steps + ("false" not in parameters))]
+    fill = torch.zeros(3, dtype=torch.float64) if "black" in parameters else network.mean.flatten()
+    for i in range(4):
+        ranked = sorted(range(144), key=lambda p, i=i: -float(order[i].flatten()[p]))
+        for level, share in enumerate(shares):
+            chosen = set(ranked[: int(share * 144 + 1e-9)])
+            image = IMAGES[i].clone().flatten(1)
+            for pixel in range(144):
+                if (pixel in chosen) == (kind == "deletion"):
+                    image[:, pixel] = fill
+            with torch.no_grad():
+                expected = network(image.view(1, 3, 12, 12)).softmax(1)[0, TARGETS[i]]
+            assert_close(found.values[i, level], expected)
+    assert found.names[:2] == ("0%", f"{100 / steps:g}%") and len(found.names) == len(shares)
+
+
+def test_the_ends_of_the_curves_are_the_image_and_nothing():
+    network, order = tiny_network(True), maps()
+    inserted, deleted = score("insertion", order).values, score("deletion", order).values
+    with torch.no_grad():
+        whole = network(IMAGES).softmax(1).gather(1, TARGETS[:, None])[:, 0]
+    assert_close(inserted[:, -1], whole)
+    assert_close(deleted[:, 0], whole)
+    assert_close(inserted[:, 0], deleted[:, -1])
+
+
+class Looking(nn.Module):
+    """Sees one corner, and nothing else."""
+
+    def forward(self, images):
+        seen = images[:, :, :3, :3].mean((1, 2, 3)) * 9
+        return torch.stack([seen, -seen, seen * 0], 1)
+
+
+def test_a_map_of_what_the_network_sees_is_inserted_and_deleted_best():
+    right, wrong = torch.zeros(4, 12, 12, dtype=torch.float64), torch.zeros(4, 12, 12, dtype=torch.float64)
+    right[:, :3, :3] = wrong[:, 6:9, 6:9] = 1 / 9
+    metric = {"network": Looking(), "images": IMAGES, "targets": torch.zeros(4, dtype=torch.int64)}
+    for text, sign in (("insertion:fill=black", 1), ("deletion:fill=black", -1)):
+        component = bench.component("metric", text)
+        good, bad = (component(**metric, clean_maps=m).values.mean(1) for m in (right, wrong))
+        assert (sign * (good - bad) > 0.03).all()
+
+
+def test_a_zero_map_has_no_curve_and_an_image_scores_the_same_alone():
+    order = maps()
+    order[2] = 0
+    found = score("insertion", order).values
+    assert found[2].isnan().all() and not found[[0, 1, 3]].isnan().any()
+    metric = bench.component("metric", "insertion")
+    alone = metric(network=tiny_network(True), images=IMAGES[:1], targets=TARGETS[:1], clean_maps=order[:1])
+    assert_close(alone.values[0], found[0])
+
+
+def test_the_preset_is_the_papers_grid():
+    found = bench.component("metric", "insertion:joo2023")
+    assert (found.steps, found.full, found.fill) == (20, False, "mean")
+    assert score("adv_insertion:joo2023", maps()).names[-1] == "95%"
+
+
+def test_sparsity_is_the_gini_index():
+    order = maps()
+    found = bench.component("metric", "sparsity")(clean_maps=order)
+    for i in range(4):
+        values = order[i].flatten()
+        gaps = (values[:, None] - values[None]).abs().sum()
+        assert_close(found[i], gaps / (2 * 144 * values.sum()))
+    single, constant = torch.zeros(12, 12, dtype=torch.float64), torch.full((12, 12), 1 / 144, dtype=torch.float64)
+    single[3, 4] = 1
+    found = bench.component("metric", "sparsity")(clean_maps=torch.stack([single, constant, 0 * single]))
+    assert_close(found, torch.tensor([1 - 1 / 144, 0.0, torch.nan], dtype=torch.float64), equal_nan=True)
+
+
+def test_maps_on_objects_by_hand():
+    order = torch.zeros(4, 4, 4, dtype=torch.float64)
+    order[0, 0, 0], order[0, 0, 1], order[0, 3, 3] = 0.5, 0.2, 0.3
+    order[1, 3, 3] = 1
+    order[2] = 1 / 16
+    masks = torch.zeros(4, 4, 4)
+    masks[:, 0, :2] = 1
+    given = {"clean_maps": order, "object_masks": masks}
+    nan = torch.nan
+    assert_close(
+        bench.component("metric", "mask_mass")(**given), torch.tensor([0.7, 0, 0.125, nan]).double(), equal_nan=True
+    )
+    # Of equal pixels the first two lie on the object; those that are zero come in reading order too.
+    assert_close(
+        bench.component("metric", "mask_overlap")(**given), torch.tensor([0.5, 0.5, 1, nan]).double(), equal_nan=True
+    )
+    assert_close(
+        bench.component("metric", "pointing_game")(**given), torch.tensor([1.0, 0, 1, nan]).double(), equal_nan=True
+    )
+    masks[0] = 0
+    assert bench.component("metric", "mask_mass")(**given)[0].isnan()
+
+
+def test_the_harness_scores_them_on_shapes(tiny_run):
+    names = ["insertion", "deletion", "adv_insertion", "sparsity", "mask_mass", "mask_overlap", "pointing_game"]
+    outcome = tiny_run(metric=names)
+    assert not outcome.failures
+    found = {record.metric: record for record in outcome.records.values()}
+    assert set(found) == set(names) and all(0 <= record.value <= 1 for record in found.values())
+    assert list(found["insertion"].levels)[:2] == ["0%", "5%"] and len(found["insertion"].levels) == 21
+    assert "attack" in found["adv_insertion"].axes and "attack" not in found["insertion"].axes
