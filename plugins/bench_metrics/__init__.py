@@ -9,6 +9,7 @@ from bench_metrics.attack_time import AttackTime
 from bench_metrics.attacked_accuracy import AttackedAccuracy
 from bench_metrics.center_shift import CenterShift
 from bench_metrics.cosine import Cosine
+from bench_metrics.data_dependence import DataDependence
 from bench_metrics.deletion import Deletion
 from bench_metrics.explain_time import ExplainTime
 from bench_metrics.insertion import Insertion
@@ -57,5 +58,6 @@ def bench_components() -> Iterable[type[bench.Component]]:
         MaskOverlap,
         PointingGame,
         Sparsity,
+        DataDependence,
         TrainTime,
     ]

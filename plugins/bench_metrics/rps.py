@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench_metrics.cosine import Cosine
+from bench_metrics.similarity import no_similarity
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class RPS(bench.Metric):
         return self.similarity.better
 
     def problem(self) -> str | None:
-        if set(inspect.signature(type(self.similarity).__call__).parameters) != {"self", "clean_maps", "attacked_maps"}:
-            return f"similarity {self.similarity} compares no two maps; take one such as cosine or topk_overlap"
-        return None
+        return no_similarity(self.similarity)
 
     def __call__(
         self,

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
+
+import bench
 
 
 def where_defined(scores: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Scores (N,) with NaN where one of two maps (N, H, W) is all zero: such a map explains nothing."""
     defined = (first.flatten(1) != 0).any(1) & (second.flatten(1) != 0).any(1)
     return torch.where(defined, scores, torch.nan)
+
+
+def no_similarity(metric: bench.Metric) -> str | None:
+    """Why a metric cannot compare two maps, or None."""
+    if set(inspect.signature(type(metric).__call__).parameters) != {"self", "clean_maps", "attacked_maps"}:
+        return f"similarity {metric} compares no two maps; take one such as cosine or topk_overlap"
+    return None

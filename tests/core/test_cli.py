@@ -164,6 +164,7 @@ def test_all_means_every_component_of_a_kind(bench_):
         "attacked_accuracy",
         "center_shift",
         "cosine",
+        "data_dependence",
         "deletion",
         "explain_time",
         "insertion",

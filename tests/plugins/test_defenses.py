@@ -6,6 +6,7 @@ import contextlib
 import copy
 from dataclasses import dataclass
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import slow_defenses as slow
@@ -437,10 +438,10 @@ def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
             clean = maps(network, images, first)
             noisy = maps(network, images + 16 / 255 * noise.uniform(images), first)
 
-        def similar(first, second):
-            return float(F.cosine_similarity(first.flatten(1), second.flatten(1)).mean())
-
-        return similar(clean, noisy), similar(clean, clean.roll(1, 0))
+        rows = SimpleNamespace(indices=torch.arange(64))
+        exposed = bench.component("metric", "data_dependence")(clean_maps=clean, targets=first, test_data=rows)
+        steady = bench.component("metric", "cosine")(clean_maps=clean, attacked_maps=noisy)
+        return float(steady.mean()), float(exposed.mean())
 
     (steady, own), (collapsed, same) = trained(0.0), trained(1000.0)
     assert collapsed > 0.9999 > steady and same > 0.99 > own + 0.1, (steady, own, collapsed, same)

@@ -65,3 +65,31 @@ def test_rps_is_run_by_the_harness(tiny_run):
     outcome = tiny_run(defense=["ce"], metric=["rps:draws=2"], explainer=["gradient", "smoothgrad:samples=2"])
     assert not outcome.failures
     assert all(0 < r.value <= 1 and "attack" not in r.axes for r in outcome.records.values())
+
+
+def test_data_dependence_compares_each_map_with_another_ones():
+    from bench_metrics.data_dependence import partners
+
+    groups = torch.tensor([0, 1, 0, 0, 1, 2])
+    indices = torch.tensor([9, 3, 4, 11, 0, 7])
+    anyone, own = partners(torch.zeros_like(groups), indices), partners(groups, indices)
+    for found in (anyone, own):
+        assert sorted(found.tolist()) == list(range(6)) or found is own
+        assert (found != torch.arange(6)).all()
+    # The only one of its class is compared with any other.
+    assert torch.equal(groups[own][:5], groups[:5]) and own[5] == anyone[5]
+    again = partners(torch.zeros_like(groups), indices.flip(0))
+    assert torch.equal(5 - again.flip(0), anyone)  # whatever order they come in
+
+
+def test_maps_that_are_all_the_same_depend_on_nothing(tiny_run):
+    maps = torch.rand(6, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    given = {"targets": torch.zeros(6, dtype=torch.int64), "test_data": SimpleNamespace(indices=torch.arange(6))}
+    metric = bench.component("metric", "data_dependence:similarity=(pearson)")
+    assert metric.better == "lower"
+    assert_close(metric(clean_maps=maps[:1].expand(6, 4, 4), **given), torch.ones(6, dtype=torch.float64))
+    assert metric(clean_maps=maps, **given).abs().max() < 0.99
+    alone = {"targets": torch.zeros(1, dtype=torch.int64), "test_data": SimpleNamespace(indices=torch.arange(1))}
+    assert metric(clean_maps=maps[:1], **alone).reason == "there is one image, and no other to compare it with"
+    outcome = tiny_run(metric=["data_dependence", "data_dependence:within=class"])
+    assert not outcome.failures and all("attack" not in r.axes for r in outcome.records.values())
