@@ -15,10 +15,13 @@ from bench_metrics.explain_time import ExplainTime
 from bench_metrics.insertion import Insertion
 from bench_metrics.kept_rate import KeptRate
 from bench_metrics.l1_distance import L1Distance
+from bench_metrics.l1_norm import L1Norm
 from bench_metrics.mask_mass import MaskMass
 from bench_metrics.mask_overlap import MaskOverlap
 from bench_metrics.pearson import Pearson
 from bench_metrics.pointing_game import PointingGame
+from bench_metrics.preservation import Preservation
+from bench_metrics.relevance import Relevance
 from bench_metrics.rps import RPS
 from bench_metrics.sparsity import Sparsity
 from bench_metrics.spearman import Spearman
@@ -26,6 +29,7 @@ from bench_metrics.ssim import SSIM
 from bench_metrics.success_rate import SuccessRate
 from bench_metrics.topk_mass import TopKMass
 from bench_metrics.topk_overlap import TopKOverlap
+from bench_metrics.topk_overlap_elements import TopKOverlapElements
 from bench_metrics.train_memory import TrainMemory
 from bench_metrics.train_passes import TrainPasses
 from bench_metrics.train_time import TrainTime
@@ -59,5 +63,9 @@ def bench_components() -> Iterable[type[bench.Component]]:
         PointingGame,
         Sparsity,
         DataDependence,
+        L1Norm,
+        Preservation,
+        Relevance,
+        TopKOverlapElements,
         TrainTime,
     ]

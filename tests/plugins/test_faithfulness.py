@@ -75,6 +75,30 @@ def test_a_map_of_what_the_network_sees_is_inserted_and_deleted_best():
         assert (sign * (good - bad) > 0.03).all()
 
 
+def test_preservation_is_insertion_backwards_and_relevance_joins_the_two():
+    order = maps()
+    inserted, kept, deleted = (score(text, order).values for text in ("insertion", "preservation", "deletion"))
+    assert_close(kept, inserted.flip(1))
+    assert_close(
+        score("preservation:steps=5,full=false", order).values, score("insertion:steps=5", order).values.flip(1)[:, :5]
+    )
+    for i in range(4):
+        areas = [float(torch.trapezoid(values[i], dx=1 / 20)) for values in (kept, deleted)]
+        expected = 2 / (1 / areas[0] + 1 / (1 - areas[1]))
+        assert float(score("relevance", order)[i]) == pytest.approx(expected)
+
+
+def test_elements_and_norms_by_hand():
+    clean = torch.tensor([[[[5.0, -4.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]], dtype=torch.float64)
+    attacked = torch.tensor([[[[-1.0, 4.0]], [[3.0, 0.0]]], [[[1.0, 0.0]], [[0.0, 0.0]]]], dtype=torch.float64)
+    overlap = bench.component("metric", "topk_overlap_elements:share=0.7")
+    # Two of the three that are not zero: 5 and -4, of which the attacked one keeps the second.
+    found = overlap(clean_attributions=clean, attacked_attributions=attacked)
+    assert_close(found, torch.tensor([0.5, torch.nan], dtype=torch.float64), equal_nan=True)
+    assert overlap(clean_attributions=clean[:1], attacked_attributions=-clean[:1]) == 1
+    assert bench.component("metric", "l1_norm")(clean_attributions=clean).tolist() == [10.0, 0.0]
+
+
 def test_a_zero_map_has_no_curve_and_an_image_scores_the_same_alone():
     order = maps()
     order[2] = 0
@@ -128,7 +152,17 @@ def test_maps_on_objects_by_hand():
 
 
 def test_the_harness_scores_them_on_shapes(tiny_run):
-    names = ["insertion", "deletion", "adv_insertion", "sparsity", "mask_mass", "mask_overlap", "pointing_game"]
+    names = [
+        "insertion",
+        "deletion",
+        "preservation",
+        "relevance",
+        "adv_insertion",
+        "sparsity",
+        "mask_mass",
+        "mask_overlap",
+    ]
+    names += ["pointing_game", "topk_overlap_elements"]
     outcome = tiny_run(metric=names)
     assert not outcome.failures
     found = {record.metric: record for record in outcome.records.values()}

@@ -1,0 +1,21 @@
+"""How large an attribution is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+
+
+@dataclass(frozen=True)
+class L1Norm(bench.Metric):
+    """Sum of the magnitudes of the clean attribution, raw and over all channels: gradients that have died are small
+    here, whatever their maps look like."""
+
+    name = "l1_norm"
+    help = "sum of the magnitudes of the raw attribution"
+
+    def __call__(self, clean_attributions: Tensor) -> Tensor:
+        return clean_attributions.double().abs().sum((1, 2, 3))

@@ -1,0 +1,39 @@
+"""Predictions that hold on what matters and fall without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+import bench
+from bench_metrics.curves import curve, levels
+
+
+@dataclass(frozen=True)
+class Relevance(bench.Metric):
+    """Harmonic mean of the area under the preservation curve and of one minus that under the deletion curve, per image
+    (as the paper of RelEx has it; its code takes the deletion area itself). Areas are by trapezoids over levels from
+    none to all. Undefined where a map is zero.
+    """
+
+    name = "relevance"
+    help = "harmonic mean of preservation and of what deletion takes away"
+    examples = ("", "steps=5,fill=black")
+    steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
+    fill: Literal["mean", "black"] = bench.param(
+        "mean", "what stands for pixels that are not there: the mean colour, or black"
+    )
+
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor) -> Tensor:
+        given = network, images, targets, clean_maps
+        shares = levels(self.steps, True)
+        kept = area(curve(*given, [1 - share for share in shares], False, self.fill))
+        taken = 1 - area(curve(*given, shares, True, self.fill))
+        return 2 * kept * taken / (kept + taken)
+
+
+def area(values: Tensor) -> Tensor:
+    """Under a curve of levels at equal distances, by trapezoids: (N, L) -> (N,)."""
+    return (values.sum(1) - (values[:, 0] + values[:, -1]) / 2) / (values.shape[1] - 1)
