@@ -42,7 +42,10 @@ def trainings(schedule: Schedule, folder: str) -> dict[str, object]:
     model = bench.component("model", "lenet")
     teacher = model.build(data.shape, len(data.classes)).eval().requires_grad_(False)
     # Maps of the teacher are the second step.
-    type(bench.component("defense", "atex"))._maps = lambda self, teacher, fit: torch.randn_like(data.images)
+    type(bench.component("defense", "atex"))._maps = lambda self, teacher, fit: (
+        torch.randn_like(data.images),
+        torch.randn(len(data), len(data.classes)),
+    )
 
     def work(name: str):
         defense = bench.component("defense", name)

@@ -38,13 +38,13 @@ def ascended(
     steps: int,
     step: float,
     objective: Callable[[Tensor], Tensor],
-    where: Tensor | None = None,
+    where: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Images after steepest steps up an objective (B, C, H, W) -> (B,), each of a length as a share of eps, projected
-    to the ball; `where` is one for the elements that move."""
+    to the ball; `where()` is one for the elements that move, and is asked when the objective is known."""
     for _ in range(steps):
         leaf = moved.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)
-        direction = ball.steepest(gradient if where is None else gradient * where)
+        direction = ball.steepest(gradient if where is None else gradient * where())
         moved = ball.project(moved.detach() + step * float(ball.eps) * direction, images)
     return moved.detach()

@@ -19,8 +19,8 @@ from bench_defenses.trades import divergence
 class ATEX(bench.Defense):
     """A student s learns from a teacher f that what is added across the teacher's explanation h changes nothing:
     KL(s(x) || f(x)) + weight KL(s(x_p) || f(x_i)), with x_i = x + D h / |h| and x_p = x_i + D' v / |v|, D and D'
-    uniform on [-eps, eps], and v normal noise less its projection on h (Tang et al., Frontiers in Big Data 2022, in the
-    form of Joo et al., 2023, who print one bound of D without its minus).
+    uniform on [-eps, eps], and v uniform noise less its projection on h (Tang et al., Frontiers in Big Data 2022, in
+    the form of Joo et al., 2023, who print one bound of D without its minus).
 
     Three steps, all of them counted: the teacher is trained, an ordinary value that other runs share; SmoothGrad maps
     of the label's logit are taken of every training image; the student is trained ("train"), on images as they are
@@ -52,23 +52,26 @@ class ATEX(bench.Defense):
     def train(self, fit: bench.Fit) -> nn.Module:
         teacher = fit.trained_by(self.teacher)
         with fit.measured("maps", teacher):
-            maps = self._maps(teacher, fit)
+            maps, answers = self._maps(teacher, fit)
         place = torch.zeros(len(fit.data), dtype=torch.int64)
         place[fit.rows] = torch.arange(len(fit.rows))
-        return fit.minimise(
-            fit.fresh(),
-            lambda network, batch: self.loss(network, teacher, batch.images, maps[place[batch.indices]]),
-            augment=False,
-        )
 
-    def _maps(self, teacher: nn.Module, fit: bench.Fit) -> Tensor:
-        """The teacher's explanation of every training image that is used, (N, C, H, W)."""
-        found = []
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            rows = place[batch.indices]
+            return self.loss(network, teacher, batch.images, maps[rows], answers[rows])
+
+        return fit.minimise(fit.fresh(), loss, augment=False)
+
+    def _maps(self, teacher: nn.Module, fit: bench.Fit) -> tuple[Tensor, Tensor]:
+        """The direction of the teacher's explanation of every training image that is used, (N, C, H, W), and its
+        logits, (N, K)."""
+        maps, answers = [], []
         for rows in fit.rows.split(fit.batch):
             batch = fit.decoded(rows)
             with torch.no_grad(), noise.rows(0, "atex/maps", rows):
-                found.append(self.smoothed(teacher, batch.images, batch.labels))
-        return torch.cat(found)
+                maps.append(self.smoothed(teacher, batch.images, batch.labels))
+                answers.append(teacher(batch.images))
+        return unit(torch.cat(maps)), torch.cat(answers)
 
     def smoothed(self, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """SmoothGrad of each label's logit by the normalised image."""
@@ -85,26 +88,23 @@ class ATEX(bench.Defense):
 
         return std * summed(teacher, images, self.samples, term) / self.samples
 
-    def loss(self, network: nn.Module, teacher: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
-        """The student's loss, given the teacher's maps of the images, both (B, C, H, W)."""
+    def loss(
+        self, network: nn.Module, teacher: nn.Module, images: Tensor, direction: Tensor, answers: Tensor
+    ) -> Tensor:
+        """The student's loss, given the directions of the teacher's maps of the images, both (B, C, H, W), and its
+        logits there."""
         _, std = bench.normalisation(network)
-        direction = unit(maps)
-        found = self._told(network, teacher, images, images)
+        found = divergence(network(images), answers).mean()
         for _ in range(self.along):
             near = images + std * self._length(images) * direction
             for _ in range(self.across):
-                drawn = noise.normal(images)
+                drawn = noise.uniform(images)
                 across = drawn - (drawn * direction).sum((1, 2, 3), keepdim=True) * direction
                 moved = near + std * self._length(images) * unit(across)
-                found = found + self.weight * self._told(network, teacher, moved, near)
+                with torch.no_grad():
+                    taught = teacher(near)
+                found = found + self.weight * divergence(network(moved), taught).mean()
         return found
 
     def _length(self, images: Tensor) -> Tensor:
         return self.eps * noise.uniform(images[:, :1, :1, :1])
-
-    @staticmethod
-    def _told(network: nn.Module, teacher: nn.Module, seen: Tensor, taught: Tensor) -> Tensor:
-        """KL of the student's prediction at one place to the teacher's at another, mean over the batch."""
-        with torch.no_grad():
-            answer = teacher(taught)
-        return divergence(network(seen), answer).mean()

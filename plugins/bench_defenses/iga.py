@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
-from bench.gradients import softened
+from bench.gradients import input_gradient, softened
 from bench_defenses.adversary import ascended
 
 
@@ -23,9 +23,8 @@ class IGA(bench.Defense):
 
     x' is an image of a large such loss, found by projected sign steps from a random start on the elements on which g_y
     is largest there. With `mining`, x and x' are both anchors, with the further of both g_y and the closer of both g_i;
-    without, x' is the anchor.
-    Where the network has ReLU, gradients come from softplus in its place, and the cross-entropy from itself. x' is made
-    in eval mode. The paper prints a comma where its difference is.
+    without, x' is the anchor. Where the network has ReLU, gradients come from softplus in its place, and the
+    cross-entropy from itself. x' is made in eval mode. The paper prints a comma where its difference is.
     """
 
     name = "iga"
@@ -60,33 +59,46 @@ class IGA(bench.Defense):
         """x' of each image: (B, C, H, W), (B,) -> (B, C, H, W)."""
         start = ball.sample(images)
         _, std = bench.normalisation(network)
-        with torch.no_grad():
-            sizes = (std * bench.gradients.input_gradient(network, start, labels)).abs().flatten(1)
-        top = sizes.topk(min(self.elements, sizes.shape[1]), dim=1).indices
-        where = torch.zeros_like(sizes).scatter_(1, top, 1.0).view_as(images)
+        chosen: list[Tensor] = []
 
         def objective(moved: Tensor) -> Tensor:
-            near, far = self._distances(network, moved, labels)
+            with softened(self.beta) as soft:
+                near, far, slope, _ = self._distances(network, moved, labels)
+            if not chosen:
+                if soft.replaced:  # the elements are those of the network itself
+                    with torch.no_grad():
+                        slope = std * input_gradient(network, start, labels)
+                chosen.append(self._largest(slope.detach()))
             return F.softplus((near - far).squeeze(1))
 
-        return ascended(images, start, ball, self.steps, self.step, objective, where)
+        return ascended(images, start, ball, self.steps, self.step, objective, lambda: chosen[0])
+
+    def _largest(self, slope: Tensor) -> Tensor:
+        """One for the largest elements of each image's gradient, zero for the others: (B, C, H, W) -> the same."""
+        sizes = slope.abs().flatten(1)
+        top = sizes.topk(min(self.elements, sizes.shape[1]), dim=1).indices
+        return torch.zeros_like(sizes).scatter_(1, top, 1.0).view_as(slope)
 
     def loss(self, network: nn.Module, images: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
         """The whole loss, given x'."""
         anchors = torch.cat([images, moved]) if self.mining else moved
-        near, far = self._distances(
-            network, anchors.detach().requires_grad_(), labels.repeat(1 + self.mining), twins=self.mining
-        )
+        with softened(self.beta) as soft:
+            near, far, _, logits = self._distances(
+                network, anchors.detach().requires_grad_(), labels.repeat(1 + self.mining), twins=self.mining
+            )
         triplet = F.softplus(near.amax(1) - far.amin(1)).mean()
-        return F.cross_entropy(network(moved), labels) + self.weight * triplet
+        # Where nothing was replaced, and no row knows of others, x' has been through the network already.
+        same = not soft.replaced and not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+        logits = logits[-len(labels) :] if same else network(moved)
+        return F.cross_entropy(logits, labels) + self.weight * triplet
 
     def _distances(
         self, network: nn.Module, images: Tensor, labels: Tensor, twins: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """d of each image to g_y and to g_i, its own and, in a second column, that of its twin, the image half a batch
-        away: (B, 1 or 2) each."""
+        away, (B, 1 or 2) each; g_y; and the logits."""
         mean, std = bench.normalisation(network)
-        with softened(self.beta), sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
             logits = network(images)
             own = F.one_hot(labels, logits.shape[1]).bool()
             other = logits.detach().masked_fill(own, -torch.inf).argmax(1)
@@ -94,15 +106,10 @@ class IGA(bench.Defense):
                 std * torch.autograd.grad(logits.gather(1, c[:, None]).sum(), images, create_graph=True)[0]
                 for c in (labels, other)
             ]
-        anchors = (images - mean) / std
-        half = len(images) // 2
-        return tuple(
-            torch.stack(
-                [
-                    1 - F.cosine_similarity(anchors.flatten(1), found.flatten(1), dim=1)
-                    for found in ([slope, slope.roll(half, 0)] if twins else [slope])
-                ],
-                1,
-            )
-            for slope in slopes
-        )
+        anchors = ((images - mean) / std).flatten(1)
+
+        def distances(slope: Tensor) -> Tensor:
+            seen = [slope, slope.roll(len(images) // 2, 0)] if twins else [slope]
+            return torch.stack([1 - F.cosine_similarity(anchors, one.flatten(1), dim=1) for one in seen], 1)
+
+        return distances(slopes[0]), distances(slopes[1]), slopes[0], logits
