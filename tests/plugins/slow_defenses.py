@@ -8,16 +8,12 @@ Conventions shared by every function:
 - Every random draw is an argument. Losses keep their graph by the weights; attacks return detached images.
 """
 
-import math
-
 import torch
 
 TINY = 1e-12
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # Small pieces
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def leaf(image):
@@ -81,9 +77,7 @@ def kl(log_first, log_second):
     return (log_first.exp() * (log_first - log_second)).sum()
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # l2, Cosd, l2+Cosd (Joo et al., 2023)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight, detach=True, root=False):
@@ -105,9 +99,7 @@ def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight, detach=T
     return cross_entropy(network, images, labels) + penalty
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # Hessian (Dombrowski et al., 2022)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def hessian_matrix(network, image, label, std):
@@ -154,9 +146,7 @@ def hessian(network, images, labels, std, weight, draws=None):
     return cross_entropy(network, images, labels) + weight * penalty
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # SSR (Wang et al., 2020)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def logit_jacobian(network, image, std=None, channel_mean=False, pixel_max=1.0):
@@ -208,26 +198,6 @@ def ssr_eigenvalue(network, image, **options):
     return torch.linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
 
 
-def ssr_eigenvalue_gram(network, image, std=None, channel_mean=False, pixel_max=1.0):
-    """The same eigenvalue through the C x C Gram matrix B^T B, column j of B being sqrt(p_j) (w_j - wbar)."""
-    jacobian, logits = logit_jacobian(network, image, std, channel_mean, pixel_max)
-    probabilities = log_softmax(logits).exp()
-    centre = jacobian @ probabilities
-    columns = [probabilities[j].sqrt() * (jacobian[:, j] - centre) for j in range(len(probabilities))]
-    factor = torch.stack(columns, dim=1)
-    return torch.linalg.eigvalsh(factor.T @ factor)[-1]
-
-
-def ssr_power_iteration(network, image, start, iterations=500, **options):
-    """The same eigenvalue (no graph) by v <- H v / |H v| from the given start (d,); options as in `ssr_hessian`."""
-    matrix = ssr_hessian(network, image, **options).detach()
-    vector = start / l2(start)
-    for _ in range(iterations):
-        vector = matrix @ vector
-        vector = vector / l2(vector)
-    return vector @ (matrix @ vector)
-
-
 def ssr_penalty(network, images, **options):
     """Batch mean of the largest eigenvalue at the training points themselves (no neighbours, no labels)."""
     return torch.stack([ssr_eigenvalue(network, image, **options) for image in images]).mean()
@@ -248,9 +218,7 @@ def ssr(network, images, labels, beta, scale=1.0, mix="convex", **options):
     raise ValueError(mix)
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # A projected ascent shared by the inner maximisations
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def project(perturbation, epsilon, norm):
@@ -284,9 +252,7 @@ def ascend(objective, image, epsilon, step, steps, start, norm="linf", mask=None
     return current.detach()
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # IG-NORM and IG-SUM-NORM (Chen et al., 2019)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def ig_of_loss(network, image, end, label, points=50, approx=1, first=None):
@@ -355,9 +321,7 @@ def ig_norm_attack(
     return torch.stack(results)
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # IGA / ART (Singh et al., 2020)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def best_other(logits, label):
@@ -494,9 +458,7 @@ def iga_attack(
     return torch.stack(results)
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # ATEX (Tang et al., 2022)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def atex_map(teacher, images, labels, noise, std=None):
@@ -576,29 +538,7 @@ def atex(
     return torch.stack(losses).mean()
 
 
-def atex_released(student, teacher, images, maps, noise, epsilon, count=2, temperature=4.0):
-    """The authors' released form: no clean term, no weight, KL(f || s) averaged over ALL entries (B and classes).
-
-    h is scaled (per image) to max|h| = 4 eps; x_i = x + h (t - T/2)/(T - 1), t = 0..T-1; x_p = x_i + the part of
-    noise[t, copy] (uniform in +-4 eps) perpendicular to h channel by channel, not rescaled. The teacher's softmax
-    has the temperature, the student's none. noise is (T,copies,B,C,H,W); mean over t and copies.
-    """
-    terms = []
-    for index, image in enumerate(images):
-        scaled = maps[index] * (4 * epsilon) / torch.clamp(maps[index].abs().max(), min=TINY)
-        for t in range(count):
-            parallel = image + scaled * (t - count / 2) / (count - 1)
-            theirs = log_softmax(logits_of(teacher, parallel).detach() / temperature)
-            for copy in range(noise.shape[1]):
-                moved = parallel + perpendicular(noise[t, copy, index], maps[index], per_channel=True)
-                ours = log_softmax(logits_of(student, moved))
-                terms.append(kl(theirs, ours) / len(ours))
-    return torch.stack(terms).mean()
-
-
-# ---------------------------------------------------------------------------------------------------------------
 # Adversarial training (Madry et al., 2018) and TRADES (Zhang et al., 2019)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def adversarial_loss(network, images, labels, adversarial, clean_weight=0.0):
@@ -645,9 +585,7 @@ def trades(network, images, labels, adversarial, beta):
     return cross_entropy(network, images, labels) + beta * torch.stack(terms).mean()
 
 
-# ---------------------------------------------------------------------------------------------------------------
 # Norm-regularised adversarial training (Gong et al., 2024)
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def groups(shape, block):
@@ -663,29 +601,9 @@ def groups(shape, block):
     return result
 
 
-def norm_conjugate(gradient, norm, epsilon, epsilon2=0.0, block=14):
-    """h*(q) of one gradient: eps |q|_1, eps sum_S |q_S|_2, or eps |q|_1 + eps2 |q|_2^2 (Gong et al., 2024)."""
-    if norm == "l1":
-        return epsilon * gradient.abs().sum()
-    if norm == "group":
-        return epsilon * sum(l2(gradient[group]) for group in groups(gradient.shape, block))
-    if norm == "elastic":
-        return epsilon * gradient.abs().sum() + epsilon2 * (gradient**2).sum()
-    raise ValueError(norm)
-
-
 def elastic_cost(perturbation, epsilon, epsilon2):
     """h(delta) of the elastic net: sum of (|delta| - eps)_+^2 / (4 eps2) (Gong et al., 2024)."""
     return (torch.clamp(perturbation.abs() - epsilon, min=0) ** 2).sum() / (4 * epsilon2)
-
-
-def norm_penalty(network, images, labels, norm, epsilon, epsilon2=0.0, block=14, std=None):
-    """Batch mean of h*(grad of the image's own CE): the penalty that the adversarial training stands for."""
-    values = []
-    for image, label in zip(images, labels, strict=True):
-        gradient = ce_gradient(network, image, label, std, graph=True)
-        values.append(norm_conjugate(gradient, norm, epsilon, epsilon2, block))
-    return torch.stack(values).mean()
 
 
 def fast_solution(gradient, norm, epsilon, epsilon2=0.0, block=14):
@@ -783,38 +701,7 @@ def norm_at(network, images, labels, norm, epsilon, scheme="fast", **options):
     return cross_entropy(network, craft(network, images, labels, norm, epsilon, **options), labels)
 
 
-def mi_fgsm_attack(network, images, labels, epsilon, steps=10, momentum=1.0):
-    """MI-FGSM: u <- mu u + q/|q|_1, delta <- clamp(delta + (eps/steps) sign u, +-eps), clipped to [0,1] (Dong 2018)."""
-    results = []
-    for image, label in zip(images, labels, strict=True):
-        current, velocity = image.clone(), torch.zeros_like(image)
-        for _ in range(steps):
-            gradient = ce_gradient(network, current, label)
-            velocity = momentum * velocity + gradient / (gradient.abs().sum() + TINY)
-            moved = current + epsilon / steps * torch.sign(velocity)
-            current = (image + (moved - image).clamp(-epsilon, epsilon)).clamp(0, 1)
-        results.append(current.detach())
-    return torch.stack(results)
-
-
-def free_replay(network, images, labels, delta, epsilon, step=None):
-    """One replay of free training (Shafahi et al., 2019): (CE(x + delta) with graph, the next delta).
-
-    Both come from the same point; x + delta is clipped to [0,1], the next delta is delta + step sign q (step eps)
-    clamped to +-eps.
-    """
-    step = epsilon if step is None else step
-    moved = torch.stack([(image + part).clamp(0, 1) for image, part in zip(images, delta, strict=True)])
-    following = []
-    for image, part, label in zip(images, delta, labels, strict=True):
-        gradient = ce_gradient(network, (image + part).clamp(0, 1), label)
-        following.append((part + step * torch.sign(gradient)).clamp(-epsilon, epsilon))
-    return cross_entropy(network, moved, labels), torch.stack(following).detach()
-
-
-# ---------------------------------------------------------------------------------------------------------------
 # Gaussian noise, harmonisation, MaxEnt, Softplus
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def gaussian_noise(network, images, labels, sigma, draws, clip=False):
@@ -855,9 +742,3 @@ def entropy(network, image):
 def maxent(network, images, labels, beta):
     """CE - beta * mean H(p): penalises confidence (Cha et al., 2020)."""
     return cross_entropy(network, images, labels) - beta * torch.stack([entropy(network, x) for x in images]).mean()
-
-
-def softplus(value, beta):
-    """log(1 + exp(beta z)) / beta of one number, stably, without torch's linear threshold."""
-    z = beta * float(value)
-    return (max(z, 0.0) + math.log1p(math.exp(-abs(z)))) / beta
