@@ -31,17 +31,27 @@ class RandomSearch(bench.Attack):
         2020,
         "https://arxiv.org/abs/1912.00049",
     )
-    examples = ("queries=4,like=(topk:k=5)",)
-    queries: int = bench.param(200, "images looked at", low=1)
+    examples = ("queries=4,like=(topk:k=5)", "queries=2,restarts=2,like=(topk:k=5)")
+    queries: int = bench.param(200, "images looked at from each start", low=1)
+    restarts: int = bench.param(1, "searches, each from the clean image", low=1)
     like: bench.Attack = bench.param(TopK(), "the attack whose objective is driven down")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
+        best = self._searched(victim, images, targets, ball)
+        for _ in range(self.restarts - 1):
+            other = self._searched(victim, images, targets, ball)
+            better = other.least < best.least
+            best.images = torch.where(better[:, None, None, None], other.images, best.images)
+            best.least = torch.where(better, other.least, best.least)
+        return best.images
+
+    def _searched(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Choice:
         choice = Choice(victim, images, targets, self.like)
         for query in range(self.queries):
             side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - query / self.queries)))
             moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), choice.images)
             choice.offer(ball.project(moved, images))
-        return choice.images
+        return choice
 
 
 def squares(images: Tensor, side: int) -> Tensor:

@@ -313,12 +313,16 @@ def test_the_centre_of_mass_by_hand():
     assert_close(center(maps), torch.tensor([[2.0, 3.0], [1.0, 0.5]], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("attack", ["topk:k=5,steps=4", "mass_center:steps=4"])
+STARTED = ["topk:k=5,steps=4", "mass_center:steps=4", "topk_l2:steps=3", "target_map:steps=3", "pgd:steps=1"]
+
+
+@pytest.mark.parametrize("attack", [*STARTED, "random_search:queries=9,like=(topk:k=5)"])
 def test_more_starts_are_never_worse(network, attack):
     ball = BALLS[0]
     one, three = (perturbed(f"{attack},restarts={n}", network, ball) for n in (1, 3))
     with torch.no_grad():
-        objective = bench.component("attack", attack).objective(victim(network), IMAGES, TARGETS)
+        aimed = bench.component("attack", attack)
+        objective = getattr(aimed, "like", aimed).objective(victim(network), IMAGES, TARGETS)
         assert (objective(three) <= objective(one) + 1e-12).all()
         assert (objective(three) < objective(one)).any()
 
