@@ -341,9 +341,8 @@ def attributes_to_pixels(component: Explainer, catalog: Catalog) -> None:
             ensure(found.dtype == images.dtype, f"images in {images.dtype} give an attribution in {found.dtype}")
             ensure(not found.requires_grad, "the attribution keeps a graph under torch.no_grad()")
             maps = component.maps(network, images, targets)
-            defined = maps.flatten(1).any(1)  # the positive part of something may be zero for an image
-            ensure(defined.any(), "the attributions of all images are zero everywhere")
-            ensure(torch.allclose(maps.sum((1, 2)), defined.to(maps)), "a map does not sum to one")
+            ensure(maps.flatten(1).any(1).all(), "the attribution of an image is zero everywhere")
+            ensure(torch.allclose(maps.sum((1, 2)), maps.new_ones(5)), "a map does not sum to one")
             masks = component.masks(network, images, targets)
             ensure(masks.min() >= 0 and masks.max() <= 1, "a mask leaves [0, 1]")
 

@@ -24,6 +24,22 @@ from bench.kinds import Normalised, checked_logits
 CHUNK = {"cpu": 2**18, "cuda": 2**22}
 
 
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Inside, attention is products and a softmax: its fused kernels have no double backward."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextlib.contextmanager
+def differentiating(images: Tensor) -> Iterator[Tensor]:
+    """Inside, a forward pass of the images that it gives can be gone back to them, and that again; they are the images
+    themselves where the caller wants a graph to these."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad(), plain_attention():
+        yield images if keep and images.requires_grad else images.detach().requires_grad_()
+
+
 def input_gradient(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Gradient of each target logit by its image: (B, C, H, W), (B,) -> (B, C, H, W).
 
@@ -39,9 +55,7 @@ def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, gra
     constant otherwise.
     """
     keep = torch.is_grad_enabled()
-    # Fused attention has no double backward; the plain kernel gives a graph of products and a softmax, which has.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+    with differentiating(images) as inputs:
         logits = network(inputs)
         scores = target_logits(logits, images, targets)
         (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=graph and keep, retain_graph=keep)
@@ -75,8 +89,7 @@ def hessian_vector_product(network: nn.Module, images: Tensor, targets: Tensor, 
     The result has a graph iff grad mode is on in the caller. Zero for a network whose logits are piecewise linear.
     """
     keep = torch.is_grad_enabled()
-    with torch.enable_grad():
-        inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+    with differentiating(images) as inputs:
         gradient = input_gradient(network, inputs, targets)
         if not gradient.requires_grad:  # a linear network's does not
             return torch.zeros_like(images)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,11 +41,22 @@ def of_maps(
     return aim
 
 
-def needs_a_gradient(case: bench.Case) -> str | None:
-    """Why an attack that follows a gradient cannot take part in a case, or None."""
-    if not case.surrogate.differentiable:
-        return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
-    return None
+@dataclass(frozen=True)
+class Descent(bench.Attack):
+    """An attack that follows the gradient of an aim; of maps, where it has a `beta`."""
+
+    @abstractmethod
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+        """What is to fall, with all that is fixed taken from the clean images."""
+
+    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+        aim = self.aim(victim, images, targets)
+        return lambda moved: aim(moved)[0]
+
+    def refuse(self, case: bench.Case) -> str | None:
+        if self.beta is not None and not case.surrogate.differentiable:
+            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
+        return None
 
 
 def steepest(ball: bench.Ball, length: float) -> Step:

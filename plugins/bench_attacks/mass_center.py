@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import GHORBANI2019, descend, needs_a_gradient, of_maps, steepest
+from bench_attacks.descent import GHORBANI2019, Aim, Descent, descend, of_maps, steepest
 
 
 @dataclass(frozen=True)
-class MassCenter(bench.Attack):
+class MassCenter(Descent):
     """Maximise the distance between the centres of mass of the attacked and the clean map (Ghorbani et al., AAAI 2019,
     Alg. 1, mass-center); the objective that falls is minus the square of that distance, in pixels.
 
@@ -29,20 +29,16 @@ class MassCenter(bench.Attack):
     restarts: int = bench.param(1, "starts, each in a random direction from the clean image", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
-    def refuse(self, case: bench.Case) -> str | None:
-        return needs_a_gradient(case)
-
     def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
         """Minus the squared distance of maps' centres from those of the clean ones."""
         clean = center(maps)
         return lambda moved: -(center(moved) - clean).square().sum(1)
 
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        aim = of_maps(victim, images, targets, self.measure)
-        return lambda moved: aim(moved)[0]
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+        return of_maps(victim, images, targets, self.measure)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        aim = of_maps(victim, images, targets, self.measure)
+        aim = self.aim(victim, images, targets)
         starts = [images + self.step * (ball.sample(images) - images) for _ in range(self.restarts)]
         return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, descend, steepest
+from bench_attacks.descent import Aim, Descent, descend, steepest
 
 
 @dataclass(frozen=True)
-class PGD(bench.Attack):
+class PGD(Descent):
     """Projected gradient descent on the class (Madry et al., ICLR 2018): maximise the cross-entropy of the clean
     image's prediction, from random starts in the ball. It means to flip predictions; what it does to maps is a side
     effect, and its kept rate is low.
@@ -36,16 +35,14 @@ class PGD(bench.Attack):
     steps: int = bench.param(40, "gradient steps", low=1)
     restarts: int = bench.param(1, "random starts", low=1)
 
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        aim = self._aim(victim, images)
-        return lambda moved: aim(moved)[0]
-
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         starts = [ball.sample(images) for _ in range(self.restarts)]
         step = steepest(ball, 2.5 / self.steps)
-        return descend(images, ball, self._aim(victim, images), starts, self.steps, lambda: step, None, keep=False)
+        return descend(
+            images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, None, keep=False
+        )
 
-    def _aim(self, victim: bench.Victim, images: Tensor) -> Aim:
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():
             prediction = victim.logits(images).argmax(1)
 

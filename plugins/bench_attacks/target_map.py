@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,13 +10,13 @@ from torch import Tensor
 
 import bench
 from bench import noise
-from bench_attacks.descent import Aim, adam, descend, needs_a_gradient, steepest
+from bench_attacks.descent import Aim, Descent, adam, descend, steepest
 
 STEPS = {"adam": adam, "sign": steepest}
 
 
 @dataclass(frozen=True)
-class TargetMap(bench.Attack):
+class TargetMap(Descent):
     """Bring the map close to a target while the logits stay: half the squared distance of the maps, each divided by its
     maximum, plus a weight times the mean squared change of the logits.
 
@@ -49,19 +48,12 @@ class TargetMap(bench.Attack):
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
-    def refuse(self, case: bench.Case) -> str | None:
-        return needs_a_gradient(case)
-
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        aim = self._aim(victim, images, targets)
-        return lambda moved: aim(moved)[0]
-
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        aim = self._aim(victim, images, targets)
+        aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
         return descend(images, ball, aim, starts, self.steps, lambda: STEPS[self.optimiser](ball, self.step), self.beta)
 
-    def _aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():
             clean = victim.logits(images)
             goal = frame(images, self.width) if self.target == "frame" else reference_maps(victim, targets)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import GHORBANI2019, descend, needs_a_gradient, of_maps, steepest
+from bench_attacks.descent import GHORBANI2019, Aim, Descent, descend, of_maps, steepest
 
 
 @dataclass(frozen=True)
-class TopK(bench.Attack):
+class TopK(Descent):
     """Minimise the share of a map's mass in the k most important pixels of the clean map (Ghorbani et al., AAAI 2019,
     Alg. 1, top-k).
 
@@ -35,20 +35,16 @@ class TopK(bench.Attack):
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
-    def refuse(self, case: bench.Case) -> str | None:
-        return needs_a_gradient(case)
-
     def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
         """The share of maps' mass in the k largest pixels of the clean ones."""
         top = top_pixels(maps, self.k)
         return lambda moved: share(moved, top)
 
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        aim = of_maps(victim, images, targets, self.measure)
-        return lambda moved: aim(moved)[0]
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+        return of_maps(victim, images, targets, self.measure)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        aim = of_maps(victim, images, targets, self.measure)
+        aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
         return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, descend, needs_a_gradient
+from bench_attacks.descent import Aim, Descent, descend
 
 
 @dataclass(frozen=True)
-class TopKL2(bench.Attack):
+class TopKL2(Descent):
     """Minimise the share of an attribution's magnitude in the largest elements of the clean one (Gong et al., CVPR
     2024, after the code of MoreauGrad): elements of all channels, not pixels, and as many as a share of those that are
     not zero.
@@ -40,21 +39,14 @@ class TopKL2(bench.Attack):
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
 
-    def refuse(self, case: bench.Case) -> str | None:
-        return needs_a_gradient(case)
-
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-        aim = self._aim(victim, images, targets)
-        return lambda moved: aim(moved)[0]
-
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         def step(moved: Tensor, gradient: Tensor) -> Tensor:
             return moved - self.step * float(ball.eps) * gradient.sign()
 
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(images, ball, self._aim(victim, images, targets), starts, self.steps, lambda: step, self.beta)
+        return descend(images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, self.beta)
 
-    def _aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+    def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():
             top = top_elements(victim.explainer.attributions(victim.network, images, targets), self.share)
 

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
+from bench.gradients import plain_attention
 from bench_defenses.adversary import ascended
 
 
@@ -74,7 +74,7 @@ class IGNorm(bench.Defense):
         way = (moved - images)[:, None]
         copies = (images[:, None] + share.view(1, -1, 1, 1, 1) * way).flatten(0, 1)
         copies = copies if copies.requires_grad else copies.requires_grad_()
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
+        with plain_attention():
             logits = network(copies)
         loss = F.cross_entropy(logits, labels.repeat_interleave(count), reduction="sum")
         (slopes,) = torch.autograd.grad(loss, copies, create_graph=True)

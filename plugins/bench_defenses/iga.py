@@ -8,10 +8,9 @@ from fractions import Fraction
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
-from bench.gradients import input_gradient, softened
+from bench.gradients import input_gradient, plain_attention, softened
 from bench_defenses.adversary import ascended
 
 
@@ -98,7 +97,7 @@ class IGA(bench.Defense):
         """d of each image to g_y and to g_i, its own and, in a second column, that of its twin, the image half a batch
         away, (B, 1 or 2) each; g_y; and the logits."""
         mean, std = bench.normalisation(network)
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no double backward
+        with plain_attention():
             logits = network(images)
             own = F.one_hot(labels, logits.shape[1]).bool()
             other = logits.detach().masked_fill(own, -torch.inf).argmax(1)

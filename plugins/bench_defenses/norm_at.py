@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_defenses.adversary import loss_gradient, unit
+from bench_defenses.adversary import GONG2024, loss_gradient, unit
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,7 @@ class NormAT(bench.Defense):
     """
 
     name = "norm_at"
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = GONG2024
     examples = (
         "",
         "norm=group,block=5,eps=0.1",

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
-from bench.gradients import target_logits
+from bench.gradients import differentiating, target_logits
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class GradCAM(bench.Explainer):
         bench.checked_eager(network)
         keep = torch.is_grad_enabled()
         features = Features(network, self.layer)
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+        with differentiating(images) as inputs:
             with features:
                 logits = network(inputs)
             scores = target_logits(logits, images, targets)

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import KINKED
 from bench_explainers.relevance import Flow
+from bench_explainers.rules import averaged, box, epsilon, passed, summed, zplus
 
-TINY = 1e-9  # keeps a denominator from zero; so small that relevance is conserved to single precision
-EPSILON = 1e-6  # of the epsilon rule, as in zennit
 ACTIVATIONS = frozenset({*KINKED, "softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish"})
 # Functions that put numbers elsewhere, or pick some: their gradient carries relevance where it belongs.
 MOVES = frozenset(
@@ -256,92 +255,3 @@ def replaced(given: Any, by: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(given, dict):
         return {name: replaced(part, by) for name, part in given.items()}
     return given
-
-
-def steadied(values: Tensor, tiny: float = TINY) -> Tensor:
-    """Denominators, away from zero by a little in the direction of their sign."""
-    return values + torch.where(values < 0, -tiny, tiny)
-
-
-def passed(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-    """The input gets all that the output has."""
-    return (relevance.sum_to_size(given.shape),)
-
-
-def backward(function: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """A linear function's value, and its transpose, both with a graph iff grad mode is on."""
-    keep = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaf = given if keep and given.requires_grad else given.detach().requires_grad_()
-        value = function(leaf)
-
-    def transpose(above: Tensor) -> Tensor:
-        return torch.autograd.grad(value, leaf, above, create_graph=keep, retain_graph=True)[0]
-
-    return (value if keep else value.detach()), transpose
-
-
-def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[..., tuple[Tensor]]:
-    """R_i = sum_j (x_i^+ w_ij^+ + x_i^- w_ij^-) R_j / z_j with z_j the sum of these and of b_j^+."""
-    raised = None if bias is None else bias.clamp(min=0)
-
-    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-        parts = [(given.clamp(min=0), weight.clamp(min=0), raised)]
-        if bool((given < 0).any()):
-            parts.append((given.clamp(max=0), weight.clamp(max=0), None))
-        found = [(part, *backward(lambda x, w=w, b=b: function(x, w, b), part)) for part, w, b in parts]
-        share = relevance / steadied(sum(value for _, value, _ in found))
-        return (sum(part * transpose(share) for part, _, transpose in found),)
-
-    return rule
-
-
-def averaged(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor]]:
-    """z+ for a mean, whose weights are all positive."""
-
-    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-        part = given.clamp(min=0)
-        value, transpose = backward(function, part)
-        return (part * transpose(relevance / steadied(value)),)
-
-    return rule
-
-
-def epsilon(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[..., tuple[Tensor]]:
-    """R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign z_j)."""
-
-    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-        value, transpose = backward(lambda x: function(x, weight, bias), given)
-        return (given * transpose(relevance / steadied(value, EPSILON)),)
-
-    return rule
-
-
-def box(
-    function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None, bounds: tuple[Tensor, Tensor]
-) -> Callable[..., tuple[Tensor]]:
-    """R_i = sum_j (x_i w_ij - l_i w_ij^+ - h_i w_ij^-) R_j / z_j with z_j the sum of these, for l <= x <= h."""
-
-    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-        low, high = bounds
-        found = [
-            (factor, *backward(lambda x, w=w: function(x, w, None), x))
-            for factor, x, w in ((1, given, weight), (-1, low, weight.clamp(min=0)), (-1, high, weight.clamp(max=0)))
-        ]
-        share = relevance / steadied(sum(factor * value for factor, value, _ in found))
-        return (sum(f * x * transpose(share) for (f, _, transpose), x in zip(found, (given, low, high), strict=True)),)
-
-    return rule
-
-
-def summed(parts: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """R_o = R o / (o + s), of positive parts or of signed ones."""
-
-    def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, Tensor]:
-        shares = [b.clamp(min=0) for b in branches] if parts == "positive" else list(branches)
-        per_unit = relevance / steadied(sum(shares))
-        return tuple(
-            (share * per_unit).sum_to_size(branch.shape) for share, branch in zip(shares, branches, strict=True)
-        )
-
-    return rule

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bench
-from bench.gradients import Activations, target_logits
+from bench.gradients import Activations, differentiating, target_logits
 
 # What one output hands back to the inputs that it has: (relevance, *inputs) -> a relevance for each of them.
 Rule = Callable[..., tuple[Tensor, ...]]
@@ -36,8 +35,7 @@ class Flow(Activations):
         """
         bench.checked_eager(network)
         keep = torch.is_grad_enabled()
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            inputs = images if keep and images.requires_grad else images.detach().requires_grad_()
+        with differentiating(images) as inputs:
             with self:
                 logits = self.ended(network(self.begun(inputs)))
             scores = target_logits(logits, images, targets)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bench
+from bench_metrics.papers import GHORBANI2019
 from bench_metrics.similarity import where_defined
 
 
@@ -20,13 +21,7 @@ class CenterShift(bench.Metric):
     better = "lower"
     unit = "px"
     help = "distance between the centres of mass of clean and attacked map"
-    paper = bench.Paper(
-        "Interpretation of Neural Networks Is Fragile",
-        "Amirata Ghorbani and Abubakar Abid and James Zou",
-        "AAAI",
-        2019,
-        "https://doi.org/10.1609/aaai.v33i01.33013681",
-    )
+    paper = GHORBANI2019
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         found = (center(clean_maps) - center(attacked_maps)).norm(dim=1)

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 import bench
 
-FILLS = ("mean", "black")
+
+@dataclass(frozen=True)
+class Curve(bench.Metric):
+    """A metric whose levels are shares of the pixels."""
+
+    examples = ("", "steps=5,full=false,fill=black")
+    steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
+    full: bool = bench.param(True, "the level of all pixels counts as well")
+    fill: Literal["mean", "black"] = bench.param(
+        "mean", "what stands for pixels that are not there: the mean colour, or black"
+    )
+
+    def curve(
+        self, network: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, away: bool, least: bool = False
+    ) -> bench.Levels:
+        """The curve of the most important pixels as they come, or go `away`; of the `least` important ones as they go,
+        which is that of the others as they stay."""
+        shares = levels(self.steps, self.full)
+        taken = [1 - share for share in shares] if least else shares
+        return bench.Levels(curve(network, images, targets, maps, taken, away, self.fill), named(shares))
 
 
 def levels(steps: int, full: bool) -> list[float]:

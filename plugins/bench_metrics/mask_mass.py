@@ -8,6 +8,7 @@ from torch import Tensor
 
 import bench
 from bench_metrics.localisation import defined
+from bench_metrics.papers import ARRAS2022
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,7 @@ class MaskMass(bench.Metric):
 
     name = "mask_mass"
     help = "share of the map's mass on the object"
-    paper = bench.Paper(
-        "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network explanations",
-        "Leila Arras and Ahmed Osman and Wojciech Samek",
-        "Information Fusion",
-        2022,
-        "https://arxiv.org/abs/2003.07258",
-    )
+    paper = ARRAS2022
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
         maps = clean_maps.double()

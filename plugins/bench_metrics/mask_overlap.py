@@ -9,6 +9,7 @@ from torch import Tensor
 
 import bench
 from bench_metrics.localisation import defined
+from bench_metrics.papers import ARRAS2022
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,7 @@ class MaskOverlap(bench.Metric):
 
     name = "mask_overlap"
     help = "share of the most important pixels, as many as the object has, that lie on it"
-    paper = bench.Paper(
-        "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network explanations",
-        "Leila Arras and Ahmed Osman and Wojciech Samek",
-        "Information Fusion",
-        2022,
-        "https://arxiv.org/abs/2003.07258",
-    )
+    paper = ARRAS2022
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
         inside = (object_masks > 0).flatten(1)

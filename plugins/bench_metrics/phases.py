@@ -1,15 +1,30 @@
-"""The phases of a training."""
+"""What a training cost."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import bench
 
 
-def asked(training: list[Any], phase: str) -> list[Any] | bench.Undefined:
-    """All phases, or those of one name; Undefined where there are none."""
-    if not training:
-        return bench.Undefined("nothing was trained here")
-    found = [part for part in training if phase in ("", part.name)]
-    return found or bench.Undefined(f"no phase {phase}: this training has {', '.join(part.name for part in training)}")
+@dataclass(frozen=True)
+class TrainingCost(bench.Metric):
+    """A cost of all phases of a training, a teacher's included, or of those of one name."""
+
+    better = "lower"
+    phase: str = bench.param("", "one phase alone, such as train; empty for all")
+
+    @abstractmethod
+    def of(self, phases: list[Any]) -> float | bench.Undefined:
+        """The cost of some phases, one at least."""
+
+    def __call__(self, training: Any) -> float | bench.Undefined:
+        if not training:
+            return bench.Undefined("nothing was trained here")
+        found = [part for part in training if self.phase in ("", part.name)]
+        if not found:
+            names = ", ".join(part.name for part in training)
+            return bench.Undefined(f"no phase {self.phase}: this training has {names}")
+        return self.of(found)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bench
+from bench_metrics.papers import GHORBANI2019
 from bench_metrics.similarity import where_defined
 
 
@@ -21,13 +22,7 @@ class TopKOverlap(bench.Metric):
 
     name = "topk_overlap"
     help = "share of the k most important pixels that stay"
-    paper = bench.Paper(
-        "Interpretation of Neural Networks Is Fragile",
-        "Amirata Ghorbani and Abubakar Abid and James Zou",
-        "AAAI",
-        2019,
-        "https://doi.org/10.1609/aaai.v33i01.33013681",
-    )
+    paper = GHORBANI2019
     examples = ("", "k=5")
     k: int = bench.param(20, "pixels", low=1)
 

@@ -16,6 +16,7 @@ ORDER = [
     "datadir",
     "components",
     "noise",
+    "augmentation",
     "kinds",
     "case",
     "store",

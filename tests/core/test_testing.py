@@ -116,7 +116,7 @@ PIXELS = "attributes to pixels"
 ALONE = "explains rows alone"
 EXPLAINERS = {
     "nan": (lambda s, n, i, t: i * float("nan"), PIXELS, "the attribution is not finite"),
-    "zero": (lambda s, n, i, t: i * 0, PIXELS, "the attributions of all images are zero everywhere"),
+    "zero": (lambda s, n, i, t: i * 0, PIXELS, "the attribution of an image is zero everywhere"),
     "shape": (
         lambda s, n, i, t: i.sum(1),
         PIXELS,

@@ -418,7 +418,10 @@ def test_gradients_of_gradients_go_through_attention(tmp_path, text):
     """Whose fused form has no double backward."""
     fit = tiny_fit(str(tmp_path), TinySchedule(epochs=1))
     fit._model = Attention()
-    bench.component("defense", text).train(fit)
+    before = fit.fresh().state_dict()
+    after = bench.component("defense", text).train(fit).state_dict()
+    assert all(weight.isfinite().all() for weight in after.values())
+    assert not torch.equal(after["network.heads.weight"], before["network.heads.weight"])
 
 
 def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
