@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,10 @@ class ATEX(bench.Defense):
     Three steps, all of them counted: the teacher is trained, an ordinary value that other runs share; SmoothGrad maps
     of the label's logit are taken of every training image; the student is trained ("train"), on images as they are
     stored. Lengths are in l2, in units of the normalised image. The counts of x_i and x_p are sums, as in the paper;
-    its numbers for both, and for SmoothGrad, are not known. The authors' code differs in nearly every term: maps of the
-    student, offsets that are not centred, a temperature on the teacher alone, a mean over classes.
+    its numbers for both, and for SmoothGrad, are not known. The student begins with the teacher's weights, as in the
+    authors' code, of which Joo et al. say nothing: from fresh ones this divergence, which the student's own predictions
+    weigh, can end with one class for all images. That code differs in nearly every other term: maps of the student,
+    offsets that are not centred, a temperature on the teacher alone, a mean over classes.
     """
 
     name = "atex"
@@ -45,6 +48,7 @@ class ATEX(bench.Defense):
     across: int = bench.param(1, "neighbours x_p of each x_i", low=1)
     samples: int = bench.param(50, "noisy copies of SmoothGrad", low=1)
     noise: float = bench.param(0.1, "its standard deviation, as a share of the image's range", low=0)
+    start: Literal["teacher", "fresh"] = bench.param("teacher", "the weights that the student begins with")
 
     def refuse(self, case: bench.Case) -> str | None:
         return self.teacher.refuse(case)
@@ -60,7 +64,10 @@ class ATEX(bench.Defense):
             rows = place[batch.indices]
             return self.loss(network, teacher, batch.images, maps[rows], answers[rows])
 
-        return fit.minimise(fit.fresh(), loss, augment=False)
+        student = fit.fresh()
+        if self.start == "teacher":
+            student.load_state_dict(teacher.state_dict())
+        return fit.minimise(student, loss, augment=False)
 
     def _maps(self, teacher: nn.Module, fit: bench.Fit) -> tuple[Tensor, Tensor]:
         """The direction of the teacher's explanation of every training image that is used, (N, C, H, W), and its

@@ -348,6 +348,21 @@ def test_atex(network, batch):
     compare(network, found, slow.atex(network, teacher, batch.images, maps, along, noises, across, 1.5, STDS))
 
 
+@pytest.mark.parametrize("start", ["teacher", "fresh"])
+def test_the_student_begins_with_the_teachers_weights_or_fresh_ones(tmp_path, start):
+    fit = tiny_fit(str(tmp_path))
+    begun = []
+
+    def minimise(network, loss, **options):
+        begun.append(network)
+        return network
+
+    fit.minimise = minimise
+    bench.component("defense", f"atex:samples=1,start={start}").train(fit)
+    expected = fit.fresh() if start == "fresh" else fit.trained_by(bench.component("defense", "ce"))
+    assert all(torch.equal(t, expected.state_dict()[name]) for name, t in begun[0].state_dict().items())
+
+
 def test_atex_counts_all_of_its_steps(tmp_path):
     fit = tiny_fit(str(tmp_path), TinySchedule(limit=12))
     bench.component("defense", "atex:samples=2,teacher=(l2)").train(fit)
