@@ -10,7 +10,8 @@ import math
 import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from tabulate import tabulate
@@ -23,6 +24,7 @@ from bench.trust import RESAMPLES, Images, doubted
 ALWAYS = ("defense", "attack")
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
 RECORDS, PAGE, TABLE = "records", "README.md", "table.csv"
+AREA, NORMALISED = "AUC", "AUC normalised"
 COSTS = ("s", "MiB", "passes")  # units of what is shown as a ratio to the reference row, on one device only
 
 
@@ -91,11 +93,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """What some records of one row and column, one a seed, amount to."""
+    """What some records of one row and column, one a seed, amount to; `images` are each seed's values by image."""
 
     records: tuple[Record, ...]
     value: float | None
     ci95: tuple[float, float] | None
+    images: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @property
     def starred(self) -> bool:
@@ -183,7 +186,86 @@ def read_board(folder: Path) -> Board:
                 column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
                 mine.setdefault(column, []).append(record)
         entries.append({column: entry(found, values) for column, found in mine.items()})
+    for column, parts in areas(columns).items():
+        columns.append(column)
+        for found in entries:
+            if all(part in found for part in parts):
+                found[column] = area([found[part] for part in parts], column.ball.endswith(NORMALISED))
+    columns.sort(key=lambda column: _order(protocol, column))
     return Board(folder.resolve().name, protocol, rows, columns, entries)
+
+
+def areas(columns: Iterable[Column]) -> dict[Column, list[Column]]:
+    """Columns of the area under a curve over budgets, and the columns that it is over, by growing eps."""
+    curves: dict[tuple[str, str, str], list[Column]] = {}
+    for column in columns:
+        norm, _, eps = column.ball.partition(":")
+        if eps and Fraction(eps) > 0:
+            curves.setdefault((column.metric, column.attack, norm), []).append(column)
+    return {
+        Column(metric, attack, f"{norm}:{name}"): sorted(parts, key=lambda c: Fraction(c.ball.partition(":")[2]))
+        for (metric, attack, norm), parts in curves.items()
+        if len(parts) > 1
+        for name in (AREA, NORMALISED)
+    }
+
+
+def area(parts: Sequence[Entry], normalised: bool) -> Entry:
+    """The area under the values of some budgets, by trapezoids of unit width (of eps that double: over its binary
+    logarithm); `normalised`, over their number, so that it lies between the values."""
+    weights = [1.0] * len(parts)
+    weights[0] = weights[-1] = 0.5
+    if normalised:
+        weights = [weight / (len(parts) - 1) for weight in weights]
+
+    def summed(values: Iterable[float | None]) -> float | None:
+        found = list(values)
+        return None if None in found else math.fsum(w * v for w, v in zip(weights, found, strict=True))
+
+    seeds = [seed for seed in parts[0].images if all(seed in part.images for part in parts)]
+    images = {
+        seed: [summed(values) for values in zip(*(part.images[seed] for part in parts), strict=True)]
+        for seed in seeds
+        if len({len(part.images[seed]) for part in parts}) == 1
+    }
+    records = tuple(record for part in parts for record in part.records)
+    value = summed(part.value for part in parts)
+    ci95 = None if value is None else interval(value, list(images.values()), f"area/{records[0].key}")
+    return Entry(records, value, ci95, images)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a row is from the reference row in a column: the mean over seeds and images of paired differences, and
+    its interval; `better` where all of the interval is, None where it holds zero."""
+
+    value: float
+    ci95: tuple[float, float] | None
+    better: bool | None
+
+
+def difference(mine: Entry, base: Entry) -> Difference | None:
+    """Of the seeds and images that both rows have a value for; None where there are none."""
+    pairs = [
+        [None if a is None or b is None else a - b for a, b in zip(mine.images[seed], base.images[seed], strict=True)]
+        for seed in mine.images
+        if len(mine.images[seed]) == len(base.images.get(seed, ()))
+    ]
+    means = [_mean([v for v in seed if v is not None]) for seed in pairs if any(v is not None for v in seed)]
+    if not means:
+        return None
+    value = _mean(means)
+    ci95 = interval(value, pairs, f"{mine.records[0].key}/{base.records[0].key}")
+    better = None
+    if ci95 and (ci95[0] > 0 or ci95[1] < 0):
+        better = (ci95[0] > 0) == (mine.records[0].better == "higher")
+    return Difference(value, ci95, better)
+
+
+def reference_of(board: Board, row: Mapping[str, str]) -> dict[Column, Entry] | None:
+    """The entries of the reference row that differs from a row in nothing else; of such a row its own."""
+    wanted = {**row, **{axis: text for axis, text in board.protocol.reference.items() if axis in row}}
+    return next((e for r, e in zip(board.rows, board.entries, strict=True) if r == wanted), None)
 
 
 def _check_one_version(folder: Path, records: Iterable[Record]) -> None:
@@ -219,28 +301,63 @@ def _index(choices: Sequence, text: str) -> tuple[int, str]:
 
 
 def entry(records: Sequence[Record], values: Mapping[str, Sequence[float | None]]) -> Entry:
-    """Mean over seeds; its interval is the record's own where there is one seed, and over seeds and images, both
-    resampled, where there are more (hierarchical bootstrap). Undefined where a seed's value is."""
+    """Mean over seeds; its interval is the record's own where there is one seed, and over seeds and images where there
+    are more. Undefined where a seed's value is."""
     records = tuple(sorted(records, key=lambda r: (r.axes.get("seed", ""), r.key)))
     found = [record.value for record in records]
+    images = {record.axes.get("seed", ""): values.get(record.key, ()) for record in records}
     if None in found:
-        return Entry(records, None, None)
+        return Entry(records, None, None, images)
     if len(records) == 1:
-        return Entry(records, found[0], records[0].ci95)
-    defined = [[v for v in values.get(r.key, ()) if v is not None] for r in records]
-    return Entry(records, math.fsum(found) / len(found), _hierarchical(defined, records[0].key))
+        return Entry(records, found[0], records[0].ci95, images)
+    return Entry(records, _mean(found), interval(_mean(found), list(images.values()), records[0].key), images)
 
 
-def _hierarchical(values: Sequence[Sequence[float]], key: str) -> tuple[float, float] | None:
-    if not all(len(images) > 1 for images in values):
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def interval(value: float, seeds: Sequence[Sequence[float | None]], key: str) -> tuple[float, float] | None:
+    """95% interval of a mean over the values of images, a row for each seed; None for fewer than two images.
+
+    Of one seed a percentile bootstrap over images, drawn from the key. Of more, seeds and images are two crossed random
+    effects: Student's t with the degrees of freedom of Satterthwaite (1946), from the images that all seeds have a
+    value for. A bootstrap over few seeds is too narrow: of three whose means differ much it holds the truth in three
+    of four cases.
+    """
+    if len({len(images) for images in seeds}) != 1:
         return None
-    draw = random.Random(key)
-    means = []
-    for _ in range(RESAMPLES):
-        seeds = [draw.choices(images, k=len(images)) for images in draw.choices(values, k=len(values))]
-        means.append(math.fsum(math.fsum(images) / len(images) for images in seeds) / len(seeds))
-    means.sort()
-    return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+    rows = [images for images in zip(*seeds, strict=True) if None not in images]
+    count, size = len(rows), len(seeds)
+    if count < 2:
+        return None
+    if size == 1:
+        values, draw = [row[0] for row in rows], random.Random(key)
+        means = sorted(_mean(draw.choices(values, k=count)) for _ in range(RESAMPLES))
+        return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+    by_image, by_seed = [_mean(row) for row in rows], [_mean(column) for column in zip(*rows, strict=True)]
+    middle = _mean(by_seed)
+    of_seeds = math.fsum((m - middle) ** 2 for m in by_seed) / (size - 1) / size
+    of_images = math.fsum((m - middle) ** 2 for m in by_image) / (count - 1) / count
+    rest = math.fsum(
+        (value - image - seed + middle) ** 2
+        for row, image in zip(rows, by_image, strict=True)
+        for value, seed in zip(row, by_seed, strict=True)
+    ) / ((size - 1) * (count - 1) * size * count)
+    variance = max(of_seeds + of_images - rest, of_seeds, of_images)  # both hold the rest once
+    if not variance:
+        return value, value
+    freedom = math.floor(variance**2 / (of_seeds**2 / (size - 1) + of_images**2 / (count - 1)))
+    half = student(max(1, freedom)) * math.sqrt(variance)
+    return value - half, value + half
+
+
+@functools.cache
+def student(freedom: int) -> float:
+    """The 97.5% point of Student's t distribution."""
+    from scipy.stats import t  # slow to import
+
+    return float(t.ppf(0.975, freedom))
 
 
 def built(board: Board) -> dict[str, str]:
@@ -258,6 +375,7 @@ def _page(board: Board) -> str:
     unique = list({record.key: record for record in records}.values())
     attacks = {c.attack for c in board.columns} - {""}
     balls = {c.ball for c in board.columns} - {""}
+    over = [ball for ball in balls if ball.endswith(AREA)]
     shared = {"attack": attacks, "ball": balls, **texts}
     common = [
         f"{axis} `{code(*one)}`"
@@ -270,8 +388,10 @@ def _page(board: Board) -> str:
         for row, mine in zip(board.rows, board.entries, strict=True)
     ]
     seeds = sorted({record.axes["seed"] for record in unique if "seed" in record.axes}, key=_number)
-    interval = (
-        "over seeds and images" if len(seeds) > 1 else "over images; one seed, which says nothing of another training"
+    over_what = (
+        "interval over seeds and images"
+        if len(seeds) > 1
+        else "bootstrap interval over images; one seed, which says nothing of another training"
     )
     helps = {c.metric: r for c in board.columns for r in unique if r.metric == c.metric}
     lines = [
@@ -280,11 +400,20 @@ def _page(board: Board) -> str:
         tabulate(body, headers=headers, tablefmt="github", disable_numparse=True) if body else "No records yet.",
         "\n".join(
             [
-                f"- In brackets: 95% bootstrap interval {interval}. Seeds: {markdown(', '.join(seeds)) or 'none'}.",
+                f"- In brackets: 95% {over_what}. Seeds: {markdown(', '.join(seeds)) or 'none'}.",
+                *(
+                    [
+                        f"- {AREA}: area under the values of all eps, by trapezoids of unit width; {NORMALISED}: over "
+                        "their number, between the values."
+                    ]
+                    if over
+                    else []
+                ),
                 "- -: not computed. Costs are ratios to the reference row, where both were measured on one device.",
                 *(f"- {markdown(note)}" for note in _notes(unique)),
             ]
         ),
+        _differences(board, varying, attacks, balls),
         "## Columns",
         "\n".join(
             f"- **{markdown(metric)}** ({markdown(record.better)} is better): {markdown(record.help)}"
@@ -299,6 +428,36 @@ def _page(board: Board) -> str:
         f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _differences(board: Board, varying: Sequence[str], attacks: Collection[str], balls: Collection[str]) -> str:
+    """The rows beside the reference row, image by image."""
+    columns = [c for c in board.columns if all(e[c].records[0].unit not in COSTS for e in board.entries if c in e)]
+    body = []
+    for row, mine in zip(board.rows, board.entries, strict=True):
+        base = reference_of(board, row)
+        if base is None or base is mine:
+            continue
+        found = [difference(mine[c], base[c]) if c in mine and c in base else None for c in columns]
+        body.append([*(markdown(row.get(axis, "-")) for axis in varying), *map(_difference, found)])
+    if not body:
+        return ""
+    headers = [*varying, *(_header(c, len(attacks) > 1, len(balls) > 1) for c in columns)]
+    return "\n\n".join(
+        [
+            "## Beside the reference row",
+            tabulate(body, headers=headers, tablefmt="github", disable_numparse=True),
+            "Mean of the differences to the reference row, image by image, where both have a value; in brackets its "
+            "95% interval. ▲: better, ▼: worse, where the interval does not hold zero.",
+        ]
+    )
+
+
+def _difference(found: Difference | None) -> str:
+    if found is None:
+        return "-"
+    around = " [{:+.2f}, {:+.2f}]".format(*found.ci95) if found.ci95 else ""
+    return f"{found.value:+.3f}{around}" + {True: " ▲", False: " ▼", None: ""}[found.better]
 
 
 def _allowance(protocol: Protocol) -> str:
@@ -335,9 +494,8 @@ def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], co
 
 
 def _ratio(board: Board, row: Mapping[str, str], found: Entry, column: Column) -> str:
-    """A time beside that of the reference row, which differs from this one in nothing else."""
-    wanted = {**row, **{axis: text for axis, text in board.protocol.reference.items() if axis in row}}
-    base = next((e.get(column) for r, e in zip(board.rows, board.entries, strict=True) if r == wanted), None)
+    """A time beside that of the reference row."""
+    base = (reference_of(board, row) or {}).get(column)
     if base is None or not base.value or devices(base.records) != devices(found.records):
         return "-"
     assert found.value is not None
@@ -348,12 +506,17 @@ def _table(board: Board) -> str:
     """All entries in long form."""
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
-    numbers = ("value", "ci95_low", "ci95_high", "value_kept", "n", "kept", "undefined")
+    beside = ("difference", "difference_low", "difference_high")
+    numbers = ("value", "ci95_low", "ci95_high", "value_kept", *beside, "n", "kept", "undefined")
     lines.writerow([*ROW, "metric", "attack", "ball", "seeds", *numbers, "unit", "better", "device", "flags"])
     for row, mine in zip(board.rows, board.entries, strict=True):
         for column in (c for c in board.columns if c in mine):
             found = mine[column]
             low, high = found.ci95 or (None, None)
+            base = (reference_of(board, row) or {}).get(column)
+            other = difference(found, base) if base not in (None, found) else None
+            other = None if found.records[0].unit in COSTS else other
+            paired = (other.value, *(other.ci95 or (None, None))) if other else (None, None, None)
             kept = [r.value_kept for r in found.records]
             lines.writerow(
                 [
@@ -362,7 +525,11 @@ def _table(board: Board) -> str:
                     harmless(" ".join(r.axes.get("seed", "") for r in found.records).strip()),
                     *(
                         "" if number is None else f"{number:.6g}"
-                        for number in (found.value, low, high, None if None in kept else math.fsum(kept) / len(kept))
+                        for number in (
+                            *(found.value, low, high),
+                            None if None in kept else math.fsum(kept) / len(kept),
+                            *paired,
+                        )
                     ),
                     *(_sum(getattr(r, count) for r in found.records) for count in ("n", "kept", "undefined")),
                     harmless(found.records[0].unit),

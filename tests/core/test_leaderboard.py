@@ -12,10 +12,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet
 import pytest
+from scipy import stats
+from scipy.integrate import trapezoid
 
 import bench
 from bench import board as boards
-from bench.board import Column, built, compared, entry, harmless, markdown, read_board
+from bench.board import Column, area, built, compared, difference, entry, harmless, interval, markdown, read_board
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
 
@@ -146,7 +148,7 @@ def test_a_row_is_a_mean_over_seeds_and_a_time_a_ratio(published):
     assert [c.metric for c in board.columns] == ["accuracy", "topk_overlap", "train_time"]
     page = built(board)["README.md"]
     assert "0.510 [" in page and "0.610 [" in page and "| 1.00 x " in page and "| 1.20 x " in page
-    assert "bootstrap interval over seeds and images. Seeds: 0, 1." in page
+    assert "In brackets: 95% interval over seeds and images. Seeds: 0, 1." in page
 
 
 def test_times_of_different_devices_are_not_divided(published):
@@ -160,22 +162,112 @@ def test_times_of_different_devices_are_not_divided(published):
     assert "1.20 x" not in page and "Computed on CPU, 2 threads; a GPU." in page
 
 
-def test_the_interval_over_seeds_and_images_is_the_hierarchical_bootstrap():
+def crossed(values):
+    """The interval of a matrix (seeds, images) by sums of squares, the textbook's two-way layout."""
+    seeds, images = values.shape
+    grand = values.mean()
+    square_seeds = images * ((values.mean(1) - grand) ** 2).sum() / (seeds - 1)
+    square_images = seeds * ((values.mean(0) - grand) ** 2).sum() / (images - 1)
+    rest = values - values.mean(1, keepdims=True) - values.mean(0, keepdims=True) + grand
+    square_rest = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    parts = [square_seeds / (seeds * images), square_images / (seeds * images)]
+    variance = max(sum(parts) - square_rest / (seeds * images), *parts)
+    freedom = variance**2 / (parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (images - 1))
+    return stats.t.interval(0.95, max(1, np.floor(freedom)), grand, variance**0.5)
+
+
+def test_the_interval_over_seeds_and_images_is_that_of_crossed_effects():
     rng = np.random.default_rng(0)
-    values = [rng.normal(0.5 + 0.1 * s, 0.1, 40) for s in range(3)]
-    records = [
-        dataclasses.replace(made("m", "ce", str(s), None, float(v.mean())), key=str(s)) for s, v in enumerate(values)
-    ]
-    found = entry(records, {str(s): v.tolist() for s, v in enumerate(values)})
-    means = []
-    for _ in range(4000):
-        chosen = rng.integers(0, 3, 3)
-        means.append(np.mean([rng.choice(values[s], 40).mean() for s in chosen]))
-    assert found.ci95 == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.02)
-    assert found == entry(records[::-1], {str(s): v.tolist() for s, v in enumerate(values)})
+    for between in (0.0, 0.1):
+        values = 0.5 + between * rng.normal(size=(3, 1)) + rng.normal(0, 0.1, (1, 40)) + rng.normal(0, 0.05, (3, 40))
+        records = [
+            dataclasses.replace(made("m", "ce", str(s), None, float(v.mean())), key=str(s))
+            for s, v in enumerate(values)
+        ]
+        images = {str(s): v.tolist() for s, v in enumerate(values)}
+        found = entry(records, images)
+        assert found.value == pytest.approx(values.mean()) and found.ci95 == pytest.approx(crossed(values))
+        assert found == entry(records[::-1], images)
+        images["1"][7] = None
+        assert entry(records, images).ci95 == pytest.approx(
+            np.array(crossed(np.delete(values, 7, 1))) + values.mean() - np.delete(values, 7, 1).mean()
+        )
+    same = entry(records, {str(s): [0.5] * 40 for s in range(3)})
+    assert same.ci95 == (same.value, same.value)
+
+
+def test_of_one_seed_it_is_a_bootstrap_over_images():
+    values = np.random.default_rng(1).normal(0.5, 0.1, 60)
+    found = interval(float(values.mean()), [values.tolist()], "key")
+    expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / 60**0.5
+    assert found == pytest.approx(expected, abs=0.006)
     state = random.getstate()
-    entry(records, {str(s): v.tolist() for s, v in enumerate(values)})
-    assert random.getstate() == state
+    assert interval(0.5, [values.tolist()], "key") == found and random.getstate() == state
+    assert interval(0.5, [[0.5]], "key") is None and interval(0.5, [[0.5, 0.5], [0.5]], "key") is None
+
+
+def curve(values, seed="0", **axes):
+    """Entries of one row at four budgets, from values (eps, image)."""
+    found = []
+    for place, images in enumerate(values):
+        record = made("m", "l2", seed, None, sum(v for v in images if v is not None) / 4)
+        found.append(entry([dataclasses.replace(record, key=f"{place}{seed}")], {f"{place}{seed}": images}))
+    return found
+
+
+def test_the_area_over_eps_has_unit_width_as_in_the_papers_tables():
+    values = [[0.9, 0.8, 1.0, 0.7], [0.5, 0.6, 0.7, 0.2], [0.3, 0.3, 0.1, 0.1], [0.0, 0.2, 0.1, 0.1]]
+    whole, normalised = area(curve(values), False), area(curve(values), True)
+    expected = [trapezoid(images) for images in zip(*values, strict=True)]
+    assert whole.images["0"] == pytest.approx(expected) and whole.value == pytest.approx(sum(expected) / 4)
+    assert whole.value == pytest.approx(0.85 / 2 + 0.5 + 0.2 + 0.1 / 2)
+    assert normalised.value == pytest.approx(whole.value / 3)
+    assert normalised.value == pytest.approx(trapezoid([0.85, 0.5, 0.2, 0.1], dx=1 / 3))
+    assert whole.ci95[0] < whole.value < whole.ci95[1]
+    ones = area(curve([[1.0] * 4] * 4), False)
+    assert ones.value == 3 and area(curve([[1.0] * 4] * 4), True).value == 1
+    gap = area(curve([values[0], [None, 0.6, 0.7, 0.7], *values[2:]]), False)
+    assert gap.images["0"][0] is None and gap.value is not None
+
+
+def test_the_difference_to_the_reference_row_is_paired_by_image_and_seed():
+    rng = random.Random(0)
+    hard = [rng.random() for _ in range(60)]
+    base = entry([made("m", "ce", "0", None, 0.5)], {made("m", "ce", "0", None, 0.5).key: hard})
+    mine = made("m", "l2", "0", None, 0.5)
+    moved = [v + 0.02 + 0.01 * rng.random() for v in hard]
+    found = difference(entry([mine], {mine.key: moved}), base)
+    assert found.value == pytest.approx(sum(b - a for a, b in zip(hard, moved, strict=True)) / 60)
+    assert found.ci95[0] > 0.02 and found.ci95[1] < 0.03 and found.better is True
+    lower = dataclasses.replace(mine, better="lower")
+    assert difference(entry([lower], {mine.key: moved}), base).better is False
+    assert difference(entry([mine], {mine.key: [v + rng.uniform(-0.1, 0.1) for v in hard]}), base).better is None
+    half = [None if i % 2 else v for i, v in enumerate(moved)]
+    assert difference(entry([mine], {mine.key: half}), base).value == pytest.approx(
+        sum(b - a for a, b in zip(hard[::2], moved[::2], strict=True)) / 30
+    )
+    other = made("m", "l2", "1", None, 0.5)
+    assert difference(entry([other], {other.key: moved}), base) is None
+    assert difference(entry([mine], {mine.key: moved[:9]}), base) is None
+
+
+def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
+    text = PROTOCOL.replace('["8/255"]', '["2/255", "8/255"]').replace(', "uniform_noise"', "")
+    (folder / "board.toml").write_text(text)
+    assert bench_("run", "--board", str(folder))[0] == 0
+    assert bench_("leaderboard", "publish", str(folder))[0] == 0
+    page, rows = (folder / "README.md").read_text(), table(folder)
+    assert "- AUC: area under the values of all eps, by trapezoids of unit width" in page
+    assert "## Beside the reference row" in page and "linf:AUC" in page
+    at = {(r["defense"], r["ball"]): r for r in rows if r["metric"] == "topk_overlap"}
+    for defense in ("ce", "l2"):
+        two = [float(at[defense, f"linf:{eps}/255"]["value"]) for eps in (2, 8)]
+        assert float(at[defense, "linf:AUC"]["value"]) == pytest.approx(sum(two) / 2, abs=1e-5)
+    for ball in ("linf:2/255", "linf:AUC"):
+        values = [float(at[defense, ball]["value"]) for defense in ("ce", "l2")]
+        assert float(at["l2", ball]["difference"]) == pytest.approx(values[1] - values[0], abs=1e-5)
+        assert at["ce", ball]["difference"] == ""
+    assert not any(r["difference"] for r in rows if r["metric"] == "train_time")
 
 
 def test_a_mean_over_a_missing_seed_is_undefined():
