@@ -46,11 +46,21 @@ class Frame:
             return image
         if self.crop == "none":
             return image.resize((self.size, self.size), method)
+        sides, (left, top) = self._scaled(*image.size)
+        return image.resize(sides, method).crop((left, top, left + self.size, top + self.size))
+
+    def moved(self, points: Tensor, width: int, height: int) -> Tensor:
+        """Where points (x, y) of an image of a width and height come to be, (n, 2) -> (n, 2); outside too."""
+        if not self.size:
+            return points
+        sides, corner = ((self.size, self.size), (0, 0)) if self.crop == "none" else self._scaled(width, height)
+        return points * torch.tensor(sides) / torch.tensor([width, height]) - torch.tensor(corner)
+
+    def _scaled(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Width and height before the crop, and its left upper corner."""
         shorter = self.resize or self.size
-        width, height = (int(shorter * side / min(image.size)) for side in image.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        scaled = image.resize((width, height), method)
-        return scaled.crop((left, top, left + self.size, top + self.size))
+        wide, high = (int(shorter * side / min(width, height)) for side in (width, height))
+        return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
 
 
 def opened(content: bytes) -> Image.Image:

@@ -45,14 +45,15 @@ class Photographs(bench.Dataset):
         return assembled(splits, split, classes, frame, self.validation, self.damaged, fingerprint)
 
 
-def place_of(name: str, howto: str) -> Path:
-    """The folder of a set below the data folder. Raises EnvironmentProblem, with how to fill it, where it is not."""
-    folder = bench.data_dir()
-    place = folder / name if folder else None
+def place_of(name: str, howto: str, folder: str = "") -> Path:
+    """The folder of a set below the data folder, of the set's name where it has no other. Raises EnvironmentProblem,
+    with how to fill it, where it is not there."""
+    data, folder = bench.data_dir(), folder or name
+    place = data / folder if data else None
     if place is None or not place.is_dir():
         looked = f"{place} is not there" if place else "no data folder is named"
         raise bench.EnvironmentProblem(
-            f"dataset {name}: {looked}; put {howto} into DATA/{name} and name DATA with --data-dir or BENCH_DATA_DIR"
+            f"dataset {name}: {looked}; put {howto} into DATA/{folder} and name DATA with --data-dir or BENCH_DATA_DIR"
         )
     return place
 

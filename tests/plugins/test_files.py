@@ -14,6 +14,7 @@ import pytest
 import torch
 from bench_datasets.images import Frame, opened, pixels
 from PIL import Image
+from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
 
 import bench
@@ -517,3 +518,46 @@ def test_cub_gha_is_read_as_it_is_unpacked(tmp_path):
         (birds / "classes.txt").unlink()
         with pytest.raises(bench.EnvironmentProblem, match=r"classes.txt cannot be read \(No such file or directory\)"):
             load("cub_gha")
+
+
+def test_scene_gaze_is_read_with_its_fixations(tmp_path):
+    place = tmp_path / "scene-gaze"
+    place.mkdir()
+    rows = [
+        {"image": picture(1, (40, 30)), "fix_x": [10.0, 30.0], "fix_y": [15.0, 15.0], "width": 40, "height": 30},
+        {"image": picture(2, (30, 30)), "fix_x": [], "fix_y": [], "width": 30, "height": 30},
+        {"image": picture(3, (24, 48)), "fix_x": [12.0], "fix_y": [2.0], "width": 24, "height": 48},
+    ]
+    features = datasets.Features(
+        image=datasets.Image(),
+        fix_x=datasets.Sequence(datasets.Value("float32")),
+        fix_y=datasets.Sequence(datasets.Value("float32")),
+        width=datasets.Value("int32"),
+        height=datasets.Value("int32"),
+    )
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["image"] = [{"bytes": content(image), "path": None} for image in columns["image"]]
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(place / "test-00000-of-00001.parquet")
+    with data_from(tmp_path):
+        data = load("scene_gaze:size=24,resize=24,sigma=0.1", "test")
+        assert data.shape == (3, 24, 24) and data.labels is None and len(data) == 3 and len(data.classes) == 1000
+        assert not len(load("scene_gaze:size=24,resize=24", "train"))
+        found = data.gaze[torch.arange(3)]
+        # 40 x 30 comes to 32 x 24, of which the middle 24 are cut: x' = 0.8 x - 4.
+        first = gaussian_gaze([(4.0, 12.0, 1.0), (20.0, 12.0, 1.0)], 24, 24, 2.4)
+        assert_close(found[0].double(), torch.as_tensor(first).double(), atol=1e-6, rtol=1e-6)
+        assert not found[1].any()
+        # 24 x 48 is not scaled, and its fixation lies 10 pixels above the cut: its Gaussian's tail is what is seen.
+        third = gaussian_gaze([(12.0, -10.0, 1.0)], 24, 24, 2.4)
+        assert_close(found[2].double(), torch.as_tensor(third).double(), atol=1e-6, rtol=1e-6)
+        assert_close(data.gaze[torch.tensor([2])], found[2:])
+        for check in checks("dataset", "scene_gaze:size=24,resize=24"):
+            check()
+    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match="no column 'fix_x'; put the scenes with"):
+        (place / "test-00000-of-00001.parquet").unlink()
+        datasets.Dataset.from_dict(
+            {"image": columns["image"]}, features=datasets.Features(image=datasets.Image())
+        ).to_parquet(place / "test-00000-of-00001.parquet")
+        load("scene_gaze")
+    with pytest.raises(bench.EnvironmentProblem, match="dataset scene_gaze: no data folder is named; put the scenes"):
+        load("scene_gaze")

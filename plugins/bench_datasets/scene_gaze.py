@@ -1,0 +1,92 @@
+"""Scenes, and where people looked in them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+import bench
+from bench_datasets.images import Decoded, Frame, pixels
+from bench_datasets.named import place_of
+from bench_datasets.tables import parquet_files, rows_of, table
+
+FOLDER = "scene-gaze"
+COLUMNS = ("fix_x", "fix_y", "width", "height")
+HOWTO = "the scenes with their fixations as test-*.parquet (columns image, fix_x, fix_y, width, height)"
+
+
+@dataclass(frozen=True)
+class SceneGaze(bench.Dataset):
+    """Photographs of scenes of the SUN database with the fixations of some twelve people who looked at them freely
+    (Liang et al., 2015: 404 of their 500); a test split alone, without labels.
+
+    From the folder scene-gaze of the data folder: Parquet files with the columns image, fix_x and fix_y (lists, in
+    pixels of the stored image, from its upper left corner), width and height. A gaze map is the sum of a Gaussian for
+    each fixation, brought to the image's frame, with the maximum at 1. Explain what is predicted: --target predicted.
+    """
+
+    name = "scene_gaze"
+    provides: ClassVar[frozenset[str]] = frozenset({"gaze"})
+    examples = ()
+    size: int = bench.param(224, "height and width in pixels", low=1)
+    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0: the size", low=0)
+    sigma: float = bench.param(0.04, "standard deviation of a fixation, as a share of the size", low=0.001)
+    classes: int = bench.param(1000, "classes of the networks that look at it", low=2)
+
+    def problem(self) -> str | None:
+        return Frame(self.size, self.resize, "center").problem()
+
+    def load(self, split: str) -> bench.Data:
+        place = place_of(self.name, HOWTO, FOLDER)
+        files = parquet_files(place).get("test", ())
+        if not files:
+            raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} holds no test split; put {HOWTO} there")
+        source, frame = table(files), Frame(self.size, self.resize, "center")
+        images, classes = rows_of(source, str(place), "image", "", "", self.classes)
+        lacking = [column for column in COLUMNS if column not in source.features]
+        if lacking:
+            raise bench.EnvironmentProblem(
+                f"dataset scene_gaze: {place} has no column {lacking[0]!r}; put {HOWTO} there"
+            )
+        rows = torch.arange(images.count if split == "test" else 0)
+        shape = (3, self.size, self.size)
+        return bench.Data(
+            Decoded(images.images, functools.partial(pixels, frame=frame), rows, shape, images.name),
+            None,
+            classes,
+            gaze=Looked(source.select_columns(list(COLUMNS)), rows, frame, self.sigma * self.size),
+            fingerprint="-".join(bench.checksum(file)[:16] for file in files),
+        )
+
+
+class Looked:
+    """Gaze maps (n, size, size) of some rows, made when they are asked for."""
+
+    def __init__(self, source: Any, rows: Tensor, frame: Frame, sigma: float) -> None:
+        self.source, self.rows, self.frame, self.sigma = source, rows, frame, sigma
+        self.shape = (len(rows), frame.size, frame.size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        found = torch.zeros(len(rows), *self.shape[1:])
+        for place, row in enumerate(self.rows[rows].tolist()):
+            cell = self.source[row]
+            points = torch.tensor([cell["fix_x"], cell["fix_y"]], dtype=torch.float64).T
+            found[place] = gaussians(
+                self.frame.moved(points, cell["width"], cell["height"]), self.frame.size, self.sigma
+            )
+        return found
+
+
+def gaussians(points: Tensor, size: int, sigma: float) -> Tensor:
+    """Sum of a Gaussian for each point (x, y), with its maximum at 1: (n, 2) -> (size, size); zero for no point."""
+    middle = torch.arange(size, dtype=torch.float64) + 0.5
+    across, down = ((-((middle - points[:, i, None]) ** 2) / (2 * sigma**2)).exp() for i in (0, 1))
+    found = down.T @ across
+    return (found / found.max().clamp(min=torch.finfo(torch.float64).tiny)).float()
