@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -148,8 +149,12 @@ def trained(
 @value()
 def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, device: torch.device) -> nn.Module:
     """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
-    built = model.build(train_data.shape, len(train_data.classes)).to(device)
-    built.load_state_dict(trained)
+    return _built(trained, model, train_data, device)
+
+
+def _built(weights: dict[str, Tensor], model: Model, data: Data, device: torch.device) -> nn.Module:
+    built = model.build(data.shape, len(data.classes)).to(device)
+    built.load_state_dict(weights)
     return built.eval().requires_grad_(False)
 
 
@@ -264,14 +269,14 @@ def _gradient_error(
     return (followed - found).abs() / (followed.abs() + found.abs()).clamp(min=1e-12)
 
 
-def _defenses(component: Component) -> Iterator[Defense]:
+def defenses_in(component: Component) -> Iterator[Defense]:
     """The defenses among a component's parameters, and among those of the components in it."""
-    for field in dataclasses.fields(component):
-        part = getattr(component, field.name)
+    for name in (parameter.name for parameter in dataclasses.fields(component)):
+        part = getattr(component, name)
         if isinstance(part, Defense):
             yield part
-        elif isinstance(part, Component):
-            yield from _defenses(part)
+        if isinstance(part, Component):
+            yield from defenses_in(part)
 
 
 def _references(train_data: Data, images: Tensor) -> Tensor:
@@ -303,7 +308,7 @@ def attack_run(
 
     victim = Victim(network, surrogate, _references(train_data, images), trained_by)
     # Trained before the clock starts: what that costs is told beside their weights.
-    others = {trained_by(defense) for defense in _defenses(attack)} - {network}
+    others = {trained_by(defense) for defense in defenses_in(attack)} - {network}
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
@@ -397,17 +402,78 @@ def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
 
 
 @value()
-def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """A function (network, images, targets) -> maps, in chunks, without a graph."""
+def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[..., Tensor]:
+    """A function (network, images, targets) -> maps, in chunks, without a graph; of images that are not those measured
+    on also their indices."""
 
-    def maps(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def maps(network: nn.Module, images: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
         def one(images: Tensor, targets: Tensor) -> Tensor:
             return explainer.maps(network, images, targets)
 
+        rows = test_data.indices if indices is None else indices
         with torch.no_grad():
-            return chunked(one, images, targets, seed=seed, name="explain", indices=test_data.indices)
+            return chunked(one, images, targets, seed=seed, name="explain", indices=rows)
 
     return maps
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Trains as a case does, on other data of the same form; weights are stored for the metric that asks, so that an
+    interrupted run goes on. `asked` gives, from a name and evidence, the spec under which; `log` says what all of them
+    cost."""
+
+    model: Model
+    defense: Defense
+    schedule: Schedule
+    seed: int
+    device: torch.device
+    aside: Callable[..., tuple[dict[str, Tensor], list[dict[str, Any]]]]
+    asked: Callable[[str, tuple[str, ...] | None], str] | None = None
+    log: list[Phase] = field(default_factory=list)
+
+    def __call__(
+        self, data: Data, name: str, seed: int | None = None, using: tuple[str, ...] | None = None
+    ) -> nn.Module:
+        """The network, in eval mode, frozen. `name` tells the trainings of one metric apart. The data follow from the
+        metric's parameters, the name and the evidence `using` besides the training data; None for all that the metric
+        asks for. What is left out shares the training: other explainers, say. `seed`: another than the case's. A
+        teacher is trained on the same data."""
+        seed = self.seed if seed is None else seed
+        network, phases = self._trained(self.defense, data, f"{name}/{seed}", seed, using)
+        self.log.extend(phases)
+        return network
+
+    def _trained(
+        self, defense: Defense, data: Data, name: str, seed: int, using: tuple[str, ...] | None
+    ) -> tuple[nn.Module, list[Phase]]:
+        def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
+            return self._trained(other, data, f"{name}/{other.identity}", seed, using)
+
+        def make(services: Mapping[str, Any]) -> dict[str, Tensor]:
+            fit = Fit(
+                data, self.model, self.schedule, seed, self.device, services["unfinished"], services["log"], trained_by
+            )
+            with torch.enable_grad():  # metrics are computed without
+                return defense.train(fit).state_dict()
+
+        weights, cost = self.aside("refit", self.asked(name, using), make)
+        return _built(weights, self.model, data, self.device), [Phase(**row) for row in cost]
+
+
+@value()
+def refit(
+    train_data: Data,
+    model: Model,
+    defense: Defense,
+    schedule: Schedule,
+    seed: int,
+    *,
+    device: torch.device,
+    aside: Callable[..., tuple[dict[str, Tensor], list[dict[str, Any]]]],
+) -> Refit:
+    """A function (data, name, seed=the case's) -> network: what the defense trains from other data of the same form."""
+    return Refit(model, defense, schedule, seed, device, aside)
 
 
 @value()

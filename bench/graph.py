@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -145,10 +146,21 @@ class Graph:
 
     def cost(self, name: str) -> list[dict[str, Any]]:
         """What a stored value cost when it was computed: the phases in its log."""
-        files = self.store.read(name, self.key(name), (COST,))
+        return self._cost(name, self.key(name))
+
+    def _cost(self, name: str, key: str) -> list[dict[str, Any]]:
+        files = self.store.read(name, key, (COST,))
         if files is None:
-            raise StoreError(f"stored {name} {self.key(name)} was lost while the run used it; run it again")
+            raise StoreError(f"stored {name} {key} was lost while the run used it; run it again")
         return json.loads(files[COST])
+
+    def aside(
+        self, name: str, spec: str, make: Callable[[Mapping[str, Any]], dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+        """Tensors that are no value of the vocabulary, and the phases of their cost, stored under a spec of the
+        caller's: made by `make(services)` with the services `log` and `unfinished`."""
+        found = self._kept(name, spec, True, make)
+        return found, self._cost(name, key(spec))
 
     def beside(self, defense: Component) -> Graph:
         """The values of the case that has another defense, and nothing else another."""
@@ -158,39 +170,45 @@ class Graph:
     def _made(self, made: Value) -> Any:
         if not made.stored:
             return self._computed(made, {})
-        found = self._found(made.name)
+        resumable = "unfinished" in _services(made)
+        return self._kept(made.name, self.spec(made.name), resumable, functools.partial(self._computed, made))
+
+    def _kept(self, name: str, spec: str, resumable: bool, make: Callable[[Mapping[str, Any]], Any]) -> Any:
+        """What the store holds under a spec, or else what `make(services)` gives, which is stored."""
+        found = self._found(name, key(spec))
         if found is not None:
             return found
         services: dict[str, Any] = {"log": []}
         with contextlib.ExitStack() as stack:
-            if "unfinished" in _services(made):
-                services["unfinished"] = stack.enter_context(self.store.unfinished(self.key(made.name)))
-                found = self._found(made.name)  # another process may have finished it while this one waited
+            if resumable:
+                services["unfinished"] = stack.enter_context(self.store.unfinished(key(spec)))
+                found = self._found(name, key(spec))  # another process may have finished it while this one waited
                 if found is not None:
                     services["unfinished"].discard()
                     return found
-            found = self._computed(made, services)
+            found = make(services)
             tensors = {ALONE: found} if isinstance(found, Tensor) else found
             self.store.write(
-                made.name,
-                self.key(made.name),
+                name,
+                key(spec),
                 {
                     TENSORS: packed(tensors),
                     COST: json.dumps([dataclasses.asdict(phase) for phase in services["log"]], indent=1).encode(),
-                    SPEC: self.spec(made.name).encode(),
+                    SPEC: spec.encode(),
                 },
             )
-            if "unfinished" in services:
+            if resumable:
                 services["unfinished"].discard()
         return found
 
     def _computed(self, made: Value, services: Mapping[str, Any]) -> Any:
-        services = {"device": self.device, "cost": self.cost, "beside": self.beside, **services}
+        own = {"device": self.device, "cost": self.cost, "beside": self.beside, "aside": self.aside}
+        services = {**own, **services}
         given = {name: services[name] for name in _services(made)}
         return made.function(*(self.get(name) for name in wanted(made.function)), **given)
 
-    def _found(self, name: str) -> Any:
-        files = self.store.read(name, self.key(name), (TENSORS, COST))
+    def _found(self, name: str, key: str) -> Any:
+        files = self.store.read(name, key, (TENSORS, COST))
         if files is None:
             return None
         placed = {part: tensor.to(self.device) for part, tensor in safetensors.torch.load(files[TENSORS]).items()}

@@ -320,12 +320,18 @@ class Schedule(Component, ABC):
         "float32", "of products while training: tf32 on a GPU, bfloat16 by autocast; second derivatives want float32"
     )
 
+    def used(self, data: Data) -> Tensor:
+        """The training images that are used, by their places in the data, in order."""
+        return data.choice(self.limit) if self.limit else torch.arange(len(data))
+
 
 @dataclass(frozen=True)
 class Defense(Component, ABC):
-    """A way of training."""
+    """A way of training. `trains`: whether the weights come from the data that it is given, so that it can be trained
+    again on others."""
 
     kind: ClassVar[str] = "defense"
+    trains: ClassVar[bool] = True
 
     @abstractmethod
     def train(self, fit: Fit) -> nn.Module:

@@ -36,7 +36,7 @@ from bench.errors import (
     StoreError,
     short,
 )
-from bench.evidence import VOCABULARY
+from bench.evidence import VOCABULARY, defenses_in
 from bench.graph import Graph, Memory, differences, key, wanted
 from bench.kinds import Levels, Metric, Undefined
 from bench.record import RECORD, VALUES, VERSION, Record, summarise, values_file
@@ -120,6 +120,16 @@ def _refused(catalog: Catalog, case: Case, used: dict[str, Component]) -> str | 
             why = component.refuse(case)
             if why:
                 return f"{component.kind} {component.name}: {why}"
+        along = VOCABULARY.reach(wanted(type(used["metric"]).__call__))[1]
+        asks = along | ({"labels"} if "targets" in along and case.target == "label" else set())
+        for name in ("labels", "object_masks", "gaze"):
+            if name in asks and name not in case.dataset.provides:
+                what = name.replace("_", " ")
+                return f"metric {used['metric'].name}: dataset {case.dataset} has no {what}"
+        if "refit" in along:
+            for defense in (case.defense, *defenses_in(case.defense)):
+                if not defense.trains:
+                    return f"metric {used['metric'].name}: it trains again on other data, which {defense.name} cannot"
         asked = "the hook bench_refuse"
         return catalog.hooks.hook.bench_refuse(case=case, used=used)
     except Exception as error:
@@ -216,9 +226,15 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     # Copies: a metric that works in place must not reach what is stored from the same tensors.
     found = {name: graph.get(name) for name in cell.names}
     evidence = {name: value.clone() if isinstance(value, Tensor) else value for name, value in found.items()}
+    refit = evidence.get("refit")
+    if refit is not None:
+        evidence["refit"] = refit = dataclasses.replace(refit, asked=functools.partial(_refit_spec, cell), log=[])
     with seeded(cell.case.seed if "seed" in cell.axes else 0, cell.metric.identity), torch.no_grad():
         score = cell.metric(**evidence)
     kept = graph.get("kept").cpu().numpy() if cell.attacked and isinstance(score, Tensor | Levels) else None
+    cost = {name: sum(p["seconds"] for p in graph.cost(name)) for name in graph.stored(cell.names)}
+    if refit is not None:
+        cost["refit"] = sum(phase.seconds for phase in refit.log)
     names, values = _per_image(cell.metric, score, None if data is None else len(data))
     summary = summarise(values, names, kept, cell.key)
     record = Record(
@@ -234,7 +250,7 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         better=cell.metric.better,
         unit=cell.metric.unit,
         help=cell.metric.help,
-        cost={name: sum(p["seconds"] for p in graph.cost(name)) for name in graph.stored(cell.names)},
+        cost=cost,
         flags=_flags(cell, graph),
         paper=cell.metric.paper.bibtex if cell.metric.paper else "",
         command=command(cell),
@@ -249,6 +265,12 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         "record", cell.key, {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, values, kept)}
     )
     return record
+
+
+def _refit_spec(cell: Cell, name: str, using: tuple[str, ...] | None) -> str:
+    """The spec of what a cell's metric trains under a name, on data that follow from some evidence."""
+    names = cell.names if using is None else ("refit", *using)
+    return VOCABULARY.spec(f"refit/{cell.metric.identity}/{name}", names, cell.case)
 
 
 def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str, ...], np.ndarray]:

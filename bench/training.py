@@ -126,7 +126,7 @@ class Fit:
             raise EnvironmentProblem("the training images have no labels; train on others, or take trained weights")
         if limit > count:
             raise EnvironmentProblem(f"the schedule's limit is {limit}, there are {count} training images")
-        return self.data.choice(limit) if limit else torch.arange(count)
+        return self._schedule.used(self.data)
 
     @property
     def batch(self) -> int:

@@ -25,6 +25,7 @@ class Weights(bench.Defense):
     """
 
     name = "weights"
+    trains = False
     examples = ()
     path: Path = bench.param(help="the file")
 

@@ -26,5 +26,7 @@ class AdvInsertion(Curve):
     paper = JOO2023
     presets: ClassVar[dict[str, str]] = {"joo2023": "steps=20,full=false"}
 
-    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, attacked_maps: Tensor) -> bench.Levels:
-        return self.curve(network, images, targets, attacked_maps, away=False)
+    def __call__(
+        self, network: nn.Module, images: Tensor, targets: Tensor, attacked_attributions: Tensor
+    ) -> bench.Levels:
+        return self.curve(network, images, targets, attacked_attributions, away=False)

@@ -10,26 +10,32 @@ from torch import Tensor, nn
 
 import bench
 
+Fill = Literal["mean", "black", "blur"]
+FILLS = "what stands for pixels that are not there: the mean colour, black, or the image blurred (11 pixels, sigma 5)"
+
 
 @dataclass(frozen=True)
 class Curve(bench.Metric):
     """A metric whose levels are shares of the pixels."""
 
-    examples = ("", "steps=5,full=false,fill=black")
+    examples = ("", "steps=5,full=false,fill=black", "unit=elements,fill=blur,steps=4")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
     full: bool = bench.param(True, "the level of all pixels counts as well")
-    fill: Literal["mean", "black"] = bench.param(
-        "mean", "what stands for pixels that are not there: the mean colour, or black"
+    fill: Fill = bench.param("mean", FILLS)
+    unit: Literal["pixels", "elements"] = bench.param(
+        "pixels", "what comes or goes: pixels in the order of the map, or elements in that of the attribution"
     )
 
     def curve(
-        self, network: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, away: bool, least: bool = False
+        self, network: nn.Module, images: Tensor, targets: Tensor, attributions: Tensor, away: bool, least: bool = False
     ) -> bench.Levels:
         """The curve of the most important pixels as they come, or go `away`; of the `least` important ones as they go,
         which is that of the others as they stay."""
         shares = levels(self.steps, self.full)
         taken = [1 - share for share in shares] if least else shares
-        return bench.Levels(curve(network, images, targets, maps, taken, away, self.fill), named(shares))
+        sizes = attributions.abs()
+        sizes = sizes.sum(1, keepdim=True) if self.unit == "pixels" else sizes.expand_as(images)
+        return bench.Levels(curve(network, images, targets, sizes, taken, away, self.fill), named(shares))
 
 
 def levels(steps: int, full: bool) -> list[float]:
@@ -38,30 +44,53 @@ def levels(steps: int, full: bool) -> list[float]:
 
 
 def curve(
-    network: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, shares: list[float], away: bool, fill: str
+    network: nn.Module, images: Tensor, targets: Tensor, sizes: Tensor, shares: list[float], away: bool, fill: str
 ) -> Tensor:
-    """Probability of each target when a share of an image's pixels, those of the largest values in its map, is all that
-    is there, or is taken `away`: (N, C, H, W), (N,), (N, H, W) -> (N, L); NaN where a map is zero.
+    """Probability of each target when a share of an image's pixels, those of the largest sizes, is all that is there,
+    or is taken `away`: (N, C, H, W), (N,), (N, 1, H, W) -> (N, L); NaN where all sizes are zero.
 
-    All channels of a pixel together; of equal pixels the first in reading order comes first.
+    Of pixels all channels together, of elements, sizes (N, C, H, W), each alone; of equal ones the first in reading
+    order comes first.
     """
-    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=maps.device).expand_as(order))
-    empty = bench.normalisation(network)[0].to(images) if fill == "mean" else images.new_zeros(1, 1, 1)
+    rank = ranks(sizes)
+    count = rank[0].numel()
 
     def scores(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
-        found = []
+        empty, found = emptied(network, images, fill), []
         for share in shares:
-            first = (rank < int(share * rank.shape[1] + 1e-9)).view(len(images), 1, *images.shape[2:])
-            shown = torch.where(first ^ away, images, empty)
-            found.append(network(shown).softmax(1).gather(1, targets[:, None])[:, 0])
+            first = rank < int(share * count + 1e-9)
+            found.append(probability(network, torch.where(first ^ away, images, empty), targets))
         return torch.stack(found, 1)
 
     with torch.no_grad():
         found = bench.chunked(
             scores, images, targets, rank, seed=0, name="curve", indices=torch.arange(len(images))
         ).double()
-    return torch.where(maps.flatten(1).any(1)[:, None], found, torch.nan)
+    return torch.where(sizes.flatten(1).any(1)[:, None], found, torch.nan)
+
+
+def ranks(sizes: Tensor) -> Tensor:
+    """Each value's place in its row from the largest, 0, to the smallest; of equal ones the first in order comes first:
+    (N, ...) -> (N, ...)."""
+    flat = sizes.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view(sizes.shape)
+
+
+def probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Softmax probability of each target: (N, C, H, W), (N,) -> (N,)."""
+    return network(images).softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+def emptied(network: nn.Module, images: Tensor, fill: str) -> Tensor:
+    """What stands for pixels that are not there, to be broadcast against the images."""
+    if fill == "blur":
+        from torchvision.transforms.functional import gaussian_blur  # slow to import
+
+        sides = [min(11, side - 1 + side % 2) for side in images.shape[:1:-1]]
+        return gaussian_blur(images, sides, [5.0, 5.0])
+    return bench.normalisation(network)[0].to(images) if fill == "mean" else images.new_zeros(1, 1, 1)
 
 
 def named(shares: list[float]) -> tuple[str, ...]:

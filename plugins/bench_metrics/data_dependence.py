@@ -11,11 +11,11 @@ from torch import Tensor
 import bench
 from bench import noise
 from bench_metrics.cosine import Cosine
-from bench_metrics.similarity import no_similarity
+from bench_metrics.similarity import Sanity
 
 
 @dataclass(frozen=True)
-class DataDependence(bench.Metric):
+class DataDependence(Sanity):
     """Similarity of each clean map to that of another image, drawn once and for all: what unrelated maps score, the
     chance level of the similarity. A defense whose maps hardly depend on the image scores high here, and in `rps` too.
 
@@ -28,13 +28,6 @@ class DataDependence(bench.Metric):
     examples = ("", "similarity=(spearman),within=class")
     similarity: bench.Metric = bench.param(Cosine(), "a metric of clean_maps and attacked_maps")
     within: Literal["all", "class"] = bench.param("all", "which images the other one is drawn from")
-
-    @property
-    def better(self) -> str:
-        return {"higher": "lower", "lower": "higher"}[self.similarity.better]
-
-    def problem(self) -> str | None:
-        return no_similarity(self.similarity)
 
     def __call__(self, clean_maps: Tensor, targets: Tensor, test_data: Any) -> Tensor | bench.Undefined:
         if len(clean_maps) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ from bench_metrics.curves import Curve
 @dataclass(frozen=True)
 class Deletion(Curve):
     """Probability of the class explained when the most important pixels are gone, mean over levels from none to all
-    (Petsiuk et al., BMVC 2018). Undefined where a map is zero.
+    (Petsiuk et al., BMVC 2018). Undefined where a map is zero. "petsiuk2018", and of RelEx "lim2021", have 224 pixels a
+    step of images of 224 by 224.
     """
 
     name = "deletion"
@@ -26,6 +28,7 @@ class Deletion(Curve):
         2018,
         "https://arxiv.org/abs/1806.07421",
     )
+    presets: ClassVar[dict[str, str]] = {"petsiuk2018": "steps=224", "lim2021": "steps=224"}
 
-    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor) -> bench.Levels:
-        return self.curve(network, images, targets, clean_maps, away=True)
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_attributions: Tensor) -> bench.Levels:
+        return self.curve(network, images, targets, clean_attributions, away=True)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 import bench
 from bench_metrics.curves import Curve
+from bench_metrics.papers import LIM2021
 
 
 @dataclass(frozen=True)
 class Preservation(Curve):
     """Probability of the class explained when the least important pixels are gone, mean over levels from none to all
-    (in RelEx, 224 pixels a step). With all its levels it is `insertion` read backwards. Undefined where a map is zero.
+    (Lim et al., CVPR 2021). With all its levels it is `insertion` read backwards. Undefined where a map is zero.
+    "lim2021" has 224 pixels a step of images of 224 by 224.
     """
 
     name = "preservation"
     help = "probability of the class while the least important pixels go first, mean over levels"
+    paper = LIM2021
+    presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}
 
-    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor) -> bench.Levels:
-        return self.curve(network, images, targets, clean_maps, away=False, least=True)
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_attributions: Tensor) -> bench.Levels:
+        return self.curve(network, images, targets, clean_attributions, away=False, least=True)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.curves import curve, levels
+from bench_metrics.curves import FILLS, Fill, curve, levels
+from bench_metrics.papers import LIM2021
 
 
 @dataclass(frozen=True)
 class Relevance(bench.Metric):
     """Harmonic mean of the area under the preservation curve and of one minus that under the deletion curve, per image
-    (as the paper of RelEx has it; its code takes the deletion area itself). Areas are by trapezoids over levels from
-    none to all. Undefined where a map is zero.
+    (Lim et al., CVPR 2021; their code takes the deletion area itself). Areas are by trapezoids over levels from none to
+    all. Undefined where a map is zero. "lim2021" has 224 pixels a step of images of 224 by 224.
     """
 
     name = "relevance"
     help = "harmonic mean of preservation and of what deletion takes away"
+    paper = LIM2021
+    presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}
     examples = ("", "steps=5,fill=black")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
-    fill: Literal["mean", "black"] = bench.param(
-        "mean", "what stands for pixels that are not there: the mean colour, or black"
-    )
+    fill: Fill = bench.param("mean", FILLS)
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor) -> Tensor:
-        given = network, images, targets, clean_maps
+        given = network, images, targets, clean_maps[:, None]
         shares = levels(self.steps, True)
         kept = area(curve(*given, [1 - share for share in shares], False, self.fill))
         taken = 1 - area(curve(*given, shares, True, self.fill))

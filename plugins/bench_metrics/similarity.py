@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 import bench
+
+
+@dataclass(frozen=True)
+class Sanity(bench.Metric):
+    """A similarity of maps that should not be similar: the lower the better, or the other way round where the
+    similarity is a distance. A subclass declares the parameter, since their defaults differ."""
+
+    @property
+    def better(self) -> str:
+        return {"higher": "lower", "lower": "higher"}[self.similarity.better]
+
+    def problem(self) -> str | None:
+        return no_similarity(self.similarity)
 
 
 def where_defined(scores: Tensor, first: Tensor, second: Tensor) -> Tensor:

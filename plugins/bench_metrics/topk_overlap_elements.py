@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bench
+from bench_metrics.papers import GONG2024
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,7 @@ class TopKOverlapElements(bench.Metric):
 
     name = "topk_overlap_elements"
     help = "share of the largest elements of all channels that stay"
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = GONG2024
     examples = ("", "share=0.1")
     share: float = bench.param(0.4, "of the elements that are not zero", low=0, high=1)
 

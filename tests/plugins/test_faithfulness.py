@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
 import torch
+from slow_metrics import aopc, curve_elements, gaze_overlap, retrieved
 from torch import nn
 from torch.testing import assert_close
 
 import bench
+from bench import noise
 from bench.testing import tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(4)
@@ -21,8 +26,11 @@ def maps():
 
 def score(text, order, network=None):
     metric = bench.component("metric", text)
-    name = "attacked_maps" if text.startswith("adv") else "clean_maps"
-    return metric(network=network or tiny_network(True), images=IMAGES, targets=TARGETS, **{name: order})
+    given = {"network": network or tiny_network(True), "images": IMAGES, "targets": TARGETS}
+    if text.startswith("relevance"):
+        return metric(**given, clean_maps=order)
+    name = "attacked_attributions" if text.startswith("adv") else "clean_attributions"
+    return metric(**given, **{name: order if order.ndim == 4 else order[:, None]})
 
 
 @pytest.mark.parametrize("kind", ["insertion", "adv_insertion", "deletion"])
@@ -71,7 +79,7 @@ def test_a_map_of_what_the_network_sees_is_inserted_and_deleted_best():
     metric = {"network": Looking(), "images": IMAGES, "targets": torch.zeros(4, dtype=torch.int64)}
     for text, sign in (("insertion:fill=black", 1), ("deletion:fill=black", -1)):
         component = bench.component("metric", text)
-        good, bad = (component(**metric, clean_maps=m).values.mean(1) for m in (right, wrong))
+        good, bad = (component(**metric, clean_attributions=m[:, None]).values.mean(1) for m in (right, wrong))
         assert (sign * (good - bad) > 0.03).all()
 
 
@@ -105,7 +113,9 @@ def test_a_zero_map_has_no_curve_and_an_image_scores_the_same_alone():
     found = score("insertion", order).values
     assert found[2].isnan().all() and not found[[0, 1, 3]].isnan().any()
     metric = bench.component("metric", "insertion")
-    alone = metric(network=tiny_network(True), images=IMAGES[:1], targets=TARGETS[:1], clean_maps=order[:1])
+    alone = metric(
+        network=tiny_network(True), images=IMAGES[:1], targets=TARGETS[:1], clean_attributions=order[:1, None]
+    )
     assert_close(alone.values[0], found[0])
 
 
@@ -169,3 +179,143 @@ def test_the_harness_scores_them_on_shapes(tiny_run):
     assert set(found) == set(names) and all(0 <= record.value <= 1 for record in found.values())
     assert list(found["insertion"].levels)[:2] == ["0%", "5%"] and len(found["insertion"].levels) == 21
     assert "attack" in found["adv_insertion"].axes and "attack" not in found["insertion"].axes
+
+
+def attribution(channels):
+    found = torch.randn(4, channels, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    found[1] = found[1].round()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["insertion", "deletion"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_curves_of_elements_beside_a_slow_loop(kind, channels):
+    network, given = tiny_network(True), attribution(channels)
+    found = score(f"{kind}:unit=elements,steps=7,fill=black", given).values
+    for i in range(4):
+        expected = curve_elements(
+            network, IMAGES[i], int(TARGETS[i]), given[i], 7, torch.zeros_like(IMAGES[i]), kind == "deletion"
+        )
+        assert_close(found[i].tolist(), [float(value) for value in expected])
+
+
+def test_a_blurred_canvas_is_where_insertion_starts_from():
+    network = tiny_network(True)
+    found = score("insertion:fill=blur", maps()).values
+    x = torch.arange(-5, 6, dtype=torch.float64)
+    weights = (-(x**2) / 50).exp()
+    weights = weights / weights.sum()
+    padded = torch.nn.functional.pad(IMAGES, (5, 5, 5, 5), mode="reflect")
+    for i in range(4):
+        blurred = torch.zeros_like(IMAGES[i])
+        for row in range(12):
+            for column in range(12):
+                blurred[:, row, column] = (
+                    padded[i, :, row : row + 11, column : column + 11] * weights[:, None] * weights
+                ).sum((1, 2))
+        with torch.no_grad():
+            assert_close(float(found[i, 0]), float(network(blurred[None]).softmax(1)[0, TARGETS[i]]))
+    assert bench.component("metric", "insertion:petsiuk2018").fill == "blur"
+
+
+@pytest.mark.parametrize("text", ["steps=5,region=4", "steps=9,region=5,fill=black", "steps=20,region=1,fill=noise"])
+def test_aopc_beside_a_slow_loop(text):
+    network, order, rows = tiny_network(True), maps(), torch.tensor([3, 8, 1, 0])
+    order[1] = (order[1] / order[1][order[1] > 0].min()).round()  # whole numbers, whose sums are ties in any order
+    metric = bench.component("metric", f"aopc:{text}")
+    found = metric(
+        network=network,
+        images=IMAGES,
+        targets=TARGETS,
+        clean_maps=order,
+        seed=5,
+        test_data=SimpleNamespace(indices=rows),
+    )
+    with noise.rows(5, "aopc", rows):
+        drawn = noise.uniform(IMAGES, 0, 1)
+    empty = {"mean": network.mean.expand(4, 3, 12, 12), "black": 0 * IMAGES, "noise": drawn}[metric.fill]
+    for i in range(4):
+        expected = aopc(network, IMAGES[i], int(TARGETS[i]), order[i], metric.steps, metric.region, empty[i])
+        assert_close(found.values[i].tolist(), [float(value) for value in expected])
+    assert found.names == tuple(map(str, range(metric.steps + 1))) and not found.values[:, 0].any()
+
+
+def test_more_steps_than_squares_is_told(tiny_run):
+    outcome = tiny_run(metric=["aopc:region=16", "insertion:steps=2"], defense=["ce"])
+    (error,) = outcome.failures.values()
+    assert str(error) == (
+        "metric aopc:region=16: images of 32 x 32 pixels have 4 squares of 16; ask for 4 steps or fewer, or a smaller "
+        "region"
+    )
+    assert len(outcome.records) == 1
+
+
+class Bright(nn.Module):
+    """Two classes: whether the left or the right half is brighter than the mean colour."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.5).double())
+
+    def forward(self, images):
+        left, right = images[..., :6].mean((1, 2, 3)), images[..., 6:].mean((1, 2, 3))
+        return torch.stack([left - right, right - left], 1)
+
+
+def retrieval(text, masks, **changed):
+    images, attacked = torch.full((3, 3, 4, 12), 0.5).double(), torch.full((3, 3, 4, 12), 0.5).double()
+    images[..., :6] = 0.9
+    attacked[..., 6:] = 1.0
+    attacked[..., :6] = 0.8
+    given = {
+        "network": bench.Normalised(Bright(), [0.5] * 3, [0.25] * 3).double(),
+        "explainer": Everywhere(),
+        "images": images,
+        "attacked_images": attacked,
+        "targets": torch.tensor([0, 0, 0]),
+        "clean_masks": masks,
+        "attacked_masks": masks,
+        "attacked_logits": torch.tensor([[0.0, 1], [0.0, 1], [0.0, 1]]),
+        "seed": 0,
+        "test_data": SimpleNamespace(indices=torch.arange(3)),
+    }
+    metric = bench.component("metric", text)
+    return metric(**{**given, **changed}), metric, given
+
+
+@dataclass(frozen=True)
+class Everywhere(bench.Explainer):
+    """One everywhere."""
+
+    name = "everywhere"
+    mask_rule = "none"
+
+    def attribute(self, network, images, targets):
+        return torch.ones_like(images[:, :1])
+
+
+def test_class_retrieval_sees_the_image_through_the_mask():
+    masks = torch.zeros(3, 1, 4, 12).double()
+    masks[0, ..., :6] = 1
+    masks[1] = 1
+    nan = torch.nan
+    for text, expected in (("", [1, 0, nan]), ("mask=clean,image=clean", [1, 1, nan]), ("explained=own", [0, 0, 0])):
+        found, metric, given = retrieval(f"class_retrieval:{text}" if text else "class_retrieval", masks)
+        assert_close(found, torch.tensor(expected).double(), equal_nan=True)
+        seen = given["images" if metric.image == "clean" else "attacked_images"]
+        mean = given["network"].mean
+        for i in range(2):
+            mask = torch.ones(1, 4, 12).double() if metric.explained == "own" else masks[i]
+            assert float(found[i]) == retrieved(given["network"], seen[i], mask, 0, mean)
+    with pytest.raises(bench.BadValue, match="explained=own changes masks of the attacked image only"):
+        bench.component("metric", "class_retrieval:mask=clean,explained=own")
+
+
+def test_gaze_overlap_beside_a_slow_form():
+    order = maps()
+    gaze = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(1)).double().round(decimals=1)
+    order[2] = 0
+    for share in (0.05, 0.1, 1.0):
+        found = bench.component("metric", f"gaze_overlap:share={share}")(clean_maps=order, gaze=gaze)
+        expected = [float(gaze_overlap(order[i], gaze[i], share)) for i in range(4)]
+        assert_close(found, torch.tensor(expected).double(), equal_nan=True)

@@ -1,0 +1,69 @@
+"""Predictions while the most important regions go first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench_metrics.curves import FILLS, emptied, probability, ranks
+
+
+@dataclass(frozen=True)
+class AOPC(bench.Metric):
+    """Area over the perturbation curve, most relevant regions first: mean over k = 0, ..., steps of the fall of the
+    class's probability when the k squares of most relevance are replaced (Samek et al., IEEE TNNLS 2017, eq. 12).
+
+    A square's relevance is the sum of the map in it; those at the right and lower border may be smaller; of equal ones
+    the first in reading order goes first. "samek2017" has their squares of 9 pixels and 100 steps, replaced by uniform
+    noise, which needs images of some hundred pixels. Gong et al. (CVPR 2024) report the fall relative to that of
+    another map, at 20, 50 and 100 steps. Undefined where a map is zero.
+    """
+
+    name = "aopc"
+    help = "fall of the class's probability while the most relevant squares go first, mean over steps"
+    paper = bench.Paper(
+        "Evaluating the Visualization of What a Deep Neural Network Has Learned",
+        "Wojciech Samek and Alexander Binder and Grégoire Montavon and Sebastian Lapuschkin and Klaus-Robert Müller",
+        "IEEE Transactions on Neural Networks and Learning Systems",
+        2017,
+        "https://doi.org/10.1109/TNNLS.2016.2599820",
+    )
+    presets: ClassVar[dict[str, str]] = {"samek2017": "region=9,steps=100,fill=noise"}
+    examples = ("", "region=3,steps=5,fill=noise")
+    steps: int = bench.param(20, "squares replaced in the end", low=1)
+    region: int = bench.param(4, "side of a square in pixels", low=1)
+    fill: Literal["mean", "black", "blur", "noise"] = bench.param("mean", f"{FILLS}, or uniform noise")
+
+    def __call__(
+        self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor, seed: int, test_data: bench.Data
+    ) -> bench.Levels:
+        height, width = images.shape[2:]
+        count = math.ceil(height / self.region) * math.ceil(width / self.region)
+        if self.steps > count:
+            raise bench.BadValue(
+                f"metric {self}: images of {height} x {width} pixels have {count} squares of {self.region}; ask for "
+                f"{count} steps or fewer, or a smaller region"
+            )
+        maps = clean_maps.double()[:, None]
+        rank = ranks(F.avg_pool2d(maps, self.region, ceil_mode=True, divisor_override=1))
+
+        def drops(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
+            empty = noise.uniform(images, 0, 1) if self.fill == "noise" else emptied(network, images, self.fill)
+            place = rank.repeat_interleave(self.region, 2).repeat_interleave(self.region, 3)[..., :height, :width]
+            scores = [
+                probability(network, torch.where(place < k, empty, images), targets) for k in range(self.steps + 1)
+            ]
+            return scores[0][:, None] - torch.stack(scores, 1)
+
+        found = bench.chunked(drops, images, targets, rank, seed=seed, name="aopc", indices=test_data.indices).double()
+        return bench.Levels(
+            torch.where(clean_maps.flatten(1).any(1)[:, None], found, torch.nan),
+            tuple(str(k) for k in range(self.steps + 1)),
+        )

@@ -1,0 +1,29 @@
+"""How many of a map's first pixels are those that people looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+from bench_metrics.papers import GONG2024
+from bench_metrics.similarity import where_defined
+from bench_metrics.topk_overlap import topk_overlap
+
+
+@dataclass(frozen=True)
+class GazeOverlap(bench.Metric):
+    """Share of the clean map's most important pixels that are among as many of the gaze map's (Gong et al., CVPR 2024,
+    at 5% and 10%). Chance is the share itself. Of equal pixels the first in reading order comes first. Undefined where
+    one of the two maps is zero."""
+
+    name = "gaze_overlap"
+    help = "share of the most important pixels that are among the most looked at"
+    paper = GONG2024
+    examples = ("", "share=0.1")
+    share: float = bench.param(0.05, "of all pixels", low=0, high=1)
+
+    def __call__(self, clean_maps: Tensor, gaze: Tensor) -> Tensor:
+        count = max(1, round(self.share * clean_maps[0].numel()))
+        return where_defined(topk_overlap(clean_maps, gaze, count), clean_maps, gaze)

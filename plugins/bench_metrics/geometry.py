@@ -1,0 +1,45 @@
+"""What metrics of the logit's shape around an image share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+
+
+@dataclass(frozen=True)
+class Close(bench.Metric):
+    """A metric of the network near an image, mean over random steps away from it."""
+
+    better = "lower"
+    examples = ("", "eps=16/255,draws=2")
+    eps: Fraction = bench.param(
+        Fraction(4, 255), "standard deviation of a step's elements, in pixel units", low=0, high=1
+    )
+    draws: int = bench.param(10, "steps from each image", low=1)
+
+    @abstractmethod
+    def of(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
+        """The value of one step from each image: (N, C, H, W), (N,), (N, C, H, W) -> (N,) in float64."""
+
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
+        def means(images: Tensor, targets: Tensor) -> Tensor:
+            found = [
+                self.of(network, images, targets, float(self.eps) * noise.normal(images)) for _ in range(self.draws)
+            ]
+            return sum(found) / self.draws
+
+        # The same steps for both, so that a bound and what it bounds are of the same.
+        return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.indices)
+
+
+def flat_second(case: bench.Case) -> str | None:
+    """Why there is no second derivative in a case, or None."""
+    if not case.model.smooth:
+        return f"the second derivative of {case.model} is zero; choose a smooth --model, such as activation=softplus"
+    return None

@@ -1,0 +1,48 @@
+"""How curved the logit is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench.gradients import hessian_vector_product
+from bench_metrics.geometry import flat_second
+
+
+@dataclass(frozen=True)
+class HessianNorm(bench.Metric):
+    """Frobenius norm of the Hessian of the class's logit by the image, as the root of the mean of |H v|^2 over standard
+    normal vectors v (Hutchinson, 1989; of explanations Dombrowski et al., Pattern Recognition 2022).
+
+    In pixel units. The root of few draws is a little low on average. Refused for networks whose logits are piecewise
+    linear, where it is zero.
+    """
+
+    name = "hessian_norm"
+    better = "lower"
+    help = "Frobenius norm of the logit's Hessian by the image"
+    paper = bench.Paper(
+        "Towards robust explanations for deep neural networks",
+        "Ann-Kathrin Dombrowski and Christopher J. Anders and Klaus-Robert Müller and Pan Kessel",
+        "Pattern Recognition",
+        2022,
+        "https://doi.org/10.1016/j.patcog.2021.108194",
+    )
+    examples = ("", "draws=2")
+    draws: int = bench.param(20, "random vectors for each image", low=1)
+
+    def refuse(self, case: bench.Case) -> str | None:
+        return flat_second(case)
+
+    def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
+        def norms(images: Tensor, targets: Tensor) -> Tensor:
+            squares = [
+                hessian_vector_product(network, images, targets, noise.normal(images)).double().square().sum((1, 2, 3))
+                for _ in range(self.draws)
+            ]
+            return (sum(squares) / self.draws).sqrt()
+
+        return bench.chunked(norms, images, targets, seed=seed, name="hessian_norm", indices=test_data.indices)

@@ -1,0 +1,68 @@
+"""Whether maps depend on what there was to learn: labels permuted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench_metrics.papers import ADEBAYO2018
+from bench_metrics.retraining import predictions
+from bench_metrics.similarity import Sanity
+from bench_metrics.ssim import SSIM
+
+
+@dataclass(frozen=True)
+class LabelRandomization(Sanity):
+    """Similarity of each clean map to that of a network trained in the same way on permuted labels, of the same class
+    (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned from the labels loses it.
+
+    Undefined where the network did not fit the permuted labels: it has learned nothing, and its maps, of which many are
+    zero, say nothing. Use a schedule that is long enough, of few images. Which labels change places follows from the
+    seed.
+    """
+
+    name = "label_randomization"
+    help = "similarity of maps to those of a network trained on permuted labels"
+    paper = ADEBAYO2018
+    examples = ("", "similarity=(pearson),fitted=0.5")
+    similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
+    fitted: float = bench.param(
+        0.9, "accuracy on the permuted labels from which a network counts as fitted", low=0, high=1
+    )
+
+    def __call__(
+        self,
+        refit: Callable[..., nn.Module],
+        train_data: bench.Data,
+        schedule: bench.Schedule,
+        explain: Callable[..., Tensor],
+        images: Tensor,
+        targets: Tensor,
+        clean_maps: Tensor,
+        seed: int,
+    ) -> Tensor | bench.Undefined:
+        labels = train_data.labels
+        if labels is None:
+            raise bench.BadComponent(f"metric {self}: the training images have no labels to permute")
+        permuted = dataclasses.replace(train_data, labels=labels[order(len(labels), seed)])
+        network = refit(permuted, "permuted", using=())
+        rows = schedule.used(permuted)
+        right = predictions(network, permuted, rows, images.device).cpu() == permuted.labels[rows]
+        accuracy = float(right.double().mean())
+        if accuracy < self.fitted:
+            return bench.Undefined(
+                f"the network failed to fit permuted labels: {accuracy:.1%} of {len(rows)} are right, "
+                f"{self.fitted:.0%} are asked; train longer or on fewer images"
+            )
+        return self.similarity(clean_maps=clean_maps, attacked_maps=explain(network, images, targets))
+
+
+def order(count: int, seed: int) -> Tensor:
+    """A permutation that follows from a seed."""
+    with bench.noise.rows(seed, "label_randomization", range(count)):
+        return bench.noise.uniform(torch.empty(count, 1))[:, 0].argsort(stable=True)

@@ -1,0 +1,60 @@
+"""How fast a map changes close by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench_metrics.similarity import where_defined
+
+
+@dataclass(frozen=True)
+class LocalLipschitz(bench.Metric):
+    """Largest |map(x') - map(x)| / |x' - x|, both in l2, over images x' drawn uniformly from the linf ball around x, of
+    the same class (Alvarez-Melis and Jaakkola, WHI 2018, eq. 2, whose maximum random draws bound from below).
+
+    Of maps of sum one, so that scale does not count; an explainer that draws noise draws it anew. Undefined where the
+    map of the image, or of all images drawn, is zero.
+    """
+
+    name = "local_lipschitz"
+    better = "lower"
+    help = "largest change of the map relative to that of the image, over random draws close by"
+    paper = bench.Paper(
+        "On the Robustness of Interpretability Methods",
+        "David Alvarez-Melis and Tommi S. Jaakkola",
+        "ICML Workshop on Human Interpretability in Machine Learning",
+        2018,
+        "https://arxiv.org/abs/1806.08049",
+    )
+    examples = ("", "eps=16/255,draws=2")
+    eps: Fraction = bench.param(
+        Fraction(8, 255), "half-width of the ball, in pixel units", low=Fraction(1, 10**6), high=1
+    )
+    draws: int = bench.param(10, "images drawn around each", low=1)
+
+    def __call__(
+        self,
+        network: nn.Module,
+        explain: Callable[..., Tensor],
+        images: Tensor,
+        targets: Tensor,
+        clean_maps: Tensor,
+        seed: int,
+        test_data: bench.Data,
+    ) -> Tensor:
+        found = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+        with noise.rows(seed, "local_lipschitz", test_data.indices):
+            for _ in range(self.draws):
+                moved = bench.Ball("linf", self.eps).sample(images)
+                maps = explain(network, moved, targets)
+                far = (maps - clean_maps).double().flatten(1).norm(dim=1)
+                ratio = far / (moved - images).double().flatten(1).norm(dim=1)
+                found = torch.fmax(found, where_defined(ratio, clean_maps, maps))
+        return torch.where(found.isfinite(), found, torch.nan)

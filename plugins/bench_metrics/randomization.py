@@ -1,0 +1,92 @@
+"""Whether maps depend on what the network has learned: weights drawn anew."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench_metrics.papers import ADEBAYO2018
+from bench_metrics.similarity import Sanity
+from bench_metrics.ssim import SSIM
+
+
+@dataclass(frozen=True)
+class Randomization(Sanity):
+    """Similarity of each clean map to that of the network whose weights are drawn anew from the output layer down to
+    some depth, a value per depth (cascading randomization of Adebayo et al., NeurIPS 2018). A map that explains what
+    was learned loses it.
+
+    New weights are those of `model.build`; batch norm's affine weights and running statistics go with the rest. Depths
+    follow the order of the forward pass. The class explained stays that of the trained network; the authors' script for
+    Inception takes that of the network of the moment. Maps near zero are similar in ssim whatever they show: look at
+    similarity=(pearson) too.
+    """
+
+    name = "randomization"
+    help = "similarity of maps before and after weights are drawn anew from the output down, mean over depths"
+    paper = ADEBAYO2018
+    examples = ("", "similarity=(pearson),depths=2")
+    similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
+    depths: int = bench.param(
+        0, "depths, evenly spread, the last of which is the whole network; 0 for every layer", low=0
+    )
+
+    def __call__(
+        self,
+        network: nn.Module,
+        model: bench.Model,
+        explain: Callable[..., Tensor],
+        images: Tensor,
+        targets: Tensor,
+        clean_maps: Tensor,
+        seed: int,
+        test_data: bench.Data,
+    ) -> bench.Levels:
+        fresh = model.build(test_data.shape, len(test_data.classes)).to(images)
+        new, changed = dict(fresh.named_modules()), copy.deepcopy(network)
+        old = dict(changed.named_modules())
+        layers = layers_from_the_output(changed, images[:1])
+        looked_at = len(layers) if self.depths == 0 else min(self.depths, len(layers))
+        ends = [round(len(layers) * (i + 1) / looked_at) for i in range(looked_at)]
+        scores, names, start = [], [], 0
+        for end in ends:
+            for layer in layers[start:end]:
+                own = {**new[layer]._parameters, **new[layer]._buffers}
+                for name, values in own.items():
+                    if values is not None:
+                        getattr(old[layer], name).data.copy_(values.data)
+            start = end
+            maps = explain(changed, images, targets)
+            scores.append(self.similarity(clean_maps=clean_maps, attacked_maps=maps).double())
+            names.append(layers[end - 1].removeprefix("network.") or type(old[layers[end - 1]]).__name__)
+        return bench.Levels(torch.stack(scores, 1), tuple(names))
+
+
+def layers_from_the_output(network: nn.Module, images: Tensor) -> list[str]:
+    """Names of the modules with weights of their own, from the last that a forward pass reaches to the first."""
+    reached: dict[str, None] = {}
+
+    def reach(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object) -> None:
+            reached.pop(name, None)
+            reached[name] = None
+
+        return hook
+
+    handles = [
+        module.register_forward_pre_hook(reach(name))
+        for name, module in network.named_modules()
+        if any(weight is not None for weight in module._parameters.values()) or hasattr(module, "running_mean")
+    ]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(reversed(reached))

@@ -1,0 +1,66 @@
+"""Training data that are changed as they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import bench
+
+
+class Seen:
+    """Images of which some pixels, `shown` (N, H, W), are there, and `empty` stands for all others."""
+
+    def __init__(self, images: Any, shown: Tensor, empty: Tensor) -> None:
+        self.images, self.shown, self.empty = images, shown, empty
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return torch.where(self.shown[rows][:, None], self.images[rows], self.empty)
+
+
+class Swapped:
+    """Rows of a column, of which those at `out` are others: rows `into` of another column."""
+
+    def __init__(self, column: Any, out: Tensor, others: Any, into: Tensor) -> None:
+        self.column, self.others, self.shape = column, others, column.shape
+        self.other = torch.full((len(column),), -1)
+        self.other[out] = into
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        found, other = self.column[rows], self.other[rows]
+        if (other >= 0).any():
+            found = found.clone()
+            found[other >= 0] = self.others[other[other >= 0]]
+        return found
+
+
+def swapped(data: bench.Data, out: Tensor, others: bench.Data, into: Tensor) -> bench.Data:
+    """Data of which some rows are others, with all that belongs to them."""
+    columns = {
+        name: Swapped(getattr(data, name), out, getattr(others, name), into)
+        for name in ("images", "object_masks", "gaze")
+        if getattr(data, name) is not None
+    }
+    labels = data.labels.clone()
+    labels[out] = others.labels[into]
+    return dataclasses.replace(data, labels=labels, **columns)
+
+
+def predictions(network: nn.Module, data: bench.Data, rows: Tensor, device: torch.device) -> Tensor:
+    """The class that a network gives to some rows: (N,)."""
+    found = []
+    with torch.no_grad():
+        for part in rows.split(256):
+            images = data.images[part].to(device)
+            found.append(bench.chunked(network, images, seed=0, name="predictions", indices=part).argmax(1))
+    return torch.cat(found)
