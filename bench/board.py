@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from bench.errors import BadValue, EnvironmentProblem
 from bench.protocol import Protocol, board_protocol
-from bench.record import Record
+from bench.record import Record, outside
 from bench.trust import RESAMPLES, Images, doubted
 
 ALWAYS = ("defense", "attack")
@@ -334,7 +334,8 @@ def interval(value: float, seeds: Sequence[Sequence[float | None]], key: str) ->
     if size == 1:
         values, draw = [row[0] for row in rows], random.Random(key)
         means = sorted(_mean(draw.choices(values, k=count)) for _ in range(RESAMPLES))
-        return means[round(0.025 * (RESAMPLES - 1))], means[round(0.975 * (RESAMPLES - 1))]
+        low = round(outside(count) * (RESAMPLES - 1))
+        return means[low], means[RESAMPLES - 1 - low]
     by_image, by_seed = [_mean(row) for row in rows], [_mean(column) for column in zip(*rows, strict=True)]
     middle = _mean(by_seed)
     of_seeds = math.fsum((m - middle) ** 2 for m in by_seed) / (size - 1) / size

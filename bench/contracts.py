@@ -36,7 +36,7 @@ from bench.kinds import (
     Schedule,
     Undefined,
 )
-from bench.tiny import tiny_evidence, tiny_fit, tiny_images, tiny_network, tiny_victim
+from bench.tiny import tiny_data, tiny_evidence, tiny_fit, tiny_images, tiny_network, tiny_victim
 from bench.training import Fit, seeded
 
 BETA = 20.0  # of the softplus that stands for ReLU where a second derivative is looked at
@@ -324,14 +324,30 @@ def goes_on_where_it_was_stopped(component: Defense, catalog: Catalog) -> None:
             )
 
 
+def _learned(component: Explainer, network: nn.Module) -> dict[str, Tensor] | None:
+    """What an explainer learns of a tiny network, in the network's precision; None where it learns nothing."""
+    if not component.prepares:
+        return None
+    single, like = copy.deepcopy(network).float(), next(network.parameters())
+    with tempfile.TemporaryDirectory() as folder, torch.enable_grad():
+        found = component.prepare(single, tiny_data(), tiny_fit(folder))
+    ensure(
+        isinstance(found, dict) and found and all(isinstance(tensor, Tensor) for tensor in found.values()),
+        "prepare returned no tensors by name; leave it out where nothing is learned",
+    )
+    return {name: t.detach().to(like.dtype) if t.is_floating_point() else t for name, t in found.items()}
+
+
 def attributes_to_pixels(component: Explainer, catalog: Catalog) -> None:
     rules = typing.get_args(typing.get_args(typing.get_type_hints(Explainer)["mask_rule"])[0])
     ensure(component.mask_rule in rules, f"mask_rule is {component.mask_rule!r}; it is one of {', '.join(rules)}")
     for dtype, shape in ((torch.float64, (3, 12, 12)), (torch.float32, (3, 12, 9))):
+        if component.prepares and shape != (3, 12, 12):
+            continue  # what it learns from is of one size
         network, (images, targets) = tiny_network(True, dtype, shape), tiny_images(5, shape)
-        images = images.to(dtype)
+        images, learned = images.to(dtype), _learned(component, network)
         with torch.no_grad(), left_as_found(network, images, targets), noise.rows(0, "contract", range(5)):
-            found = component.attribute(network, images, targets)
+            found = component.attribute(network, images, targets, *([learned] if learned else []))
             ensure(isinstance(found, Tensor), f"attribute returned a {type(found).__name__}, not a tensor")
             ensure(
                 found.shape in ((5, *shape), (5, 1, *shape[1:])),
@@ -340,30 +356,31 @@ def attributes_to_pixels(component: Explainer, catalog: Catalog) -> None:
             ensure(found.isfinite().all(), "the attribution is not finite")
             ensure(found.dtype == images.dtype, f"images in {images.dtype} give an attribution in {found.dtype}")
             ensure(not found.requires_grad, "the attribution keeps a graph under torch.no_grad()")
-            maps = component.maps(network, images, targets)
+            maps = component.maps(network, images, targets, learned)
             ensure(maps.flatten(1).any(1).all(), "the attribution of an image is zero everywhere")
             ensure(torch.allclose(maps.sum((1, 2)), maps.new_ones(5)), "a map does not sum to one")
-            masks = component.masks(network, images, targets)
+            masks = component.masks(network, images, targets, learned)
             ensure(masks.min() >= 0 and masks.max() <= 1, "a mask leaves [0, 1]")
 
 
 def explains_rows_alone(component: Explainer, catalog: Catalog) -> None:
     network, (images, targets) = tiny_network(smooth=True), tiny_images()
+    learned = _learned(component, network)
     with torch.no_grad():
-        treats_rows_alone(lambda i, t: component.attributions(network, i, t), images, targets)
+        treats_rows_alone(lambda i, t: component.attributions(network, i, t, learned), images, targets)
 
 
 def is_differentiable_as_it_says(component: Explainer, catalog: Catalog) -> None:
     for smooth in (True, False):
         network, (images, targets) = tiny_network(smooth), tiny_images(2)
+        learned = _learned(component, network)
         with noise.rows(1, "direction", range(2)):
             direction, weight = noise.normal(images), noise.uniform(images[:, 0], 0, 1)
 
-        def mass(
-            moved: Tensor, network: nn.Module = network, targets: Tensor = targets, weight: Tensor = weight
-        ) -> Tensor:
+        def mass(moved: Tensor, given: tuple[Any, ...] = (network, targets, learned, weight)) -> Tensor:
+            network, targets, learned, weight = given
             with noise.rows(0, "contract", range(2)), softened(BETA):
-                return (component.maps(network, moved, targets) * weight).sum()
+                return (component.maps(network, moved, targets, learned) * weight).sum()
 
         about = "a softplus network" if smooth else f"a ReLU network under softened({BETA:g})"
         for inside in (True, False):

@@ -29,6 +29,7 @@ from bench.kinds import (
     Defense,
     Explainer,
     Model,
+    Prepared,
     Schedule,
     Victim,
     checked_logits,
@@ -191,9 +192,74 @@ def targets(target: str, clean_logits: Tensor, test_data: Data, *, device: torch
     return clean_logits.argmax(1) if target == "predicted" else _given(test_data.labels, "labels", device)
 
 
+def _prepared(
+    explainer: Explainer,
+    network: nn.Module,
+    train_data: Data,
+    model: Model,
+    schedule: Schedule,
+    seed: int,
+    device: torch.device,
+    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
+    asked: Callable[[str, tuple[str, ...]], str],
+) -> Prepared:
+    def alone(defense: Defense) -> tuple[nn.Module, list[Phase]]:
+        raise BadComponent(
+            f"explainer {explainer} asks for what {defense} trains; it may learn of its own network alone"
+        )
+
+    def make(services: Mapping[str, Any]) -> Prepared:
+        fit = Fit(train_data, model, schedule, seed, device, services["unfinished"], services["log"], alone)
+        with torch.enable_grad(), _frozen(network):
+            found = explainer.prepare(network, train_data, fit)
+        if not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+            raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out where nothing is learned")
+        return {name: tensor.detach() for name, tensor in found.items()}
+
+    # Under the explainer's identity and not its axis: as a surrogate it has learned the same.
+    return (
+        aside("prepared", asked(f"prepared/{explainer.identity}", ("network",)), make)[0] if explainer.prepares else {}
+    )
+
+
+@value()
+def prepared(
+    explainer: Explainer,
+    network: nn.Module,
+    train_data: Data,
+    model: Model,
+    schedule: Schedule,
+    seed: int,
+    *,
+    device: torch.device,
+    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
+    asked: Callable[[str, tuple[str, ...]], str],
+) -> Prepared:
+    """What the explainer has learned of the network, tensors by name; empty for most."""
+    return _prepared(explainer, network, train_data, model, schedule, seed, device, aside, asked)
+
+
+@value()
+def prepared_surrogate(
+    surrogate: Explainer,
+    network: nn.Module,
+    train_data: Data,
+    model: Model,
+    schedule: Schedule,
+    seed: int,
+    *,
+    device: torch.device,
+    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
+    asked: Callable[[str, tuple[str, ...]], str],
+) -> Prepared:
+    """What the surrogate has learned of the network, the same where the two are the same."""
+    return _prepared(surrogate, network, train_data, model, schedule, seed, device, aside, asked)
+
+
 def _attributions(
     network: nn.Module,
     explainer: Explainer,
+    prepared: Prepared,
     images: Tensor,
     targets: Tensor,
     seed: int,
@@ -203,7 +269,7 @@ def _attributions(
 ) -> Tensor:
     def attribute(images: Tensor, targets: Tensor) -> Tensor:
         # Copies, here and for attacks: what works in place must not reach the next component.
-        found = explainer.attributions(network, images.clone(), targets.clone())
+        found = explainer.attributions(network, images.clone(), targets.clone(), prepared)
         if found.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
             raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
         if not found.isfinite().all():
@@ -218,6 +284,7 @@ def _attributions(
 def clean_attributions(
     network: nn.Module,
     explainer: Explainer,
+    prepared: Prepared,
     images: Tensor,
     targets: Tensor,
     seed: int,
@@ -226,7 +293,7 @@ def clean_attributions(
     log: list[Phase],
 ) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the clean images."""
-    return _attributions(network, explainer, images, targets, seed, "clean_attributions", test_data, log)
+    return _attributions(network, explainer, prepared, images, targets, seed, "clean_attributions", test_data, log)
 
 
 @value()
@@ -247,7 +314,10 @@ def _gradient_error(
     """How far the gradient that an attack follows is from finite differences, relative to either, on a few images in
     float64, near the clean ones: (n,); None for an attack that follows none."""
     exact = dataclasses.replace(
-        victim, network=copy.deepcopy(victim.network).double(), references=victim.references.double()
+        victim,
+        network=copy.deepcopy(victim.network).double(),
+        references=victim.references.double(),
+        prepared={n: t.double() if t.is_floating_point() else t for n, t in victim.prepared.items()},
     )
     clean = images.double()
     with noise.rows(seed, "gradient_error", rows):
@@ -289,6 +359,7 @@ def _references(train_data: Data, images: Tensor) -> Tensor:
 def attack_run(
     network: nn.Module,
     surrogate: Explainer,
+    prepared_surrogate: Prepared,
     attack: Attack,
     ball: Ball,
     images: Tensor,
@@ -306,7 +377,7 @@ def attack_run(
     def trained_by(defense: Defense) -> nn.Module:
         return beside(defense).get("network")
 
-    victim = Victim(network, surrogate, _references(train_data, images), trained_by)
+    victim = Victim(network, surrogate, _references(train_data, images), trained_by, prepared_surrogate)
     # Trained before the clock starts: what that costs is told beside their weights.
     others = {trained_by(defense) for defense in defenses_in(attack)} - {network}
 
@@ -372,6 +443,7 @@ def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data
 def attacked_attributions(
     network: nn.Module,
     explainer: Explainer,
+    prepared: Prepared,
     attacked_images: Tensor,
     targets: Tensor,
     seed: int,
@@ -380,7 +452,8 @@ def attacked_attributions(
     log: list[Phase],
 ) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the attacked images, of the same classes."""
-    return _attributions(network, explainer, attacked_images, targets, seed, "attacked_attributions", test_data, log)
+    name = "attacked_attributions"
+    return _attributions(network, explainer, prepared, attacked_images, targets, seed, name, test_data, log)
 
 
 @value()
@@ -402,13 +475,13 @@ def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
 
 
 @value()
-def explain(explainer: Explainer, seed: int, test_data: Data) -> Callable[..., Tensor]:
+def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data) -> Callable[..., Tensor]:
     """A function (network, images, targets) -> maps, in chunks, without a graph; of images that are not those measured
-    on also their indices."""
+    on also their indices. What the explainer has learned is of the case's network, whatever is explained."""
 
     def maps(network: nn.Module, images: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
         def one(images: Tensor, targets: Tensor) -> Tensor:
-            return explainer.maps(network, images, targets)
+            return explainer.maps(network, images, targets, prepared)
 
         rows = test_data.indices if indices is None else indices
         with torch.no_grad():

@@ -202,7 +202,13 @@ class Graph:
         return found
 
     def _computed(self, made: Value, services: Mapping[str, Any]) -> Any:
-        own = {"device": self.device, "cost": self.cost, "beside": self.beside, "aside": self.aside}
+        own = {
+            "device": self.device,
+            "cost": self.cost,
+            "beside": self.beside,
+            "aside": self.aside,
+            "asked": lambda made, names: self.vocabulary.spec(made, names, self.case),
+        }
         services = {**own, **services}
         given = {name: services[name] for name in _services(made)}
         return made.function(*(self.get(name) for name in wanted(made.function)), **given)

@@ -29,6 +29,8 @@ from bench.errors import BadComponent, BadValue, BenchError, EnvironmentProblem,
 if typing.TYPE_CHECKING:
     from bench.training import Fit
 
+Prepared = dict[str, Tensor]
+
 
 @dataclass(frozen=True)
 class Data:
@@ -193,7 +195,8 @@ class Victim:
     """What an attack sees: a frozen network in eval mode, and the explainer it is to mislead.
 
     Further, always in the harness: `references`, some training images (R, C, H, W), the same for every attack, whose
-    maps may be aimed at; `trained_by(defense)`, the network that another defense trains in the same case. Raises
+    maps may be aimed at; `trained_by(defense)`, the network that another defense trains in the same case; `prepared`,
+    what the explainer has learned of the network, if it does. Raises
     BadComponent for a network that is scripted or compiled, or of one class.
     """
 
@@ -201,6 +204,7 @@ class Victim:
     explainer: Explainer
     references: Tensor | None = None
     trained_by: Callable[[Defense], nn.Module] | None = None
+    prepared: Prepared | None = None
 
     def __post_init__(self) -> None:
         checked_eager(self.network)
@@ -209,7 +213,7 @@ class Victim:
         return self._checked(self.network(images), images)
 
     def maps(self, images: Tensor, targets: Tensor) -> Tensor:
-        return self.explainer.maps(self.network, images, targets)
+        return self.explainer.maps(self.network, images, targets, self.prepared)
 
     def both(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Maps and logits of the same images, (B, H, W) and (B, K), from one forward where that is possible."""
@@ -228,7 +232,7 @@ class Victim:
 
         handle = self.network.register_forward_hook(keep)
         try:
-            attributions = self.explainer.attributions(self.network, images, targets)
+            attributions = self.explainer.attributions(self.network, images, targets, self.prepared)
         finally:
             handle.remove()
         logits = self._checked(seen[0], images) if seen else self.logits(images)
@@ -340,7 +344,10 @@ class Defense(Component, ABC):
 
 @dataclass(frozen=True)
 class Explainer(Component, ABC):
-    """A way of attributing a logit to pixels. `differentiable`: its maps have a useful gradient by the images."""
+    """A way of attributing a logit to pixels. `differentiable`: its maps have a useful gradient by the images.
+
+    One that has to learn from data first has `prepare`, and its `attribute` takes what that gave as a last argument.
+    """
 
     kind: ClassVar[str] = "explainer"
     differentiable: ClassVar[bool] = False
@@ -353,26 +360,40 @@ class Explainer(Component, ABC):
         Keeps a graph iff grad mode is on when it is called.
         """
 
+    def prepare(self, network: nn.Module, train_data: Data, fit: Fit) -> Prepared:
+        """What is learned about a frozen network before it is explained, as tensors by name; stored by the harness.
+        `fit.minimise` trains whatever module learns."""
+        return {}
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it has to learn first."""
+        return type(self).prepare is not Explainer.prepare
+
     @typing.final
-    def attributions(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def attributions(
+        self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None
+    ) -> Tensor:
         """`attribute` as one call with noise of its own. Raises BadValue for images that are not finite."""
         if not images.isfinite().all():
             row = int(images.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
             raise BadValue(
                 f"image {row} of {len(images)} holds a value that is not finite: there is nothing to explain"
             )
+        if self.prepares and not prepared:
+            raise BadValue(f"explainer {self} learns from data first: hand it what its prepare gave")
         with noise.call():
-            return self.attribute(network, images, targets)
+            return self.attribute(network, images, targets, *([prepared] if self.prepares else []))
 
     @typing.final
-    def maps(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def maps(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None) -> Tensor:
         """`reduce` of the attribution: (B, C, H, W), (B,) -> (B, H, W)."""
-        return reduce(self.attributions(network, images, targets))
+        return reduce(self.attributions(network, images, targets, prepared))
 
     @typing.final
-    def masks(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def masks(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None) -> Tensor:
         """`mask` of the attribution under this explainer's rule: (B, C, H, W), (B,) -> (B, 1 or C, H, W)."""
-        return mask(self.attributions(network, images, targets), self.mask_rule)
+        return mask(self.attributions(network, images, targets, prepared), self.mask_rule)
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ def over_copies(
 
     `change(copies)` is added to the copies, (B * len(draws), C, H, W), those of one image next to each other; what it
     draws belongs to the draw's number, so that it is the same in any chunk. `each` is applied to every copy's gradient
-    before the sum.
+    before the sum, and may give it other channels.
     """
     copies = images.repeat_interleave(len(draws), 0)
     with noise.repeat(draws, len(images)):
         moved = copies + change(copies)
     found = each(input_gradient(network, moved, targets.repeat_interleave(len(draws), 0)))
-    return found.view(len(images), len(draws), *images.shape[1:]).sum(1)
+    return found.view(len(images), len(draws), *found.shape[1:]).sum(1)
 
 
 def spread(images: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class ClassRetrieval(bench.Metric):
         self,
         network: nn.Module,
         explainer: bench.Explainer,
+        prepared: dict[str, Tensor],
         images: Tensor,
         attacked_images: Tensor,
         targets: Tensor,
@@ -58,7 +59,7 @@ class ClassRetrieval(bench.Metric):
         own = attacked_logits.argmax(1)
 
         def explained(images: Tensor, targets: Tensor) -> Tensor:
-            return explainer.masks(network, images, targets)
+            return explainer.masks(network, images, targets, prepared)
 
         def retrieved(images: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
             shown = mean + masks.to(images.dtype) * (images - mean)

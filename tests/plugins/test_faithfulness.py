@@ -270,6 +270,7 @@ def retrieval(text, masks, **changed):
     given = {
         "network": bench.Normalised(Bright(), [0.5] * 3, [0.25] * 3).double(),
         "explainer": Everywhere(),
+        "prepared": {},
         "images": images,
         "attacked_images": attacked,
         "targets": torch.tensor([0, 0, 0]),

@@ -1,0 +1,37 @@
+"""The image's own edges: a control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+
+
+@dataclass(frozen=True)
+class EdgeMap(bench.Explainer):
+    """Length of the Sobel gradient of the grey image: what looks like an explanation and knows nothing of the network
+    (the edge detector of Adebayo et al., NeurIPS 2018). An attack of its own follows the edges; robustness of a method
+    means little where it is not above this.
+    """
+
+    name = "edge_map"
+    differentiable = True
+    paper = bench.Paper(
+        "Sanity Checks for Saliency Maps",
+        "Julius Adebayo and Justin Gilmer and Michael Muelly and Ian Goodfellow and Moritz Hardt and Been Kim",
+        "NeurIPS",
+        2018,
+        "https://arxiv.org/abs/1810.03292",
+    )
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
+        slopes = F.conv2d(grey, torch.stack([sobel, sobel.T])[:, None])
+        squares = slopes.square().sum(1, keepdim=True)
+        flat = squares == 0  # where a root has no derivative
+        return torch.where(flat, 0, torch.where(flat, 1, squares).sqrt())

@@ -1,0 +1,45 @@
+"""How much the gradient varies over noisy copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench.gradients import summed
+from bench_explainers.copies import gaussian, over_copies
+
+
+@dataclass(frozen=True)
+class VarGrad(bench.Explainer):
+    """Variance of the signed gradient of the target's logit over copies with Gaussian noise, by element (Adebayo et
+    al., ICLR Workshop 2018). The noise is that of `smoothgrad`."""
+
+    name = "vargrad"
+    differentiable = True
+    paper = bench.Paper(
+        "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter Values",
+        "Julius Adebayo and Justin Gilmer and Ian Goodfellow and Been Kim",
+        "ICLR Workshop",
+        2018,
+        "https://arxiv.org/abs/1810.03307",
+    )
+    examples = ("samples=3", "samples=4,noise=0.05")
+    samples: int = bench.param(50, "noisy copies of each image", low=2)
+    noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        def term(images: Tensor, draws: range) -> Tensor:
+            return over_copies(
+                network,
+                images,
+                targets,
+                draws,
+                lambda copies: gaussian(copies, self.noise),
+                lambda gradients: torch.cat([gradients, gradients.square()], 1),
+            )
+
+        mean, square = (summed(network, images, self.samples, term) / self.samples).chunk(2, 1)
+        return (square - mean.square()).clamp(min=0)

@@ -1,0 +1,220 @@
+"""Explainers that cover, differ and optimise, beside captum, scipy and slow single-image forms; in float64."""
+
+from __future__ import annotations
+
+import captum.attr
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.gradients import Passes, input_gradient
+from bench.testing import tiny_data, tiny_fit, tiny_images, tiny_network
+
+IMAGES, TARGETS = tiny_images(3)
+
+
+def attributed(text, network, images=IMAGES, targets=TARGETS, prepared=None, rows=(0, 1, 2)):
+    explainer = bench.component("explainer", text)
+    with torch.no_grad(), noise.rows(0, "test", rows):
+        return explainer.attributions(network, images, targets, prepared)
+
+
+class Plain(nn.Module):
+    """Convolutions, ReLUs of their own and two max-poolings, as captum asks for."""
+
+    def __init__(self, activation=nn.ReLU):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.layers = nn.Sequential(
+                nn.Conv2d(3, 5, 3, padding=1),
+                activation(),
+                nn.MaxPool2d(2),
+                nn.Conv2d(5, 6, 3),
+                activation(),
+                nn.MaxPool2d(2),
+                nn.Flatten(),
+                nn.Linear(24, 8),
+                activation(),
+                nn.Linear(8, 3),
+            ).double()
+        self.eval().requires_grad_(False)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+class Shared(nn.Module):
+    """One activation called twice, once as a function and in place, a branch added and batch norm."""
+
+    def __init__(self, smooth):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(4)
+            self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+            self.norm, self.last = nn.BatchNorm2d(6), nn.Linear(6, 3)
+            self.norm.running_mean.normal_()
+            self.norm.running_var.uniform_(0.5, 2)
+        self.act = nn.Softplus(2.0) if smooth else nn.ReLU()
+        self.double().eval().requires_grad_(False)
+
+    def forward(self, images):
+        hidden = self.act(self.first(images))
+        hidden = hidden + self.act(self.norm(self.second(hidden)))
+        hidden = F.softplus(hidden) if isinstance(self.act, nn.Softplus) else F.relu(hidden, inplace=True)
+        return self.last(F.avg_pool2d(F.max_pool2d(hidden, 3, 2, 1), 6).flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
+@pytest.mark.parametrize("baseline", ["mean", "black"])
+def test_deeplift_equals_captum_on_relu_networks(baseline):
+    network = bench.Normalised(Plain(), [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]).double().eval().requires_grad_(False)
+    start = (network.mean if baseline == "mean" else torch.zeros(3, 1, 1)).double().expand_as(IMAGES)
+    theirs = captum.attr.DeepLift(network).attribute(IMAGES.clone().requires_grad_(), start.clone(), target=TARGETS)
+    assert_close(attributed(f"deeplift:baseline={baseline}", network), theirs.detach())
+
+
+@pytest.mark.parametrize("network", [Plain(nn.Softplus), Shared(True), Shared(False), tiny_network(True)])
+def test_deeplift_adds_up_to_the_difference_of_the_logits(network):
+    for baseline in ("mean", "black"):
+        start = bench.normalisation(network)[0] if baseline == "mean" else torch.zeros(3, 1, 1).double()
+        with torch.no_grad():
+            change = (network(IMAGES) - network(start.expand_as(IMAGES))).gather(1, TARGETS[:, None])[:, 0]
+        assert_close(attributed(f"deeplift:baseline={baseline}", network).sum((1, 2, 3)), change)
+
+
+def test_deeplift_takes_the_derivative_where_nothing_differs():
+    network = tiny_network(True)
+    images = network.mean.expand_as(IMAGES).clone()
+    images[:, :, 5, 5] += 0.1
+    found = attributed("deeplift", network, images)
+    assert found.isfinite().all() and not found[:, :, 0, 0].any()
+
+
+@pytest.mark.parametrize("window, stride", [(4, 2), (5, 3), (3, 3), (12, 1), (20, 4)])
+def test_occlusion_equals_captum(window, stride):
+    network = tiny_network(True)
+    found = attributed(f"occlusion:window={window},stride={stride},fill=black", network)
+    size = min(window, 12)
+    theirs = captum.attr.Occlusion(network).attribute(IMAGES, (3, size, size), (3, stride, stride), 0.0, TARGETS)
+    assert found.shape == (3, 1, 12, 12)
+    assert_close(found.expand_as(IMAGES), theirs.double(), rtol=1e-5, atol=1e-6)  # in single precision
+    with pytest.raises(bench.BadValue, match="stride is 5, window 4: pixels between would not be looked at"):
+        bench.component("explainer", "occlusion:window=4,stride=5")
+
+
+def test_edges_are_those_of_scipy_and_know_nothing_of_the_network():
+    found = attributed("edge_map", tiny_network(True))
+    for i in range(3):
+        grey = IMAGES[i].mean(0).numpy()
+        slopes = [scipy.ndimage.sobel(grey, axis, mode="nearest") for axis in (0, 1)]
+        assert_close(found[i, 0], torch.from_numpy(np.hypot(*slopes)))
+    assert torch.equal(found, attributed("edge_map", tiny_network(False)))
+    assert not attributed("edge_map", tiny_network(True), torch.full_like(IMAGES, 0.5)).any()
+
+
+def test_vargrad_is_the_variance_over_smoothgrads_copies():
+    network = tiny_network(True)
+    found = attributed("vargrad:samples=6,noise=0.2", network)
+    for i in range(3):
+        slopes = []
+        with noise.rows(0, "test", [i]), noise.call():
+            for draw in range(6):
+                with noise.repeat(range(draw, draw + 1)):
+                    width = 0.2 * (IMAGES[i].max() - IMAGES[i].min())
+                    copy = IMAGES[i : i + 1] + width * noise.normal(IMAGES[i : i + 1])
+                slopes.append(input_gradient(network, copy, TARGETS[i : i + 1]).detach()[0])
+        assert_close(found[i], torch.stack(slopes).var(0, unbiased=False))
+
+
+def test_expected_gradients_beside_a_slow_loop_and_nearly_complete():
+    network = tiny_network(True)
+    explainer = bench.component("explainer", "expected_gradients:samples=5,references=7")
+    data = tiny_data()
+    prepared = {"references": data.at(data.choice(7)).images.double()}
+    assert torch.equal(explainer.prepare(network, data, None)["references"].double(), prepared["references"])
+    found = attributed("expected_gradients:samples=5,references=7", network, prepared=prepared)
+    for i in range(3):
+        total = torch.zeros(3, 12, 12).double()
+        with noise.rows(0, "test", [i]), noise.call():
+            for draw in range(5):
+                with noise.repeat(range(draw, draw + 1)):
+                    chosen, share = noise.uniform(IMAGES.new_empty(1, 2), 0, 1)[0]
+                start = prepared["references"][int(chosen * 7)]
+                slope = input_gradient(network, (start + share * (IMAGES[i] - start))[None], TARGETS[i : i + 1])
+                total += (IMAGES[i] - start) * slope.detach()[0] / 5
+        assert_close(found[i], total)
+    many = attributed("expected_gradients:samples=4000,references=7", network, prepared=prepared)
+    with torch.no_grad():
+        change = network(IMAGES) - network(prepared["references"]).mean(0)
+    assert_close(many.sum((1, 2, 3)), change.gather(1, TARGETS[:, None])[:, 0], rtol=0.1, atol=0.02)
+    with pytest.raises(bench.BadValue, match="learns from data first: hand it what its prepare gave"):
+        attributed("expected_gradients", network)
+
+
+def relex(network, image, target, i, steps, samples, rate, momentum, sparsity=1e-4):
+    """One image by the definition, a copy at a time."""
+    mean, std = bench.normalisation(network)
+    objective, normal = [], (image - mean) / std
+    width = 0.1 * (normal.max() - normal.min())
+    with noise.rows(0, "test", [i]), noise.call():
+        mask = noise.uniform(image[None], 0, 0.01)[0]
+        speed = torch.zeros_like(image)
+        for _ in range(steps):
+            leaf = mask.clone().requires_grad_()
+            value = sparsity * leaf.abs().sum()
+            with noise.call():
+                for draw in range(samples):
+                    with noise.repeat(range(draw, draw + 1)):
+                        copy = normal + width * noise.normal(image[None])[0]
+                    kept, gone = (network((mean + std * m * copy)[None]).softmax(1)[0] for m in (leaf, 1 - leaf))
+                    value = value - (kept[target].log() + (1 - gone[target] + 1e-7).log()) / samples
+            (slope,) = torch.autograd.grad(value, leaf)
+            objective.append(float(value.detach()))
+            speed = momentum * speed + slope / slope.norm()
+            mask = (mask - rate * speed).clamp(0, 1)
+    return mask, objective
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_relex_beside_a_slow_single_image_form(smooth):
+    network = tiny_network(smooth)
+    found = attributed("relex:steps=6,samples=3", network)
+    for i in range(3):
+        expected, objective = relex(network, IMAGES[i], int(TARGETS[i]), i, 6, 3, 0.1, 0.99)
+        assert_close(found[i], expected, atol=1e-9, rtol=1e-6)
+        assert objective[-1] < objective[0]
+    paper = bench.component("explainer", "relex:lim2021")
+    assert (paper.rate, paper.momentum, paper.samples) == (0.001, 0, 100)
+
+
+def test_relex_costs_two_passes_a_copy_and_step_and_survives_a_gradient_of_zero():
+    network = tiny_network(True)
+    with Passes() as passes, passes.watch(network):
+        attributed("relex:steps=4,samples=3", network)
+    assert (passes.forwards, passes.backwards) == (8, 4)  # three images and three copies in one batch
+    network.network[-1].weight.data.zero_()
+    flat = attributed("relex:steps=3,samples=2,sparsity=0", network)
+    assert flat.isfinite().all() and flat.max() < 0.01
+
+
+def test_what_an_explainer_learns_is_stored_once_and_serves_as_a_surrogate(tiny_run, store):
+    options = {"explainer": ["expected_gradients:samples=2,references=4"], "defense": ["ce"]}
+    outcome = tiny_run(metric=["topk_overlap", "rps:draws=1", "class_retrieval:explained=own"], **options)
+    assert not outcome.failures
+    assert len(list(store.entries("prepared"))) == 1
+    surrogate = {**options, "explainer": ["gradient"], "surrogate": options["explainer"]}
+    assert not tiny_run(metric=["topk_overlap"], **surrogate).failures
+    assert len(list(store.entries("prepared"))) == 1
+
+
+def test_an_explainer_that_prepares_nothing_is_told(tmp_path):
+    fit = tiny_fit(str(tmp_path))
+    assert not bench.component("explainer", "gradient").prepares
+    assert bench.component("explainer", "gradient").prepare(tiny_network(True), fit.data, fit) == {}
