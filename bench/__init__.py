@@ -45,7 +45,7 @@ _HOME = {
     ),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
-_MODULES = ("gradients", "noise", "testing")
+_MODULES = ("gradients", "noise", "pictures", "testing")
 
 __all__ = [*_WHERE, *_MODULES]  # noqa: PLE0604
 

@@ -102,34 +102,61 @@ REFERENCE = click.option(
 )
 
 
-def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what is asked, shared by all commands that run, plan or publish."""
-    # What is added last stands first in the help.
-    for option in (WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE):
-        command = option(command)
-    for name, metavar, text in reversed(
-        [
-            ("dataset", "NAME[:...]", "Images to train and test on."),
-            ("model", "NAME[:...]", "Architecture."),
-            ("schedule", "NAME[:...]", "How long and how is trained."),
-            ("defense", "NAME[:...]", "Way of training; the reference row joins."),
-            ("explainer", "NAME[:...]", "What makes the maps."),
-            ("surrogate", "NAME[:...]", "Explainer that the attack differentiates. [default: the explainer itself]"),
-            ("attack", "NAME[:...]", "What changes the images."),
-            ("metric", "NAME[:...]", "What is measured."),
-            ("eps", "EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
-            ("norm", "linf|l2", "Norm of the budget."),
-            ("target", "predicted|label", "Class explained."),
-            ("split", "SPLIT", "test, validation or train."),
-            ("samples", "N", "Images measured on, as many of each class."),
-            ("seed", "N,...", "Seeds of training and noise."),
-        ]
-    ):
-        command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
-    return command
+AXIS_OPTIONS = {
+    "dataset": ("NAME[:...]", "Images to train and test on."),
+    "model": ("NAME[:...]", "Architecture."),
+    "schedule": ("NAME[:...]", "How long and how is trained."),
+    "defense": ("NAME[:...]", "Way of training; the reference row joins."),
+    "explainer": ("NAME[:...]", "What makes the maps."),
+    "surrogate": ("NAME[:...]", "Explainer that the attack differentiates. [default: the explainer itself]"),
+    "attack": ("NAME[:...]", "What changes the images."),
+    "metric": ("NAME[:...]", "What is measured."),
+    "eps": ("EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
+    "norm": ("linf|l2", "Norm of the budget."),
+    "target": ("predicted|label", "Class explained."),
+    "split": ("SPLIT", "test, validation or train."),
+    "samples": ("N", "Images measured on, as many of each class."),
+    "seed": ("N,...", "Seeds of training and noise."),
+}
 
+
+def _options(
+    shared: Sequence[Callable[..., Any]], names: Sequence[str], **other: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options for a command: those that are not of an axis last; `other` has texts of the command's own."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        # What is added last stands first in the help.
+        for option in shared:
+            command = option(command)
+        for name in reversed(names):
+            metavar, text = AXIS_OPTIONS[name]
+            command = click.option(f"--{name}", multiple=True, metavar=metavar, help=other.get(name, text))(command)
+        return command
+
+    return add
+
+
+asking = _options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(AXIS_OPTIONS))
+"""The options that say what is asked, shared by all commands that run, plan or publish."""
+
+EXPLAINING = _options(
+    (WITHOUT, DATA_DIR, STORE, DEVICE),
+    [name for name in AXIS_OPTIONS if name not in ("metric", "target", "split", "samples")],
+    dataset="Images that the network is trained on.",
+    defense="Way of training.",
+    attack="What changes the picture. [default: nothing]",
+)
 
 LISTS = ("eps", "norm", "target", "split", "samples", "seed")
+
+
+def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Options, those that take numbers and words split at commas."""
+    return {
+        option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
+        for option, texts in options.items()
+    }
 
 
 BOARD = click.option(
@@ -149,11 +176,7 @@ def asked_cells(
 
     catalog = catalogs.load(without)
     catalog.require_whole()
-    given = {
-        option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
-        for option, texts in options.items()
-    }
-    asked = request(catalog, given, reference, board_protocol(Path(board)) if board else None)
+    asked = request(catalog, split_lists(options), reference, board_protocol(Path(board)) if board else None)
     for text in asked.skipped:
         complain(f"skipped: {text}")
     found = cells(catalog, asked.cases, asked.metrics)
@@ -243,6 +266,51 @@ def plan(
     _, todo = asked_cells(without, reference, board, options)
     choose_device(device)
     click.echo(text(planned(todo, open_store(store, complain))))
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@EXPLAINING
+@click.option("--class", "label", metavar="NAME|N", help="Class explained. [default: the one predicted]")
+@click.option("--out", metavar="FILE", default="panel.png", show_default=True, help="Where the picture goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of predictions and overlaps as well.")
+def explain(
+    images: tuple[str, ...],
+    without: tuple[str, ...],
+    store: str | None,
+    device: str,
+    label: str | None,
+    out: str,
+    as_json: bool,
+    **options: tuple[str, ...],
+) -> None:
+    """Explain pictures of one's own, and draw a panel.
+
+    IMAGE is a file, or a folder of them. Each is brought to the size of the data set that the network is trained on;
+    of the class that is predicted a map is drawn, and with --attack one of the attacked picture beside it.
+    """
+    import json
+
+    from bench import catalog as catalogs
+    from bench.panel import checked, drawn, explained, picture_files
+    from bench.request import request
+    from bench.runner import choose_device, open_store
+
+    catalog = catalogs.load(without)
+    catalog.require_whole()
+    asked = request(catalog, split_lists(options), reference=False)
+    attack = bool(options["attack"])
+    for case in asked.cases:
+        checked(case, catalog, attack)
+    place = Path(out)
+    if place.is_dir() or not place.absolute().parent.is_dir():
+        raise BadValue(f"out {out!r} is no file in a folder that is there; name one such as panel.png")
+    files, chosen = picture_files(images), choose_device(device)
+    found = explained(files, asked.cases, attack, label, open_store(store, complain), chosen)
+    place.write_bytes(drawn(found))
+    if as_json:
+        click.echo("[" + ",\n ".join(json.dumps(example.row()) for example in found) + "]")
+    complain(f"{len(found)} rows drawn to {out}")
 
 
 @main.command(name="list")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_datasets.images import UNREADABLE, Decoded, Frame, gaze_map, object_mask, pixels, readable
+from bench.pictures import UNREADABLE, Frame, pixels
+from bench_datasets.images import Decoded, gaze_map, object_mask, readable
 
 Read = Callable[[Sequence[int]], list[bytes]]
 

@@ -12,13 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from bench_datasets.images import Frame, opened, pixels
 from PIL import Image
 from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
 
 import bench
 from bench.datadir import data_from
+from bench.pictures import Frame, opened, pixels
 from bench.testing import checks
 
 CLASSES = ["ant", "bee", "cow"]

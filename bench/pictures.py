@@ -1,0 +1,78 @@
+"""Image files to tensors: decoded, and brought to one size by a declared rule."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# What Pillow raises for content that is no image, is cut off, or is a bomb.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How an image comes to the size of the set.
+
+    `size` 0 leaves it alone. crop "center" scales the shorter side to `resize` (0: to `size`) and cuts the square of
+    `size` from the middle, to the pixel as torchvision does; "none" scales both sides to `size`. Images are scaled
+    bilinearly with antialiasing, masks by the nearest pixel.
+    """
+
+    size: int
+    resize: int
+    crop: Literal["center", "none"]
+
+    def problem(self) -> str | None:
+        """What is wrong with the parameters, if anything."""
+        if self.resize and not self.size:
+            return f"resize is {self.resize} and size is 0; give the size to crop to as well"
+        if self.resize and self.crop == "none":
+            return f"resize is {self.resize}, which crop=none does not use; leave it out"
+        if self.resize and self.resize < self.size:
+            return f"resize is {self.resize}, smaller than the crop of size {self.size}; give {self.size} or more"
+        return None
+
+    def place(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
+        if not self.size:
+            return image
+        if self.crop == "none":
+            return image.resize((self.size, self.size), method)
+        sides, (left, top) = self._scaled(*image.size)
+        return image.resize(sides, method).crop((left, top, left + self.size, top + self.size))
+
+    def moved(self, points: Tensor, width: int, height: int) -> Tensor:
+        """Where points (x, y) of an image of a width and height come to be, (n, 2) -> (n, 2); outside too."""
+        if not self.size:
+            return points
+        sides, corner = ((self.size, self.size), (0, 0)) if self.crop == "none" else self._scaled(width, height)
+        return points * torch.tensor(sides) / torch.tensor([width, height]) - torch.tensor(corner)
+
+    def _scaled(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Width and height before the crop, and its left upper corner."""
+        shorter = self.resize or self.size
+        wide, high = (int(shorter * side / min(width, height)) for side in (width, height))
+        return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
+
+
+def opened(content: bytes) -> Image.Image:
+    """An RGB image from the content of a file: turned upright, grey and palette ones expanded, 16-bit ones scaled to 8
+    bits, transparent ones laid over white."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def pixels(content: bytes, frame: Frame) -> Tensor:
+    """An image (3, H, W) in [0, 1] from the content of a file."""
+    placed = np.asarray(frame.place(opened(content), Image.Resampling.BILINEAR))
+    return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255

@@ -1,0 +1,128 @@
+"""`bench explain`: pictures of one's own to panels, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import bench
+from bench.panel import _scale, drawn, overlap
+
+TINY = ["--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--eps", "8/255"]
+
+
+def picture(mode="RGB", size=(40, 30), seed=0):
+    values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.fixture
+def explain_(bench_, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, attack=True):
+        return bench_("explain", *words, *(TINY if attack else TINY[:2]))
+
+    return run
+
+
+def test_a_panel_and_its_numbers(explain_, tmp_path):
+    picture().save("a.png")
+    picture(seed=1).save("b.jpg")
+    code, out, err = explain_("a.png", "b.jpg", "--explainer", "gradient", "--explainer", "edge_map", "--json")
+    assert code == 0 and err.splitlines()[-1] == "bench: 4 rows drawn to panel.png"
+    rows = json.loads(out)
+    assert [(row["image"], row["explainer"]) for row in rows] == [
+        ("a.png", "gradient"),
+        ("a.png", "edge_map"),
+        ("b.jpg", "gradient"),
+        ("b.jpg", "edge_map"),
+    ]
+    assert all(0 <= row["overlap"] <= 1 and row["ball"] == "linf:8/255" for row in rows)
+    assert all(row["explained"] == row["predicted"] for row in rows)
+    with Image.open(tmp_path / "panel.png") as panel:
+        assert panel.format == "PNG" and panel.width == 1150 and panel.height > 1000
+
+
+def test_without_an_attack_there_is_the_map_alone_and_any_class_can_be_explained(explain_):
+    picture().save("a.png")
+    for label, name in (("circle fork", "circle fork"), ("7", "rectangle tee")):
+        code, out, _ = explain_("a.png", "--class", label, "--json", "--out", "one.png", attack=False)
+        (row,) = json.loads(out)
+        assert code == 0 and row["explained"] == name and "overlap" not in row
+    code, _, err = explain_("a.png", "--class", "zebra", attack=False)
+    assert code == 2 and err.startswith("bench: class 'zebra': there are 10, 0 to 9 (circle bar, circle fork, ")
+    assert err.count("\n") == 1
+    assert explain_("a.png", "--class", "10", attack=False)[0] == 2
+
+
+def odd_pictures():
+    deep = Image.fromarray((np.random.default_rng(0).random((30, 40)) * 65535).astype(np.uint16))
+    first, second = picture("P"), picture("P", seed=2)
+    return {
+        "grey.png": lambda path: picture("L").save(path),
+        "palette.png": lambda path: picture("P").save(path),
+        "cmyk.jpg": lambda path: picture("CMYK").save(path),
+        "deep.png": lambda path: deep.save(path),
+        "alpha.png": lambda path: picture("RGBA").save(path),
+        "moving.gif": lambda path: first.save(path, save_all=True, append_images=[second]),
+        "one.png": lambda path: picture(size=(1, 1)).save(path),
+        "wide.png": lambda path: picture(size=(400, 3)).save(path),
+        "large.png": lambda path: Image.new("L", (12000, 12000), 80).save(path),
+    }
+
+
+def test_odd_pictures_are_explained(explain_, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, save in odd_pictures().items():
+        save(folder / name)
+    code, out, _ = explain_("odd", "--json", attack=False)
+    rows = json.loads(out)
+    assert code == 0 and {row["image"] for row in rows} == set(odd_pictures())
+
+
+def test_what_is_no_picture_is_told_in_a_line(explain_, tmp_path):
+    (tmp_path / "text.png").write_text("no picture at all")
+    (tmp_path / "empty").mkdir()
+    picture().save("a.png")
+    cut = tmp_path / "cut.jpg"
+    buffer = io.BytesIO()
+    picture(size=(300, 300)).save(buffer, "JPEG")
+    cut.write_bytes(buffer.getvalue()[:3000])
+    said = {
+        ("text.png",): "picture text.png cannot be decoded (cannot identify image file",
+        ("cut.jpg",): "picture cut.jpg cannot be decoded (",
+        ("lost.png",): "picture lost.png cannot be read (No such file or directory); check the path",
+        ("empty",): "folder empty holds no pictures (.bmp, ",
+        ("a.png", "--explainer", "gradeint"): "no explainer called 'gradeint'; did you mean 'gradient' or ",
+        ("a.png", "--out", "no/where.png"): "out 'no/where.png' is no file in a folder that is there",
+        ("a.png", "--defense", "hessian", "--model", "lenet:activation=relu"): "defense hessian: the second derivative",
+    }
+    for words, text in said.items():
+        code, out, err = explain_(*words, attack=False)
+        assert code in (2, 3) and not out and err.startswith(f"bench: {text}") and err.count("\n") == 1, err
+    assert not (tmp_path / "panel.png").exists()
+
+
+def test_overlap_and_colours():
+    first = torch.zeros(3, 10, 10)
+    first[0, 0, :5] = torch.tensor([5.0, 4, 3, 2, 1])
+    second = first.roll(1, 2)
+    assert overlap(first, first) == 1 and overlap(first, second) == 0.8 and overlap(first, 0 * first) is None
+    signed, magnitude = torch.randn(1, 8, 8), torch.rand(1, 8, 8)
+    for attribution, scale in ((signed, "RdBu_r"), (magnitude, "inferno")):
+        example = bench.panel.Example("a", None, "c", torch.rand(3, 8, 8), ("c", 0.5), attribution)
+        found = _scale(example)
+        assert found["cmap"] == scale and found["vmin"] == (-found["vmax"] if scale == "RdBu_r" else 0)
+
+
+def test_a_drawing_is_the_same_every_time(tiny_case):
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    example = bench.panel.Example("a", tiny_case, "c", image, ("c", 0.5), image - 0.5)
+    assert drawn([example]) == drawn([example])
