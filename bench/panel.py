@@ -114,17 +114,18 @@ def explained(
     Raises BadValue for a class that there is not.
     """
     memory, found = Memory(), []
-    for case in cases:
-        graph = Graph(VOCABULARY, case, store, device, memory)
-        data, network = graph.get("train_data"), graph.get("network")
-        images = torch.stack([loaded(file, data.shape, getattr(case.dataset, "resize", 0)) for file in files]).to(
-            device
-        )
-        rows = torch.arange(len(files))
+    graphs = [Graph(VOCABULARY, case, store, device, memory) for case in cases]
+    stacks, chosen = [], []
+    for graph in graphs:  # before any network is trained
+        data, resize = graph.get("train_data"), getattr(graph.case.dataset, "resize", 0)
+        stacks.append(torch.stack([loaded(file, data.shape, resize) for file in files]).to(device))
+        chosen.append(None if label is None else _class(label, data.classes))
+    rows = torch.arange(len(files))
+    for graph, images, target in zip(graphs, stacks, chosen, strict=True):
+        case, data, network = graph.case, graph.get("train_data"), graph.get("network")
         with torch.no_grad():
             logits = network(images)
-            targets = logits.argmax(1) if label is None else torch.full((len(files),), _class(label, data.classes))
-            targets = targets.to(device)
+            targets = logits.argmax(1) if target is None else torch.full_like(logits.argmax(1), target)
             attacked = after = None
             before = _attributions(case, graph, images, targets, rows)
             if attack:
