@@ -24,8 +24,8 @@ class DeepLIFT(bench.Explainer):
 
     The attribution adds up to the difference of the target's logits at both ends in networks of such layers; products
     of branches and norms over an image's own values keep their derivative at the image. Every call of an activation is
-    met, shared modules and functions as well, softplus as any other; captum meets modules that are called once, and loses
-    its rule for max-pooling behind an activation. RelEx explains the softmax instead of the logit.
+    met, shared modules and functions as well, softplus as any other; captum meets modules that are called once, and
+    loses its rule for max-pooling beside an activation. RelEx explains the softmax instead of the logit.
     """
 
     name = "deeplift"

@@ -26,20 +26,19 @@ def attributed(text, network, images=IMAGES, targets=TARGETS, prepared=None, row
 
 
 class Plain(nn.Module):
-    """Convolutions, ReLUs of their own and two max-poolings before these: behind an activation captum's rule for
-    max-pooling is lost (0.9), and its attribution does not add up."""
+    """Convolutions, ReLUs of their own and poolings, as captum asks for."""
 
-    def __init__(self, activation=nn.ReLU):
+    def __init__(self, activation=nn.ReLU, pool=nn.AvgPool2d):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(3)
             self.layers = nn.Sequential(
                 nn.Conv2d(3, 5, 3, padding=1),
-                nn.MaxPool2d(2),
                 activation(),
+                pool(2),
                 nn.Conv2d(5, 6, 3),
-                nn.MaxPool2d(2),
                 activation(),
+                pool(2),
                 nn.Flatten(),
                 nn.Linear(24, 8),
                 activation(),
@@ -81,7 +80,23 @@ def test_deeplift_equals_captum_on_relu_networks(baseline):
     assert_close(attributed(f"deeplift:baseline={baseline}", network), theirs.detach())
 
 
-@pytest.mark.parametrize("network", [Plain(nn.Softplus), Shared(True), Shared(False), tiny_network(True)])
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
+def test_deeplift_through_max_pooling_equals_captum_where_that_adds_up():
+    """Beside an activation captum 0.9 takes the plain gradient of a max-pooling, and of windows that overlap it counts one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        layers = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 3)
+    network = nn.Sequential(*layers).double().eval().requires_grad_(False)
+    start = torch.zeros_like(IMAGES)
+    theirs = captum.attr.DeepLift(network).attribute(IMAGES.clone().requires_grad_(), start, target=TARGETS).detach()
+    change = (network(IMAGES) - network(start)).gather(1, TARGETS[:, None])[:, 0]
+    assert_close(theirs.sum((1, 2, 3)), change)
+    assert_close(attributed("deeplift:baseline=black", network), theirs)
+
+
+@pytest.mark.parametrize(
+    "network", [Plain(nn.Softplus), Plain(pool=nn.MaxPool2d), Shared(True), Shared(False), tiny_network(True)]
+)
 def test_deeplift_adds_up_to_the_difference_of_the_logits(network):
     for baseline in ("mean", "black"):
         start = bench.normalisation(network)[0] if baseline == "mean" else torch.zeros(3, 1, 1).double()
