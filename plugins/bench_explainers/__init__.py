@@ -12,10 +12,12 @@ from bench_explainers.guided_backprop import GuidedBackprop
 from bench_explainers.input_x_gradient import InputXGradient
 from bench_explainers.integrated_gradients import IntegratedGradients
 from bench_explainers.lrp import LRP
+from bench_explainers.mask import Mask
 from bench_explainers.moreau_grad import MoreauGrad
 from bench_explainers.occlusion import Occlusion
 from bench_explainers.random_map import RandomMap
 from bench_explainers.relex import RelEx
+from bench_explainers.rtsal import RTSal
 from bench_explainers.smoothgrad import SmoothGrad
 from bench_explainers.sparse_gradient import SparseGradient
 from bench_explainers.sparsified_smoothgrad import SparsifiedSmoothGrad
@@ -35,8 +37,10 @@ def bench_components() -> Iterable[type[bench.Component]]:
         InputXGradient,
         IntegratedGradients,
         LRP,
+        Mask,
         MoreauGrad,
         Occlusion,
+        RTSal,
         RandomMap,
         RelEx,
         SmoothGrad,

@@ -18,11 +18,11 @@ FILLS = "what stands for pixels that are not there: the mean colour, black, or t
 class Curve(bench.Metric):
     """A metric whose levels are shares of the pixels."""
 
-    examples = ("", "steps=5,full=false,fill=black", "unit=elements,fill=blur,steps=4")
+    examples = ("", "steps=5,full=false,fill=black", "parts=elements,fill=blur,steps=4")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
     full: bool = bench.param(True, "the level of all pixels counts as well")
     fill: Fill = bench.param("mean", FILLS)
-    unit: Literal["pixels", "elements"] = bench.param(
+    parts: Literal["pixels", "elements"] = bench.param(
         "pixels", "what comes or goes: pixels in the order of the map, or elements in that of the attribution"
     )
 
@@ -34,7 +34,7 @@ class Curve(bench.Metric):
         shares = levels(self.steps, self.full)
         taken = [1 - share for share in shares] if least else shares
         sizes = attributions.abs()
-        sizes = sizes.sum(1, keepdim=True) if self.unit == "pixels" else sizes.expand_as(images)
+        sizes = sizes.sum(1, keepdim=True) if self.parts == "pixels" else sizes.expand_as(images)
         return bench.Levels(curve(network, images, targets, sizes, taken, away, self.fill), named(shares))
 
 

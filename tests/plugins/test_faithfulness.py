@@ -191,7 +191,7 @@ def attribution(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_curves_of_elements_beside_a_slow_loop(kind, channels):
     network, given = tiny_network(True), attribution(channels)
-    found = score(f"{kind}:unit=elements,steps=7,fill=black", given).values
+    found = score(f"{kind}:parts=elements,steps=7,fill=black", given).values
     for i in range(4):
         expected = curve_elements(
             network, IMAGES[i], int(TARGETS[i]), given[i], 7, torch.zeros_like(IMAGES[i]), kind == "deletion"

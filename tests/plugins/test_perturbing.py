@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import captum.attr
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
+from bench_explainers.mask import blurred, moved
+from test_sanity import Patches
 from torch import nn
 from torch.testing import assert_close
 
 import bench
-from bench import noise
+from bench import noise, runner
 from bench.gradients import Passes, input_gradient
-from bench.testing import tiny_data, tiny_fit, tiny_images, tiny_network
+from bench.testing import TinyModel, tiny_data, tiny_fit, tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(3)
 
@@ -82,7 +87,8 @@ def test_deeplift_equals_captum_on_relu_networks(baseline):
 
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
 def test_deeplift_through_max_pooling_equals_captum_where_that_adds_up():
-    """Beside an activation captum 0.9 takes the plain gradient of a max-pooling, and of windows that overlap it counts one."""
+    """Beside an activation captum 0.9 takes the plain gradient of a max-pooling; of windows that overlap it counts
+    one."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
         layers = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 3)
@@ -234,3 +240,86 @@ def test_an_explainer_that_prepares_nothing_is_told(tmp_path):
     fit = tiny_fit(str(tmp_path))
     assert not bench.component("explainer", "gradient").prepares
     assert bench.component("explainer", "gradient").prepare(tiny_network(True), fit.data, fit) == {}
+
+
+def test_masks_objective_beside_a_slow_form_and_falling():
+    network = tiny_network(True)
+    explainer = bench.component("explainer", "mask:cells=6,smooth=0,jitter=0,variation=0.3,sparsity=0.02")
+    hidden = torch.rand(3, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(3, 1, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = explainer.objective(network, IMAGES, hidden, TARGETS, mask)
+    for i in range(3):
+        cells = mask[i, 0]
+        rough = sum(
+            abs(float(cells[r, c] - cells[s, d])) ** 3
+            for r in range(6)
+            for c in range(6)
+            for s, d in ((r + 1, c), (r, c + 1))
+            if s < 6 and d < 6
+        )
+        whole = F.interpolate(cells[None, None], (12, 12), mode="bilinear", align_corners=False)[0]
+        shown = whole * IMAGES[i] + (1 - whole) * hidden[i]
+        probability = float(network(shown[None]).softmax(1)[0, TARGETS[i]])
+        assert float(found[i]) == pytest.approx(probability + 0.02 * float((1 - cells).sum()) + 0.3 * rough)
+    network.network[-1].weight.data.mul_(30)  # sure of itself, as trained networks are
+    plain = bench.component("explainer", "mask:cells=8,jitter=0,steps=1")
+    hidden = blurred(IMAGES, plain.blur * 12)
+    objective = []
+    for steps in (1, 60):
+        found = attributed(f"mask:cells=12,smooth=0,jitter=0,steps={steps}", network)
+        assert found.shape == (3, 1, 12, 12) and found.min() >= 0 and found.max() <= 1
+        kept = bench.component("explainer", "mask:cells=12,smooth=0,jitter=0")
+        objective.append(kept.objective(network, IMAGES, hidden, TARGETS, 1 - found))
+    assert (objective[1] < objective[0]).all()
+
+
+def test_moves_and_blurs_are_mirrored():
+    with noise.rows(0, "moves", range(200)):
+        places = moved(torch.arange(144.0).view(1, 1, 12, 12).expand(200, 1, 12, 12), 2)[:, 0, 6, 6]
+    assert set(places.int().tolist()) == {12 * r + c for r in range(4, 9) for c in range(4, 9)}
+    expected = scipy.ndimage.gaussian_filter(IMAGES[0, 0].numpy(), 1.0, mode="mirror", radius=3)
+    assert_close(blurred(IMAGES, 1.0)[0, 0], torch.from_numpy(expected))
+
+
+def test_rtsals_loss_by_hand():
+    class Logits(nn.Module):
+        """The mean of each channel is the logit of its class."""
+
+        def forward(self, images):
+            return images.mean((2, 3)) * 10
+
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    images[:, 0] = 1
+    explainer = bench.component("explainer", "rtsal:area=2,smoothness=3")
+    masks = torch.ones(2, 1, 4, 4, dtype=torch.float64)
+    black = type("Black", (type(explainer),), {"canvas": lambda self, images: torch.zeros_like(images)})
+    labels, true = torch.tensor([0, 1]), torch.tensor([True, False])
+    found = black(area=2, smoothness=3).loss(Logits(), images, labels, true, masks)
+    # A mask of ones costs its area; of the true label all is kept (10 against 0), and nothing is left to lose from.
+    assert float(found) == pytest.approx((2 + (0 + 1) + 2) / 2, abs=1e-5)
+    half = masks.clone()
+    half[:, :, :, 2:] = 0
+    found = black(area=2, smoothness=0).loss(Logits(), images[:1], labels[:1], true[:1], half[:1])
+    # Bilinear halves: 5 of 10 is kept, which is wanted, and 5 of 10 is left where 1 less than nothing is wanted.
+    assert float(found) == pytest.approx(2 * 0.5**0.3 + (5 + 1), abs=1e-5)
+
+
+def test_rtsal_learns_to_mask_the_object(catalog, store, tiny_case):
+    case = dataclasses.replace(
+        tiny_case,
+        dataset=Patches(),
+        model=TinyModel(),
+        schedule=bench.component("schedule", "quick:epochs=20,batch=10,rate=0.003,decay=(18)"),
+        samples=60,
+    )
+    metrics = [bench.component("metric", "mask_mass")]
+    scores = {}
+    for text in ("rtsal:width=8", "gradient", "random_map"):
+        todo = runner.cells(catalog, [dataclasses.replace(case, explainer=bench.component("explainer", text))], metrics)
+        outcome = runner.run_cells(todo, catalog, store, torch.device("cpu"))
+        assert not outcome.failures
+        (record,) = outcome.records.values()
+        scores[text] = record.value
+    assert scores["rtsal:width=8"] > 2 * scores["random_map"]
+    (folder,) = store.entries("prepared")
+    assert [row["name"] for row in json.loads((folder / "cost.json").read_text())] == ["selector", "masker"]

@@ -67,7 +67,7 @@ def test_pixel_flipping_is_deletion_of_elements_without_its_first_level(quantus)
     together, it has no form."""
     given = attributions(3)
     found = ours(
-        "deletion:unit=elements,fill=black,steps=18",
+        "deletion:parts=elements,fill=black,steps=18",
         network=tiny_network(True).float(),
         images=IMAGES,
         targets=TARGETS,

@@ -187,6 +187,7 @@ class Patches(bench.Dataset):
     """The class is the colour of a bright patch on grey noise."""
 
     name = "patches"
+    provides = frozenset({"labels", "object_masks"})
 
     def load(self, split):
         count, number = (150, 0) if split == "train" else (60, 1)

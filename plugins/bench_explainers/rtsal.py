@@ -1,0 +1,146 @@
+"""A network that has learned to mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bench
+from bench import noise
+from bench_explainers.mask import blurred
+
+
+@dataclass(frozen=True)
+class RTSal(bench.Explainer):
+    """Real-time saliency: a masking network gives the mask of a class in one pass (Dabkowski and Gal, NeurIPS 2017).
+
+    It is learned on the training data of the network that it explains, under the case's schedule, in two phases: a
+    selector says from the coarsest features whether a class is in the image (half of the labels it is asked for are
+    not), then masks minimise area_weight area^0.3 + smoothness TV^2 + destroyer + 0.3 preserver, by margins of the
+    network's logits: 5 by which the class has to win where the mask alone is seen, 1 by which it has to lose where the
+    mask is taken away; what is taken away shows a blurred image or a random colour with noise, as a coin falls. Of
+    labels that are not in the image (30%) the mask is to be empty.
+
+    The authors' U-Net stands on the stages of a ResNet-50 and learns ImageNet; this one has an encoder of its own,
+    three stages deep, so that any network of any data can be explained, and counts as a substitute at small scale.
+    Masks are at half the image's side.
+    """
+
+    name = "rtsal"
+    differentiable = True
+    mask_rule = "minmax"
+    paper = bench.Paper(
+        "Real Time Image Saliency for Black Box Classifiers",
+        "Piotr Dabkowski and Yarin Gal",
+        "NeurIPS",
+        2017,
+        "https://arxiv.org/abs/1705.07857",
+    )
+    examples = ("width=4",)
+    width: int = bench.param(24, "channels of the first stage", low=1)
+    area: float = bench.param(8.0, "weight of the mask's area to the power of 0.3", low=0)
+    smoothness: float = bench.param(0.5, "weight of the squared total variation", low=0)
+    confidence: float = bench.param(0.0, "what a class has to exceed in the selector, at explanation", low=-20, high=20)
+
+    def prepare(self, network: nn.Module, train_data: bench.Data, fit: bench.Fit) -> dict[str, Tensor]:
+        classes = len(train_data.classes)
+        if classes < 2 or not len(train_data):
+            raise bench.BadComponent("rtsal learns from training images of two classes at least")
+        like = next(network.parameters())
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            masker = Masker(train_data.shape[0], classes, self.width).to(like)
+
+        def asked(batch: bench.Batch, share: float) -> tuple[Tensor, Tensor]:
+            """Labels, of which a share is of another class, and whether each is true."""
+            coin, other = noise.uniform(batch.images.new_empty(len(batch.images), 2), 0, 1).unbind(1)
+            true = coin >= share
+            wrong = (batch.labels + 1 + (other * (classes - 1)).long()) % classes
+            return torch.where(true, batch.labels, wrong), true
+
+        def select(masker: nn.Module, batch: bench.Batch) -> Tensor:
+            labels, true = asked(batch, 0.5)
+            return F.binary_cross_entropy_with_logits(masker.presence(batch.images, labels), true.to(batch.images))
+
+        def mask(masker: nn.Module, batch: bench.Batch) -> Tensor:
+            labels, true = asked(batch, 0.3)
+            return self.loss(network, batch.images, labels, true, masker(batch.images, labels))
+
+        fit.minimise(masker, select, "selector")
+        fit.minimise(masker, mask, "masker")
+        return dict(masker.state_dict())
+
+    def loss(self, network: nn.Module, images: Tensor, labels: Tensor, true: Tensor, mask: Tensor) -> Tensor:
+        """Mean over images; of labels that are not there the terms of the network count nothing."""
+        size = mask.mean((1, 2, 3))
+        rough = mask.diff(dim=2).square().mean((1, 2, 3)) + mask.diff(dim=3).square().mean((1, 2, 3))
+        whole = F.interpolate(mask, images.shape[2:], mode="bilinear", align_corners=False)
+        canvas = self.canvas(images)
+        kept, gone = (network(share * images + (1 - share) * canvas) for share in (whole, 1 - whole))
+        terms = _margin(gone, labels, -1.0) + 0.3 * _margin(kept, labels, 5.0)
+        return (self.area * (size + 1e-6) ** 0.3 + self.smoothness * rough + true * terms).mean()
+
+    def canvas(self, images: Tensor) -> Tensor:
+        """What shows where the image is taken away: blurred, or of a random colour with noise."""
+        coin = noise.uniform(images[:, :1, :1, :1], 0, 1)
+        colour = noise.uniform(images[:, :, :1, :1], 0, 1) + 0.1 * noise.normal(images)
+        return torch.where(coin < 0.5, blurred(images, 11 / 224 * min(images.shape[2:])), colour.clamp(0, 1))
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: dict[str, Tensor]) -> Tensor:
+        classes, _ = prepared["classes.weight"].shape
+        with torch.device("meta"):  # which draws no initial weights
+            masker = Masker(images.shape[1], classes, self.width, self.confidence).eval()
+        given = {name: tensor.to(images) for name, tensor in prepared.items()}
+        found = torch.func.functional_call(masker, given, (images, targets))
+        return F.interpolate(found, images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _margin(logits: Tensor, labels: Tensor, wanted: float) -> Tensor:
+    """How far the class is from winning by what is wanted; from losing by it, where that is negative: (B, K), (B,) ->
+    (B,)."""
+    own = logits.gather(1, labels[:, None])[:, 0]
+    best = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return F.relu(wanted - (own - best)) if wanted > 0 else F.relu(own - best - wanted)
+
+
+class Masker(nn.Module):
+    """Three stages down, the class's own features picked at the last, three up to half the side: (B, C, H, W), (B,) ->
+    (B, 1, H / 2, W / 2)."""
+
+    def __init__(self, channels: int, classes: int, width: int, confidence: float = 0.0) -> None:
+        super().__init__()
+        sizes = [width, 2 * width, 4 * width]
+        self.confidence = confidence
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.ReLU(), nn.Conv2d(b, b, 3, 1, 1), nn.ReLU())
+            for a, b in zip([channels, *sizes], sizes, strict=False)
+        )
+        self.classes = nn.Embedding(classes, sizes[-1])
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a + b, b, 3, 1, 1), nn.ReLU())
+            for a, b in zip(sizes[:0:-1], sizes[-2::-1], strict=True)
+        )
+        self.last = nn.Conv2d(width, 2, 3, 1, 1)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        found = [2 * images - 1]
+        for stage in self.down:
+            found.append(stage(found[-1]))
+        return found[1:]
+
+    def presence(self, images: Tensor, labels: Tensor) -> Tensor:
+        """How strongly a class is in each image: (B,)."""
+        features = self.stages(images)[-1]
+        return torch.einsum("bchw,bc->bhw", features, self.classes(labels)).amax((1, 2))
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        *finer, flow = self.stages(images)
+        match = torch.einsum("bchw,bc->bhw", flow, self.classes(labels))[:, None]
+        flow = flow * (match - self.confidence).sigmoid()
+        for stage, beside in zip(self.up, reversed(finer), strict=True):
+            flow = stage(torch.cat([F.interpolate(flow, beside.shape[2:], mode="nearest"), beside], 1))
+        a, b = self.last(flow).abs().chunk(2, 1)
+        return a / (a + b + 1e-8)
