@@ -1,146 +1,244 @@
-"""Metrics of single images by plain loops, from their definitions."""
+"""Slow reference forms of metrics of explanations, written from their definitions.
 
-from __future__ import annotations
+Every function takes one image (C, H, W) of float64 in [0, 1] and loops over squares, elements and draws.
+`network` maps (1, C, H, W) to logits (1, K); an attribution is signed, of C channels or one; a map (H, W) is >= 0.
+"""
 
+import itertools
 import math
 
 import torch
 
 
-def probability(network, image, target):
+def logits(network, image) -> list:
     with torch.no_grad():
-        return float(network(image[None]).softmax(1)[0, target])
+        return network(image[None])[0].tolist()
 
 
-def logit(network, image, target):
-    with torch.no_grad():
-        return float(network(image[None])[0, target])
+def logit(network, image, target) -> float:
+    return logits(network, image)[target]
 
 
-def gradient(network, image, target):
-    leaf = image.clone().requires_grad_()
+def probability(network, image, target) -> float:
+    """Softmax of the logits, written out."""
+    found = logits(network, image)
+    top = max(found)
+    return math.exp(found[target] - top) / sum(math.exp(one - top) for one in found)
+
+
+def gradient(network, image, target, graph=False):
+    """(x, the flat signed gradient of the target logit at x), the gradient differentiable if `graph`."""
+    x = image.detach().clone().requires_grad_(True)
     with torch.enable_grad():
-        network(leaf[None])[0, target].backward()
-    return leaf.grad.flatten()
+        (found,) = torch.autograd.grad(network(x[None])[0, target], x, create_graph=graph)
+        return x, found.flatten()
 
 
 def hessian(network, image, target):
-    """The whole matrix of second derivatives of a logit, by torch's own functional form."""
-
-    def value(flat):
-        return network(flat.view(1, *image.shape))[0, target]
-
-    return torch.autograd.functional.hessian(value, image.flatten())
-
-
-def first(values, count):
-    """Places of the `count` largest of a list, of equal ones the first."""
-    return sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
-
-
-def aopc(network, image, target, map, steps, region, empty):
-    """Samek et al. (2017), eq. 12, before the mean: f(x_0) - f(x_k) while squares go, most relevant first."""
-    height, width = map.shape
-    corners = [(top, left) for top in range(0, height, region) for left in range(0, width, region)]
-    sums = [float(map[top : top + region, left : left + region].sum()) for top, left in corners]
-    changed, start = image.clone(), probability(network, image, target)
-    drops = [0.0]
-    for place in first(sums, steps):
-        top, left = corners[place]
-        square = (slice(None), slice(top, top + region), slice(left, left + region))
-        changed[square] = empty[square]
-        drops.append(start - probability(network, changed, target))
-    return drops
-
-
-def curve_elements(network, image, target, attribution, steps, empty, away):
-    """Probabilities while the elements of largest magnitude come, or go."""
-    sizes = attribution.abs().expand_as(image).flatten().tolist()
-    found = []
-    for i in range(steps + 1):
-        chosen = set(first(sizes, math.floor(i / steps * len(sizes) + 1e-9)))
-        shown = [
-            float(empty.flatten()[e]) if (e in chosen) == away else float(image.flatten()[e]) for e in range(len(sizes))
-        ]
-        found.append(probability(network, torch.tensor(shown, dtype=image.dtype).view_as(image), target))
+    """H[i, j] = d^2 f / dx_i dx_j of the target logit f, row by row."""
+    x, slope = gradient(network, image, target, graph=True)
+    found = torch.zeros(len(slope), len(slope), dtype=image.dtype)
+    if not slope.requires_grad:  # f is linear around x
+        return found
+    for i in range(len(slope)):
+        unit = torch.zeros_like(slope)
+        unit[i] = 1.0
+        (row,) = torch.autograd.grad(slope, x, unit, retain_graph=True, allow_unused=True)
+        if row is not None:
+            found[i] = row.flatten()
     return found
 
 
-def retrieved(network, image, mask, target, mean):
-    """Lim et al. (2021): whether a masked image, in normalised space, is of the class."""
-    shown = mean + mask * (image - mean)
-    return float(int(network(shown[None]).argmax()) == target)
+def norm(values) -> float:
+    return math.sqrt(sum(value * value for value in values.flatten().tolist()))
 
 
-def infidelity(network, image, target, attribution, perturbations, scaled):
-    """Yeh et al. (2019), definition 2.1, with the best factor of section 4 where scaled."""
-    products, falls = [], []
-    for step in perturbations:
-        products.append(float((step * attribution).sum()))
-        falls.append(logit(network, image, target) - logit(network, image - step, target))
-    squares = sum(p * p for p in products)
-    factor = sum(p * f for p, f in zip(products, falls, strict=True)) / squares if scaled and squares else 1.0
-    return sum((factor * p - f) ** 2 for p, f in zip(products, falls, strict=True)) / len(products)
+def inner(a, b) -> float:
+    return sum(p * q for p, q in zip(a.flatten().tolist(), b.flatten().tolist(), strict=True))
 
 
-def crc(network, image, target, steps):
-    """Joo et al. (2023): (1 - cos) / 2 of signed gradients, mean over steps."""
-    here = gradient(network, image, target)
+def ratio(a, b) -> float:
+    """a / b, nan for a b of zero."""
+    return a / b if b else math.nan
+
+
+def mean(values) -> float:
+    return sum(values) / len(values)
+
+
+def descending(values) -> list:
+    """Places of a list of numbers from the largest to the smallest, equal ones in their own order."""
+    return sorted(range(len(values)), key=lambda place: (-values[place], place))
+
+
+def share_of(share, number) -> int:
+    return math.floor(share * number + 1e-9)
+
+
+# Images that lose or keep a part.
+
+
+def aopc(network, image, target, map, steps, region, empty) -> list:
+    """Samek et al. (2017), MoRF: f(x_0) - f(x_k) for k = 0..steps, x_k without the k most relevant squares.
+
+    Where there are fewer squares than steps, the last drop repeats.
+    """
+    height, width = map.shape
+    squares, relevance = [], []
+    for top in range(0, height, region):
+        for left in range(0, width, region):
+            pixels = []
+            for row in range(top, min(top + region, height)):
+                for column in range(left, min(left + region, width)):
+                    pixels.append((row, column))
+            total = 0.0
+            for row, column in pixels:
+                total += float(map[row, column])
+            squares.append(pixels)
+            relevance.append(total)
+    order = descending(relevance)
+    shown = image.clone()
+    start = probability(network, image, target)
+    drops = [0.0]
+    for step in range(steps):
+        if step < len(order):
+            for row, column in squares[order[step]]:
+                shown[:, row, column] = empty[:, row, column]
+        drops.append(start - probability(network, shown, target))
+    return drops
+
+
+def curve_elements(network, image, target, attribution, steps, empty, away) -> list:
+    """Probabilities with the share i / steps of the elements of largest |attribution| alone there, or away."""
+    channels, height, width = image.shape
+    places, sizes = [], []
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                places.append((channel, row, column))
+                sizes.append(abs(float(attribution[channel if attribution.shape[0] > 1 else 0, row, column])))
+    order = descending(sizes)
     found = []
-    for step in steps:
-        there = gradient(network, image + step, target)
-        found.append((1 - float(here @ there / here.norm() / there.norm())) / 2)
-    return sum(found) / len(found)
+    for i in range(steps + 1):
+        shown = image.clone() if away else empty.expand_as(image).clone()
+        source = empty.expand_as(image) if away else image
+        for one in order[: share_of(i / steps, len(order))]:
+            shown[places[one]] = source[places[one]]
+        found.append(probability(network, shown, target))
+    return found
 
 
-def crc_bound(network, image, target, steps):
-    """Joo et al. (2023): |H r| / |gradient at x + r|, mean over steps."""
-    curvature = hessian(network, image, target)
-    found = [
-        float((curvature @ step.flatten()).norm() / gradient(network, image + step, target).norm()) for step in steps
-    ]
-    return sum(found) / len(found)
+def retrieved(network, image, mask, target, mean) -> float:
+    """Lim et al. (2021), class retrieval: 1 if the image shows its class where the mask (H, W or 1, H, W) lets it.
 
-
-def hessian_frobenius(network, image, target):
-    return float(hessian(network, image, target).square().sum().sqrt())
-
-
-def local_lipschitz(maps, map, moved, image):
-    """Alvarez-Melis and Jaakkola (2018), eq. 2, over given images."""
-    ratios = [
-        float((other - map).norm() / (near - image).norm())
-        for other, near in zip(maps, moved, strict=True)
-        if other.any() and not torch.equal(near, image)
-    ]
-    return max(ratios) if ratios and map.any() else math.nan
-
-
-def gaze_overlap(map, gaze, share):
-    if not map.any() or not gaze.any():
-        return math.nan
-    count = max(1, round(share * map.numel()))
-    return len({*first(map.flatten().tolist(), count)} & {*first(gaze.flatten().tolist(), count)}) / count
+    The network normalises inside, so a zero of the normalised space is the mean colour (C, 1, 1).
+    """
+    found = logits(network, mean + mask * (image - mean))
+    return 1.0 if found.index(max(found)) == target else 0.0
 
 
 def diffroar_image(image, map, share, best, empty):
-    """Shah et al. (2021): the image with its first, or last, share of pixels."""
-    order = first(map.flatten().tolist(), map.numel())
-    count = math.floor(share * len(order) + 1e-9)
-    chosen = order[:count] if best else order[len(order) - count :]
-    shown = empty.expand_as(image).clone()
-    for place in chosen:
-        row, column = divmod(place, map.shape[1])
-        shown[:, row, column] = image[:, row, column]
+    """Shah et al. (2021): the share of pixels with the largest, or else smallest, values, the rest `empty` (C, 1, 1).
+
+    The smallest are the last in the order of the largest, so the largest s and the smallest 1 - s are complementary.
+    """
+    height, width = map.shape
+    order = descending(map.flatten().tolist())
+    count = share_of(share, height * width)
+    kept = set(order[:count] if best else order[height * width - count :])
+    shown = image.clone()
+    for row in range(height):
+        for column in range(width):
+            if row * width + column not in kept:
+                shown[:, row, column] = empty[:, 0, 0]
     return shown
 
 
+# Attributions against the network's own changes.
+
+
+def infidelity(network, image, target, attribution, perturbations, normalised) -> float:
+    """Yeh et al. (2019): the mean of (beta I.a - (f(x) - f(x - I)))^2 over I, beta 1 or the one that is best."""
+    here = logit(network, image, target)
+    expected, seen = [], []
+    for perturbation in perturbations:
+        expected.append(inner(perturbation, attribution.expand_as(perturbation)))
+        seen.append(here - logit(network, image - perturbation, target))
+    beta = 1.0
+    if normalised:
+        below = sum(one * one for one in expected)
+        if below != 0:
+            beta = sum(one * change for one, change in zip(expected, seen, strict=True)) / below
+    return mean([(beta * one - change) ** 2 for one, change in zip(expected, seen, strict=True)])
+
+
+def crc(network, image, target, steps) -> float:
+    """Joo et al. (2023): the mean of (1 - cos(grad f(x + r), grad f(x))) / 2 over r; nan where a gradient is zero."""
+    _, here = gradient(network, image, target)
+    found = []
+    for step in steps:
+        _, there = gradient(network, image + step, target)
+        found.append((1 - ratio(inner(there, here), norm(there) * norm(here))) / 2)
+    return mean(found)
+
+
+def crc_bound(network, image, target, steps) -> float:
+    """Joo et al. (2023): the mean of |H r| / |grad f(x + r)| over r, H the whole Hessian at x."""
+    curvature = hessian(network, image, target)
+    found = []
+    for step in steps:
+        _, there = gradient(network, image + step, target)
+        moved = torch.tensor([inner(row, step) for row in curvature], dtype=image.dtype)
+        found.append(ratio(norm(moved), norm(there)))
+    return mean(found)
+
+
+def hessian_frobenius(network, image, target) -> float:
+    return norm(hessian(network, image, target))
+
+
+# Maps against other maps.
+
+
+def local_lipschitz(maps, map, moved, image) -> float:
+    """Alvarez-Melis and Jaakkola (2018): the largest |map(x') - map(x)| / |x' - x|, without x' = x and zero maps."""
+    if not norm(map):
+        return math.nan
+    largest = math.nan
+    for other, near in zip(maps, moved, strict=True):
+        if not norm(other) or torch.equal(near, image):
+            continue
+        found = norm(other - map) / norm(near - image)
+        if math.isnan(largest) or found > largest:
+            largest = found
+    return largest
+
+
+def gaze_overlap(map, gaze, share) -> float:
+    """The part of the map's top pixels that are top pixels of the gaze; nan where either is all zero."""
+    if not norm(map) or not norm(gaze):
+        return math.nan
+    k = max(1, round(share * map.shape[0] * map.shape[1]))
+    mine, theirs = descending(map.flatten().tolist())[:k], descending(gaze.flatten().tolist())[:k]
+    return len([place for place in mine if place in theirs]) / k
+
+
 def gaussian_gaze(points, height, width, sigma):
+    """Gaussians at the fixations (x, y, weight) over pixel centres, the largest value 1; zeros without a fixation."""
     found = torch.zeros(height, width, dtype=torch.float64)
     for row in range(height):
         for column in range(width):
-            found[row, column] = sum(
-                weight * math.exp(-((column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2) / (2 * sigma**2))
-                for x, y, weight in points
-            )
-    return found / found.max() if points else found
+            for x, y, weight in points:
+                away = (column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2
+                found[row, column] += weight * math.exp(-away / (2 * sigma**2))
+    largest = float(found.max())
+    return found / largest if largest else found
+
+
+def auc_eps(values) -> float:
+    """The area under values at eps 2, 4, 8, 16 by trapezoids a unit apart."""
+    return sum((left + right) / 2 for left, right in itertools.pairwise(values))
+
+
+def auc_eps_normalised(values) -> float:
+    return auc_eps(values) / (len(values) - 1)
