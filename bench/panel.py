@@ -23,6 +23,7 @@ from bench.evidence import VOCABULARY
 from bench.graph import Graph, Memory
 from bench.kinds import Victim
 from bench.pictures import UNREADABLE, Frame, pixels
+from bench.runner import published_text
 from bench.store import Store
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -212,7 +213,7 @@ def drawn(examples: Sequence[Example]) -> bytes:
             place.set_xticks([])
             place.set_yticks([])
             place.spines[:].set_color("0.8")
-        row[0].set_ylabel(_wrapped([str(getattr(example.case, axis)) for axis in varying]), fontsize=9)
+        row[0].set_ylabel(_wrapped([published_text(getattr(example.case, axis)) for axis in varying]), fontsize=9)
         cells: list[tuple[np.ndarray, str, str, dict[str, Any]]] = [
             (_picture(example.image), "image", _said(example.predicted), {})
         ]

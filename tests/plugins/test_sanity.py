@@ -233,7 +233,7 @@ def test_diffroar_is_positive_on_objects_and_negative_on_the_rest(tiny_case, sto
 def test_what_cannot_be_trained_again_is_refused_and_teachers_are_trained_on_the_new_data(bench_, tiny_run, store):
     weights = "weights:path=README.md"
     for defense in (weights, f"atex:teacher=({weights})"):
-        code, out, err = bench_("plan", "--defense", defense, "--metric", "stability", "--no-reference")
+        _, out, err = bench_("plan", "--defense", defense, "--metric", "stability", "--no-reference")
         assert "metric stability: it trains again on other data, which weights cannot" in out + err
     outcome = tiny_run(metric=["stability"], **{**SHORT, "defense": ["atex:samples=1"]}, reference=False)
     assert not outcome.failures
