@@ -189,7 +189,8 @@ def read_board(folder: Path) -> Board:
     for column, parts in areas(columns).items():
         columns.append(column)
         for found in entries:
-            if all(part in found for part in parts):
+            # Of one and the same seeds: the values of some budgets over other trainings make no curve.
+            if all(part in found and set(found[part].images) == set(found[parts[0]].images) for part in parts):
                 found[column] = area([found[part] for part in parts], column.ball.endswith(NORMALISED))
     columns.sort(key=lambda column: _order(protocol, column))
     return Board(folder.resolve().name, protocol, rows, columns, entries)
@@ -518,12 +519,14 @@ def _table(board: Board) -> str:
             other = difference(found, base) if base not in (None, found) else None
             other = None if found.records[0].unit in COSTS else other
             paired = (other.value, *(other.ci95 or (None, None))) if other else (None, None, None)
-            kept = [r.value_kept for r in found.records]
+            # An area over those that each budget keeps, not the same ones, is none.
+            over = column.ball.endswith((AREA, NORMALISED))
+            kept = [None if over else r.value_kept for r in found.records]
             lines.writerow(
                 [
                     *(harmless(row.get(axis, "")) for axis in ROW),
                     *(harmless(text) for text in dataclasses.astuple(column)),
-                    harmless(" ".join(r.axes.get("seed", "") for r in found.records).strip()),
+                    harmless(" ".join(dict.fromkeys(r.axes.get("seed", "") for r in found.records)).strip()),
                     *(
                         "" if number is None else f"{number:.6g}"
                         for number in (

@@ -269,7 +269,8 @@ def computed(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
 
 def _refit_spec(cell: Cell, name: str, using: tuple[str, ...] | None) -> str:
     """The spec of what a cell's metric trains under a name, on data that follow from some evidence."""
-    names = cell.names if using is None else ("refit", *using)
+    # Trained in the same way: what moves the weights of the case moves these.
+    names = ("trained", *(cell.names if using is None else ("refit", *using)))
     return VOCABULARY.spec(f"refit/{cell.metric.identity}/{name}", names, cell.case)
 
 

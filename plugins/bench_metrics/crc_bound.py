@@ -19,8 +19,10 @@ class CRCBound(Close):
     of the class's logit: the upper bound of `crc`, up to terms of higher order in r (Joo et al., AAAI 2023, theorem 2,
     in the tighter form that they plot).
 
-    Loose by construction: it falls with eps, and `crc` with its square. Undefined where a gradient is zero; refused for
-    networks whose logits are piecewise linear, where it is zero and bounds nothing across kinks.
+    Loose by construction: it falls with eps, and `crc` with its square. Max-pooling breaks it: where a winner changes,
+    gradients jump, and no derivative foresees that; on such networks `crc` may exceed it. Undefined where the gradient
+    at x + r is zero; refused for networks whose logits are piecewise linear, where it is zero and bounds nothing across
+    kinks.
     """
 
     name = "crc_bound"

@@ -19,9 +19,9 @@ class Infidelity(bench.Metric):
     NeurIPS 2019, definition 2.1).
 
     b is the best factor for each image, as in their section 4, so that attributions of any scale compare; with
-    scaled=false it is 1. "gaussian" draws I from a normal distribution; "square" takes a random square of the image to
-    the mean colour. x - I may leave [0, 1]. An attribution of one channel counts for all of them. Undefined where it is
-    zero.
+    scaled=false it is 1. "gaussian" draws I from a normal distribution; "square" takes a random square of the image, on
+    one that is not square a rectangle of its proportions, to the mean colour. x - I may leave [0, 1]. An attribution of
+    one channel counts for all of them. Undefined where it is zero.
     """
 
     name = "infidelity"

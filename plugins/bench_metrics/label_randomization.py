@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.papers import ADEBAYO2018
-from bench_metrics.retraining import predictions
+from bench_metrics.retraining import predictions, used
 from bench_metrics.similarity import Sanity
 from bench_metrics.ssim import SSIM
 
 
 @dataclass(frozen=True)
 class LabelRandomization(Sanity):
-    """Similarity of each clean map to that of a network trained in the same way on permuted labels, of the same class
-    (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned from the labels loses it.
+    """Similarity of each clean map to that of a network trained in the same way, on the same images with permuted
+    labels, of the same class (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned
+    from the labels loses it.
 
     Undefined where the network did not fit the permuted labels: it has learned nothing, and its maps, of which many are
     zero, say nothing. Use a schedule that is long enough, of few images. Which labels change places follows from the
@@ -46,12 +47,12 @@ class LabelRandomization(Sanity):
         clean_maps: Tensor,
         seed: int,
     ) -> Tensor | bench.Undefined:
-        labels = train_data.labels
-        if labels is None:
+        if train_data.labels is None:
             raise bench.BadComponent(f"metric {self}: the training images have no labels to permute")
-        permuted = dataclasses.replace(train_data, labels=labels[order(len(labels), seed)])
+        data = used(train_data, schedule)
+        permuted = dataclasses.replace(data, labels=data.labels[order(len(data), seed)])
         network = refit(permuted, "permuted", using=())
-        rows = schedule.used(permuted)
+        rows = torch.arange(len(permuted))
         right = predictions(network, permuted, rows, images.device).cpu() == permuted.labels[rows]
         accuracy = float(right.double().mean())
         if accuracy < self.fitted:

@@ -20,7 +20,7 @@ class LocalLipschitz(bench.Metric):
     the same class (Alvarez-Melis and Jaakkola, WHI 2018, eq. 2, whose maximum random draws bound from below).
 
     Of maps of sum one, so that scale does not count; an explainer that draws noise draws it anew. Undefined where the
-    map of the image, or of all images drawn, is zero.
+    map of the image, or of all images drawn that differ from it, is zero.
     """
 
     name = "local_lipschitz"
@@ -54,7 +54,7 @@ class LocalLipschitz(bench.Metric):
             for _ in range(self.draws):
                 moved = bench.Ball("linf", self.eps).sample(images)
                 maps = explain(network, moved, targets)
-                far = (maps - clean_maps).double().flatten(1).norm(dim=1)
-                ratio = far / (moved - images).double().flatten(1).norm(dim=1)
+                far, moves = ((a - b).double().flatten(1).norm(dim=1) for a, b in ((maps, clean_maps), (moved, images)))
+                ratio = torch.where(moves > 0, far / moves, torch.nan)
                 found = torch.fmax(found, where_defined(ratio, clean_maps, maps))
         return torch.where(found.isfinite(), found, torch.nan)

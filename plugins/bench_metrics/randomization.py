@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,8 +23,9 @@ class Randomization(Sanity):
     was learned loses it.
 
     New weights are those of `model.build`; batch norm's affine weights and running statistics go with the rest. Depths
-    follow the order of the forward pass. The class explained stays that of the trained network; the authors' script for
-    Inception takes that of the network of the moment. Maps near zero are similar in ssim whatever they show: look at
+    follow the order of the forward pass; layers whose weights another module uses without calling them, as attention
+    does, go with that module. The class explained stays that of the trained network; the authors' script for Inception
+    takes that of the network of the moment. Maps near zero are similar in ssim whatever they show: look at
     similarity=(pearson) too.
     """
 
@@ -55,7 +57,7 @@ class Randomization(Sanity):
         ends = [round(len(layers) * (i + 1) / looked_at) for i in range(looked_at)]
         scores, names, start = [], [], 0
         for end in ends:
-            for layer in layers[start:end]:
+            for layer in itertools.chain(*layers[start:end]):
                 own = {**new[layer]._parameters, **new[layer]._buffers}
                 for name, values in own.items():
                     if values is not None:
@@ -63,12 +65,14 @@ class Randomization(Sanity):
             start = end
             maps = explain(changed, images, targets)
             scores.append(self.similarity(clean_maps=clean_maps, attacked_maps=maps).double())
-            names.append(layers[end - 1].removeprefix("network.") or type(old[layers[end - 1]]).__name__)
+            last = layers[end - 1][0]
+            names.append(last.removeprefix("network.") or type(old[last]).__name__)
         return bench.Levels(torch.stack(scores, 1), tuple(names))
 
 
-def layers_from_the_output(network: nn.Module, images: Tensor) -> list[str]:
-    """Names of the modules with weights of their own, from the last that a forward pass reaches to the first."""
+def layers_from_the_output(network: nn.Module, images: Tensor) -> list[list[str]]:
+    """Names of the modules with weights of their own, from the last that a forward pass calls to the first; one that is
+    not called follows the nearest module above it that is, or the next after that with weights."""
     reached: dict[str, None] = {}
 
     def reach(name: str) -> Callable[..., None]:
@@ -78,15 +82,26 @@ def layers_from_the_output(network: nn.Module, images: Tensor) -> list[str]:
 
         return hook
 
-    handles = [
-        module.register_forward_pre_hook(reach(name))
-        for name, module in network.named_modules()
-        if any(weight is not None for weight in module._parameters.values()) or hasattr(module, "running_mean")
-    ]
+    handles = [module.register_forward_pre_hook(reach(name)) for name, module in network.named_modules()]
     try:
         with torch.no_grad():
             network(images)
     finally:
         for handle in handles:
             handle.remove()
-    return list(reversed(reached))
+    weighted = [
+        name
+        for name, module in network.named_modules()
+        if any(weight is not None for weight in module._parameters.values()) or hasattr(module, "running_mean")
+    ]
+    order = list(reached)
+    groups = {name: [name] for name in order if name in weighted}
+    for name in weighted:
+        if name in reached or not groups:
+            continue
+        above = name
+        while above not in reached:
+            above = above.rpartition(".")[0]
+        following = (other for other in order[order.index(above) :] if other in groups)
+        groups[next(following, next(reversed(groups)))].append(name)
+    return list(reversed(groups.values()))

@@ -25,6 +25,19 @@ class Seen:
         return torch.where(self.shown[rows][:, None], self.images[rows], self.empty)
 
 
+class Rows:
+    """Some rows of a column."""
+
+    def __init__(self, column: Any, rows: Tensor) -> None:
+        self.column, self.rows, self.shape = column, rows, (len(rows), *column.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.column[self.rows[rows]]
+
+
 class Swapped:
     """Rows of a column, of which those at `out` are others: rows `into` of another column."""
 
@@ -42,6 +55,20 @@ class Swapped:
             found = found.clone()
             found[other >= 0] = self.others[other[other >= 0]]
         return found
+
+
+def used(data: bench.Data, schedule: bench.Schedule) -> bench.Data:
+    """The data that a schedule trains on, and no others: which rows it takes of all depends on their labels, and would
+    not be the same after a change of these."""
+    if not schedule.limit:
+        return data
+    rows = schedule.used(data)
+    columns = {
+        name: Rows(getattr(data, name), rows)
+        for name in ("images", "object_masks", "gaze")
+        if getattr(data, name) is not None
+    }
+    return dataclasses.replace(data, labels=data.labels[rows], **columns)
 
 
 def swapped(data: bench.Data, out: Tensor, others: bench.Data, into: Tensor) -> bench.Data:

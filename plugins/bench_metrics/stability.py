@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.papers import GONG2024
-from bench_metrics.retraining import swapped
+from bench_metrics.retraining import swapped, used
 from bench_metrics.similarity import no_similarity
 from bench_metrics.ssim import SSIM
 
@@ -52,12 +52,12 @@ class Stability(bench.Metric):
         clean_maps: Tensor,
         seed: int,
     ) -> Tensor | bench.Undefined:
-        used = schedule.used(train_data)
-        out = used[_spread(len(used), round(self.swapped * len(used)))]
+        data = used(train_data, schedule)
+        out = _spread(len(data), round(self.swapped * len(data)))
         others = dataset.load(split)
         free = torch.ones(len(others), dtype=torch.bool)
         if split == "train":
-            free[used] = False
+            free[schedule.used(train_data)] = False
         free[test_data.indices.cpu()] = False
         free = free.nonzero()[:, 0]
         if len(free) < len(out):
@@ -65,7 +65,7 @@ class Stability(bench.Metric):
                 f"{len(out)} training images are to be exchanged, and {split} has {len(free)} that are not measured "
                 "on; ask for fewer samples, or a smaller share"
             )
-        data = swapped(train_data, out, others, free[_spread(len(free), len(out))])
+        data = swapped(data, out, others, free[_spread(len(free), len(out))])
         second = refit(data, "swapped", seed + 1, using=("test_data",))
         return self.similarity(clean_maps=clean_maps, attacked_maps=explain(second, images, targets))
 

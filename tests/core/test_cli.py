@@ -17,7 +17,7 @@ TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1",
 
 
 BAD = [
-    (["frob"], 2, "no command called 'frob'; known: check, leaderboard, list, new, plan, run, show, store"),
+    (["frob"], 2, "no command called 'frob'; known: check, explain, leaderboard, list, new, plan, run, show, store"),
     (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
     (["run", "--devise", "cpu"], 2, "No such option '--devise'"),
     (["run", "--device", "tpu"], 2, "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
@@ -59,7 +59,7 @@ BAD = [
     (["check", "explaner"], 2, "no kind, distribution or entry point called 'explaner'; did you mean 'explainer'"),
     (["check", "explaner:gradient"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
     (["check", "explainer:gradeint"], 2, "no explainer called 'gradeint'; did you mean 'gradient' or"),
-    (["check", "explainer:"], 2, "no explainer called ''; known: gradcam, gradient"),
+    (["check", "explainer:"], 2, "no explainer called ''; known: deeplift, edge_map"),
     (["check", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
     (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write KIND:NAME, such as attack:topk:k=5"),
     (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),

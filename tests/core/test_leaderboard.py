@@ -263,11 +263,31 @@ def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
     for defense in ("ce", "l2"):
         two = [float(at[defense, f"linf:{eps}/255"]["value"]) for eps in (2, 8)]
         assert float(at[defense, "linf:AUC"]["value"]) == pytest.approx(sum(two) / 2, abs=1e-5)
+        assert at[defense, "linf:2/255"]["value_kept"] and at[defense, "linf:AUC"]["seeds"] == "0"
+        # Each budget keeps other images: there is no area of those.
+        assert at[defense, "linf:AUC"]["value_kept"] == at[defense, "linf:AUC normalised"]["value_kept"] == ""
     for ball in ("linf:2/255", "linf:AUC"):
         values = [float(at[defense, ball]["value"]) for defense in ("ce", "l2")]
         assert float(at["l2", ball]["difference"]) == pytest.approx(values[1] - values[0], abs=1e-5)
         assert at["ce", ball]["difference"] == ""
     assert not any(r["difference"] for r in rows if r["metric"] == "train_time")
+
+
+def test_there_is_no_area_over_budgets_of_different_seeds(bench_, folder):
+    text = PROTOCOL.replace('["8/255"]', '["2/255", "8/255"]').replace(', "uniform_noise"', "")
+    text = text.replace("seed = [0]", "seed = [0, 1]").replace('["ce", "l2"]', '["ce"]')
+    (folder / "board.toml").write_text(text)
+    assert bench_("run", "--board", str(folder))[0] == 0
+    assert bench_("leaderboard", "publish", str(folder))[0] == 0
+    at = {r["ball"]: r for r in table(folder) if r["metric"] == "topk_overlap"}
+    assert at["linf:AUC"]["seeds"] == "0 1"
+    file = folder / "records" / "suite.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    gone = [line for line in lines if {"linf:2/255", "1"} <= set(json.loads(line)["axes"].values())]
+    assert len(gone) == 1
+    file.write_text("".join(line for line in lines if line not in gone))
+    (row,) = read_board(folder).entries
+    assert {c.ball for c in row if c.metric == "topk_overlap"} == {"linf:2/255", "linf:8/255"}
 
 
 def test_a_mean_over_a_missing_seed_is_undefined():
@@ -482,7 +502,7 @@ def test_stored_and_published_records_of_other_versions_are_told(bench_, folder,
     code, _, err = bench_("run", *asked)
     lines = err.splitlines()
     assert code == 0 and len(lines) == 2
-    moved = "record@1/metric/accuracy@1() is now record@1/metric/accuracy@2()"
+    moved = "record@2/metric/accuracy@1() is now record@2/metric/accuracy@2()"
     assert (
         lines[0].startswith("bench: 1 published records are stale, such as accuracy of dataset shapes")
         and moved in lines[0]

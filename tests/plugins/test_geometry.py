@@ -142,3 +142,34 @@ def test_local_lipschitz_beside_a_slow_form():
     zeroed[1] = 0
     found = bench.component("metric", "local_lipschitz:draws=1")(clean_maps=zeroed, **given)
     assert found.isnan().tolist() == [False, True, False]
+
+
+def test_an_image_that_did_not_move_has_no_local_lipschitz():
+    black = torch.zeros(40, 1, 1, 1, dtype=torch.float64)
+    with noise.rows(0, "local_lipschitz", range(40)):
+        moved = bench.Ball("linf", 8 / 255).sample(black).flatten()
+    assert 0 < (moved == 0).sum() < 40
+
+    def explain(network, images, targets):
+        return torch.full((40, 1, 1), 3.0, dtype=torch.float64)  # not what it was on the same image
+
+    found = bench.component("metric", "local_lipschitz:eps=8/255,draws=1")(
+        network=None,
+        explain=explain,
+        images=black,
+        targets=torch.zeros(40, dtype=torch.int64),
+        clean_maps=torch.ones(40, 1, 1, dtype=torch.float64),
+        seed=0,
+        test_data=SimpleNamespace(indices=torch.arange(40)),
+    )
+    assert_close(found, torch.where(moved > 0, 2 / moved, torch.nan), equal_nan=True)
+    several = bench.component("metric", "local_lipschitz:eps=8/255,draws=12")(
+        network=None,
+        explain=explain,
+        images=black,
+        targets=torch.zeros(40, dtype=torch.int64),
+        clean_maps=torch.ones(40, 1, 1, dtype=torch.float64),
+        seed=0,
+        test_data=SimpleNamespace(indices=torch.arange(40)),
+    )
+    assert several.isfinite().all()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bench_metrics.retraining import Seen, swapped
 from slow_metrics import diffroar_image
+from torch import nn
 from torch.testing import assert_close
 
 import bench
@@ -113,6 +114,41 @@ def test_the_order_is_that_of_the_forward_pass_and_batch_norm_goes_along():
     assert torch.equal(last["mean"], network.state_dict()["mean"])
 
 
+class Attending(nn.Module):
+    """Weights in forms that no forward pass calls by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.used = nn.Conv2d(3, 4, 3), nn.ModuleDict({"inner": nn.Linear(4, 4)})
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.last, self.spare = nn.Linear(4, 3), nn.Linear(2, 2)
+
+    def forward(self, images):
+        tokens = self.first(images).flatten(2).mT
+        tokens = nn.functional.linear(tokens, self.used["inner"].weight)
+        return self.last(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+def test_weights_of_layers_that_are_not_called_are_drawn_anew_as_well():
+    from bench_metrics.randomization import layers_from_the_output
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Attending().double().eval()
+        other = Attending().double()
+    found = layers_from_the_output(network, IMAGES)
+    assert found == [["last"], ["attention", "attention.out_proj"], ["first", "used.inner", "spare"]]
+    build = SimpleNamespace(build=lambda shape, classes: other)
+    seen = []
+
+    def explain(network, images, targets):
+        seen.append(network.state_dict())
+        return ignorant(network, images, targets)
+
+    assert randomized("randomization", explain, network, build).names == ("last", "attention", "first")
+    assert all(torch.equal(seen[-1][name], t) for name, t in other.state_dict().items())
+
+
 SHORT = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "samples": ["10"], "defense": ["ce"]}
 
 
@@ -138,10 +174,15 @@ def test_labels_are_permuted_and_the_rest_stays(catalog, store, tiny_case, monke
     found = bench.component("metric", "label_randomization:fitted=0")(refit=refit, seed=0, **given)
     assert torch.equal(found, torch.ones_like(found))  # the same network: its own maps
     (data,) = asked
-    labels = given["train_data"].labels
+    train = given["train_data"]
+    rows = given["schedule"].used(train)
+    assert len(rows) < len(train)
+    # The images of the case's own training, and no others: which ones a limit takes depends on the labels.
+    assert torch.equal(given["schedule"].used(data), torch.arange(len(rows)))
+    assert data.shape == train.shape and torch.equal(data.images[torch.arange(9)], train.images[rows[:9]])
+    labels = train.labels[rows]
     assert data.labels.bincount().tolist() == labels.bincount().tolist()
-    assert 0.05 < (data.labels == labels).double().mean() < 0.15  # ten classes
-    assert data.images is given["train_data"].images
+    assert (data.labels == labels).double().mean() < 0.3  # ten classes
 
 
 def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, store):
@@ -156,6 +197,44 @@ def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, stor
         "6 training images are to be exchanged, and test has 2 that are not measured on; ask for fewer samples, or "
         "a smaller share"
     )
+
+
+def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
+    data, others = tiny_data(200), tiny_data(300)
+    schedule = bench.component("schedule", "quick:limit=40")
+    asked = []
+
+    def refit(data, name, seed, using):
+        asked.append(data)
+
+    bench.component("metric", "stability:swapped=0.25")(
+        refit=refit,
+        dataset=SimpleNamespace(load=lambda split: others),
+        split="test",
+        train_data=data,
+        test_data=SimpleNamespace(indices=torch.arange(10)),
+        schedule=schedule,
+        explain=lambda network, images, targets: torch.ones(4, 12, 12),
+        images=IMAGES,
+        targets=TARGETS,
+        clean_maps=torch.ones(4, 12, 12),
+        seed=0,
+    )
+    (found,) = asked
+    rows = schedule.used(data)
+    assert torch.equal(schedule.used(found), torch.arange(40))
+    same = (found.images[torch.arange(40)] == data.images[rows]).flatten(1).all(1)
+    assert int((~same).sum()) == 10
+    assert torch.equal(found.labels[same], data.labels[rows][same])
+
+
+def test_trainings_of_metrics_move_with_the_version_of_the_case_s_own(catalog, tiny_case, monkeypatch):
+    (cell,) = runner.cells(catalog, [tiny_case], [bench.component("metric", "label_randomization")])
+    before = [runner._refit_spec(cell, "permuted", using) for using in ((), None)]
+    value = runner.VOCABULARY.values["trained"]
+    monkeypatch.setitem(runner.VOCABULARY.values, "trained", dataclasses.replace(value, version=value.version + 1))
+    after = [runner._refit_spec(cell, "permuted", using) for using in ((), None)]
+    assert all(one != two for one, two in zip(before, after, strict=True))
 
 
 def test_exchanged_rows_bring_all_that_belongs_to_them():
