@@ -52,10 +52,12 @@ class Stability(bench.Metric):
         clean_maps: Tensor,
         seed: int,
     ) -> Tensor | bench.Undefined:
+        others = dataset.load(split)
+        if train_data.labels is None or others.labels is None:
+            raise bench.BadComponent(f"metric {self}: images of {dataset} have no labels to train on")
+        free = torch.ones(len(others), dtype=torch.bool)
         data = used(train_data, schedule)
         out = _spread(len(data), round(self.swapped * len(data)))
-        others = dataset.load(split)
-        free = torch.ones(len(others), dtype=torch.bool)
         if split == "train":
             free[schedule.used(train_data)] = False
         free[test_data.indices.cpu()] = False

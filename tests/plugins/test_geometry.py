@@ -44,6 +44,11 @@ def test_crc_and_its_bound_beside_slow_forms(name, slow):
         assert_close(float(found[i]), slow(network, IMAGES[i], int(TARGETS[i]), [step[i] for step in steps]))
 
 
+def test_without_a_step_nothing_turns():
+    found = bench.component("metric", "crc:eps=0,draws=2")(network=tiny_network(True), **GIVEN)
+    assert found.min() >= 0 and found.max() < 1e-12
+
+
 class Smooth(nn.Module):
     """No max-pooling, whose switches no derivative foresees."""
 

@@ -228,6 +228,15 @@ def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
     assert torch.equal(found.labels[same], data.labels[rows][same])
 
 
+def test_images_without_labels_cannot_be_exchanged():
+    plain = dataclasses.replace(tiny_data(30), labels=None)
+    given = {"train_data": tiny_data(30), "schedule": bench.component("schedule", "quick"), "seed": 0, "refit": None}
+    given |= dict.fromkeys(("explain", "images", "targets", "clean_maps", "test_data"))
+    with pytest.raises(bench.BadComponent, match="metric stability: images of plain have no labels to train on"):
+        plains = type("Plain", (), {"load": lambda self, split: plain, "__str__": lambda self: "plain"})()
+        bench.component("metric", "stability")(dataset=plains, split="test", **given)
+
+
 def test_trainings_of_metrics_move_with_the_version_of_the_case_s_own(catalog, tiny_case, monkeypatch):
     (cell,) = runner.cells(catalog, [tiny_case], [bench.component("metric", "label_randomization")])
     before = [runner._refit_spec(cell, "permuted", using) for using in ((), None)]
