@@ -349,7 +349,8 @@ def defenses_in(component: Component) -> Iterator[Defense]:
             yield from defenses_in(part)
 
 
-def _references(train_data: Data, images: Tensor) -> Tensor:
+def references(train_data: Data, images: Tensor) -> Tensor:
+    """The training images whose maps an attack may aim at, the same for all; none of a set to test on alone."""
     if not len(train_data):  # a set to test on alone
         return images[:0]
     return train_data.at(train_data.choice(min(REFERENCES, len(train_data)))).images.to(images.device)
@@ -377,7 +378,7 @@ def attack_run(
     def trained_by(defense: Defense) -> nn.Module:
         return beside(defense).get("network")
 
-    victim = Victim(network, surrogate, _references(train_data, images), trained_by, prepared_surrogate)
+    victim = Victim(network, surrogate, references(train_data, images), trained_by, prepared_surrogate)
     # Trained before the clock starts: what that costs is told beside their weights.
     others = {trained_by(defense) for defense in defenses_in(attack)} - {network}
 

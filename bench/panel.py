@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import noise
 from bench.case import Case
 from bench.catalog import Catalog
 from bench.errors import BadValue, EnvironmentProblem
-from bench.evidence import VOCABULARY
+from bench.evidence import VOCABULARY, chunked, references
 from bench.graph import Graph, Memory
 from bench.kinds import Victim
 from bench.pictures import UNREADABLE, Frame, pixels
@@ -121,23 +120,29 @@ def explained(
         data, resize = graph.get("train_data"), getattr(graph.case.dataset, "resize", 0)
         stacks.append(torch.stack([loaded(file, data.shape, resize) for file in files]).to(device))
         chosen.append(None if label is None else _class(label, data.classes))
-    rows = torch.arange(len(files))
     for graph, images, target in zip(graphs, stacks, chosen, strict=True):
         case, data, network = graph.case, graph.get("train_data"), graph.get("network")
         with torch.no_grad():
-            logits = network(images)
+            logits = _in_parts(case, "explain/logits", network, images)
             targets = logits.argmax(1) if target is None else torch.full_like(logits.argmax(1), target)
             attacked = after = None
-            before = _attributions(case, graph, images, targets, rows)
+            before = _attributions(graph, images, targets)
             if attack:
-                victim = Victim(network, case.surrogate, data.at(data.choice(min(16, len(data)))).images.to(device),
-                                lambda defense, graph=graph: graph.beside(defense).get("network"),
-                                graph.get("prepared_surrogate"))  # fmt: skip
-                with noise.rows(case.seed, "explain/attack", rows):
+                victim = Victim(
+                    network,
+                    case.surrogate,
+                    references(data, images),
+                    lambda defense, graph=graph: graph.beside(defense).get("network"),
+                    graph.get("prepared_surrogate"),
+                )
+
+                def perturbed(images: Tensor, targets: Tensor, case: Case = case, victim: Victim = victim) -> Tensor:
                     raw = case.attack.perturb(victim, images.clone(), targets.clone(), case.ball)
-                attacked = case.ball.project(raw.detach(), images)
-                moved = network(attacked)
-                after = _attributions(case, graph, attacked, targets, rows)
+                    return case.ball.project(raw.detach(), images)
+
+                attacked = _in_parts(case, "explain/attack", perturbed, images, targets)
+                moved = _in_parts(case, "explain/logits", network, attacked)
+                after = _attributions(graph, attacked, targets)
         for i, file in enumerate(files):
             example = Example(
                 file.name,
@@ -159,11 +164,18 @@ def explained(
     return [example for _, example in sorted(found, key=lambda pair: pair[0])]
 
 
-def _attributions(case: Case, graph: Graph, images: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-    with noise.rows(case.seed, "explain", rows):
-        return case.explainer.attributions(
-            graph.get("network"), images.clone(), targets.clone(), graph.get("prepared")
-        ).detach()
+def _in_parts(case: Case, name: str, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """A function of pictures, in chunks that fit the device."""
+    return chunked(function, *tensors, seed=case.seed, name=name, indices=torch.arange(len(tensors[0])))
+
+
+def _attributions(graph: Graph, images: Tensor, targets: Tensor) -> Tensor:
+    network, prepared, explainer = graph.get("network"), graph.get("prepared"), graph.case.explainer
+
+    def attributed(images: Tensor, targets: Tensor) -> Tensor:
+        return explainer.attributions(network, images.clone(), targets.clone(), prepared)
+
+    return _in_parts(graph.case, "explain", attributed, images, targets)
 
 
 def _class(label: str, classes: Sequence[str]) -> int:

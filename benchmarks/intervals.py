@@ -14,7 +14,7 @@ import sys
 import numpy as np
 from tabulate import tabulate
 
-from bench.board import difference, entry
+from bench.entries import difference, entry
 from bench.record import Record, interval
 
 FORMS = {

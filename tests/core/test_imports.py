@@ -39,6 +39,7 @@ ORDER = [
     "contracts",
     "testing",
     "scaffold",
+    "entries",
     "board",
     "leaderboard",
     "cli",

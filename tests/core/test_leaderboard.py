@@ -17,7 +17,8 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench import board as boards
-from bench.board import Column, area, built, compared, difference, entry, harmless, interval, markdown, read_board
+from bench.board import Column, built, compared, harmless, markdown, read_board
+from bench.entries import area, difference, entry, interval
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
 
