@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.boards_cli import leaderboard
 from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion
+from bench.options import (
+    BOARD,
+    DATA_DIR,
+    EXPLAINING,
+    STORE,
+    WITHOUT,
+    asked_cells,
+    asking,
+    complain,
+    split_lists,
+    troubles,
+)
 
 if TYPE_CHECKING:
-    from bench.catalog import Catalog
     from bench.components import Component
-    from bench.runner import Cell, Outcome
 
 INTERRUPTED = 130
 
@@ -49,10 +60,6 @@ class Group(click.Group):
         return super().resolve_command(context, args)
 
 
-def complain(text: str) -> None:
-    click.echo(f"bench: {text}", err=True)
-
-
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="robust-explanation-bench", message="%(version)s")
 def main() -> None:
@@ -63,132 +70,6 @@ def main() -> None:
     """
     # Whoever kills the process politely gets the same care as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-WITHOUT = click.option(
-    "--without", multiple=True, metavar="NAME", help="Leave out a plugin, by distribution or entry point."
-)
-
-
-def _data_from(context: click.Context, _: click.Parameter, folder: str | None) -> None:
-    from bench.datadir import data_from
-
-    context.with_resource(data_from(folder))
-
-
-DATA_DIR = click.option(
-    "--data-dir",
-    metavar="FOLDER",
-    envvar="BENCH_DATA_DIR",
-    callback=_data_from,
-    expose_value=False,
-    help="Folder that holds data sets, each in a folder of its own.",
-)
-
-
-STORE = click.option(
-    "--store",
-    metavar="FOLDER",
-    envvar="BENCH_STORE",
-    help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
-)
-
-
-DEVICE = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
-REFERENCE = click.option(
-    "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
-)
-
-
-AXIS_OPTIONS = {
-    "dataset": ("NAME[:...]", "Images to train and test on."),
-    "model": ("NAME[:...]", "Architecture."),
-    "schedule": ("NAME[:...]", "How long and how is trained."),
-    "defense": ("NAME[:...]", "Way of training; the reference row joins."),
-    "explainer": ("NAME[:...]", "What makes the maps."),
-    "surrogate": ("NAME[:...]", "Explainer that the attack differentiates. [default: the explainer itself]"),
-    "attack": ("NAME[:...]", "What changes the images."),
-    "metric": ("NAME[:...]", "What is measured."),
-    "eps": ("EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
-    "norm": ("linf|l2", "Norm of the budget."),
-    "target": ("predicted|label", "Class explained."),
-    "split": ("SPLIT", "test, validation or train."),
-    "samples": ("N", "Images measured on, as many of each class."),
-    "seed": ("N,...", "Seeds of training and noise."),
-}
-
-
-def _options(
-    shared: Sequence[Callable[..., Any]], names: Sequence[str], **other: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Options for a command: those that are not of an axis last; `other` has texts of the command's own."""
-
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        # What is added last stands first in the help.
-        for option in shared:
-            command = option(command)
-        for name in reversed(names):
-            metavar, text = AXIS_OPTIONS[name]
-            command = click.option(f"--{name}", multiple=True, metavar=metavar, help=other.get(name, text))(command)
-        return command
-
-    return add
-
-
-asking = _options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(AXIS_OPTIONS))
-"""The options that say what is asked, shared by all commands that run, plan or publish."""
-
-EXPLAINING = _options(
-    (WITHOUT, DATA_DIR, STORE, DEVICE),
-    [name for name in AXIS_OPTIONS if name not in ("metric", "target", "split", "samples")],
-    dataset="Images that the network is trained on.",
-    defense="Way of training.",
-    attack="What changes the picture. [default: nothing]",
-)
-
-LISTS = ("eps", "norm", "target", "split", "samples", "seed")
-
-
-def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Options, those that take numbers and words split at commas."""
-    return {
-        option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
-        for option, texts in options.items()
-    }
-
-
-BOARD = click.option(
-    "--board",
-    metavar="FOLDER",
-    help="Take what is left out from this board instead of quick.toml: its whole protocol where nothing else is given.",
-)
-
-
-def asked_cells(
-    without: Sequence[str], reference: bool, board: str | None, options: dict[str, Sequence[str]]
-) -> tuple[Catalog, list[Cell]]:
-    from bench import catalog as catalogs
-    from bench.protocol import board_protocol
-    from bench.request import request
-    from bench.runner import cells
-
-    catalog = catalogs.load(without)
-    catalog.require_whole()
-    asked = request(catalog, split_lists(options), reference, board_protocol(Path(board)) if board else None)
-    for text in asked.skipped:
-        complain(f"skipped: {text}")
-    found = cells(catalog, asked.cases, asked.metrics)
-    if board:
-        from bench.leaderboard import moved
-
-        try:
-            for text in moved(Path(board), found):
-                complain(text)
-        except BenchError as error:  # records that cannot be read must not stop the run that makes them anew
-            complain(str(error))
-    return catalog, found
 
 
 @main.command()
@@ -230,22 +111,6 @@ def run(
     for text in troubles(todo, outcome):
         complain(text)
     sys.exit(outcome.exit_code)
-
-
-def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
-    """What was refused and what failed, a line for each reason."""
-    from bench.runner import reason
-
-    found: dict[tuple[str, str], list[str]] = {}
-    for cell in {cell.key: cell for cell in todo}.values():
-        if cell.refused:
-            found.setdefault(("refused", cell.refused), []).append(str(cell))
-        elif cell.key in outcome.failures:
-            found.setdefault(("failed", reason(outcome.failures[cell.key])), []).append(str(cell))
-    return [
-        f"{what}: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
-        for (what, why), names in found.items()
-    ]
 
 
 @main.command()
@@ -440,100 +305,7 @@ def new(kind: str, name: str, into: str) -> None:
         click.echo(path)
 
 
-@main.group()
-def leaderboard() -> None:
-    """Build boards, publish to them, run them again."""
-
-
-FOLDER = click.argument("board", metavar="FOLDER")
-
-
-@leaderboard.command()
-@click.argument("boards", nargs=-1, metavar="[FOLDER]...")
-@click.option("--check", "only_check", is_flag=True, help="Write nothing; exit 1 where a file is not what it would be.")
-def build(boards: tuple[str, ...], only_check: bool) -> None:
-    """Generate tables from records alone.
-
-    README.md and table.csv of each board.
-
-    Without a FOLDER, all boards below the folder leaderboards are built.
-    """
-    from bench.board import built, drifted, read_board
-    from bench.protocol import FILE
-
-    places = [Path(board) for board in boards] or [
-        file.parent for file in sorted(Path("leaderboards").glob(f"*/{FILE}"))
-    ]
-    if not places:
-        raise BadValue(f"no board below the folder leaderboards (none has a {FILE}); name one")
-    drift = []
-    for place in places:
-        files = built(read_board(place))
-        changed = drifted(place, files)
-        drift += [place / name for name in changed]
-        if not only_check:
-            for name in changed:
-                (place / name).write_bytes(files[name].encode())
-                click.echo(place / name)
-    if only_check and drift:
-        for path in drift:
-            complain(f"{path} is not what its records give; never edit it, run bench leaderboard build")
-        sys.exit(CellFailed.exit_code)
-
-
-@leaderboard.command()
-@FOLDER
-@asking
-@click.option("--name", default="suite", show_default=True, help="Name of the submission: a file of its own.")
-def publish(
-    board: str,
-    name: str,
-    without: tuple[str, ...],
-    reference: bool,
-    store: str | None,
-    device: str,
-    **options: tuple[str, ...],
-) -> None:
-    """Put stored records into a board, and build it.
-
-    With the options of a run that was made for the board, such as --defense, only the records of that run.
-    """
-    from bench import leaderboard as boards
-    from bench.runner import open_store
-
-    _, cells = asked_cells(without, reference, board, options)
-    count = boards.publish(Path(board), name, cells, open_store(store, complain))
-    click.echo(f"{count} records published as {name}")
-    click.get_current_context().invoke(build, boards=(board,), only_check=False)
-
-
-@leaderboard.command()
-@FOLDER
-@asking
-def verify(
-    board: str, without: tuple[str, ...], reference: bool, store: str | None, device: str, **options: tuple[str, ...]
-) -> None:
-    """Run a board again and compare.
-
-    Values must be those published, within the board's tolerance; costs are not compared.
-
-    With the options of a run, such as --defense, only what they ask for. Name an empty --store to begin from nothing.
-    """
-    from bench.board import compared, read_records
-    from bench.leaderboard import published_of
-    from bench.protocol import board_protocol
-    from bench.runner import choose_device, open_store, run_cells
-
-    catalog, todo = asked_cells(without, reference, board, options)
-    records = published_of(read_records(Path(board))[0], todo)
-    if not records:
-        raise BadValue(f"board {board} has published nothing of what is asked")
-    outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
-    lines = [*troubles(todo, outcome), *compared(board_protocol(Path(board)), records, outcome.records)]
-    for text in lines:
-        complain(text)
-    click.echo(f"{len(records)} published records compared, {len(lines)} differ")
-    sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+main.add_command(leaderboard)
 
 
 @main.group()

@@ -42,6 +42,8 @@ ORDER = [
     "entries",
     "board",
     "leaderboard",
+    "options",
+    "boards_cli",
     "cli",
 ]
 CORE = sorted((ROOT / "bench").glob("*.py"))
@@ -76,7 +78,7 @@ def test_a_core_module_imports_only_those_before_it(path):
         assert not module.startswith("bench_"), f"{path.name} imports a plugin"
         if module.startswith("bench."):
             assert ORDER.index(module.split(".")[1]) < ORDER.index(path.stem), f"{path.name} imports {module}"
-        if path.stem in ("record", "board", "cli", "errors", "hookspecs") and at_once:
+        if path.stem in ("record", "board", "options", "boards_cli", "cli", "errors", "hookspecs") and at_once:
             assert module.split(".")[0] not in ("torch", "safetensors", "scipy"), f"{path.name} imports {module}"
 
 
