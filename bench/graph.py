@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +18,7 @@ from torch import Tensor
 from bench.case import AXES, Case
 from bench.components import Component
 from bench.errors import StoreError, UnknownName, suggestion
-from bench.store import Store
+from bench.store import Store, key
 
 TENSORS, COST, SPEC = "value.safetensors", "cost.json", "spec.json"
 ALONE = "value"  # the name, in a file, of a tensor that is a value by itself
@@ -107,10 +106,6 @@ def differences(before: str, after: str) -> list[str]:
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
-
-
-def key(spec: str) -> str:
-    return hashlib.sha256(spec.encode()).hexdigest()[:16]
 
 
 class Graph:

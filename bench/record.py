@@ -6,8 +6,9 @@ import dataclasses
 import io
 import json
 import math
+import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,21 @@ import numpy as np
 
 VERSION = 2  # of the aggregation below; bumped when its numbers change
 RECORD, VALUES = "record.json", "values.parquet"
+# The fields of a bench.Case, which needs torch; a test holds them equal.
+AXES = (
+    "dataset",
+    "split",
+    "model",
+    "schedule",
+    "defense",
+    "seed",
+    "explainer",
+    "surrogate",
+    "attack",
+    "ball",
+    "target",
+    "samples",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,17 @@ class Record:
         if not fits:
             raise ValueError(f"record {found.key}: a field is of another type")
         return found
+
+
+def reproducing(metric: str, axes: Mapping[str, str]) -> str:
+    """The command that gives a record, from the texts of its metric and of every axis that it reaches."""
+    words = ["bench", "run"]
+    for axis in AXES:
+        if axis in axes:
+            norm, _, eps = axes[axis].partition(":")
+            pairs = {"eps": eps, "norm": norm} if axis == "ball" else {axis: axes[axis]}
+            words += [word for option, text in pairs.items() for word in (f"--{option}", text)]
+    return shlex.join([*words, "--metric", metric])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import importlib.metadata
 import math
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -37,11 +36,11 @@ from bench.errors import (
     short,
 )
 from bench.evidence import VOCABULARY, defenses_in
-from bench.graph import Graph, Memory, differences, key, wanted
+from bench.graph import Graph, Memory, differences, wanted
 from bench.kinds import Levels, Metric, Undefined
-from bench.record import RECORD, VALUES, VERSION, Record, summarise, values_file
+from bench.record import RECORD, VALUES, VERSION, Record, reproducing, summarise, values_file
 from bench.request import request
-from bench.store import Store
+from bench.store import Store, key
 from bench.training import products_in, seeded
 
 DISTRIBUTION = "robust-explanation-bench"
@@ -345,13 +344,7 @@ def published(cell: Cell, record: Record) -> Record:
 
 def command(cell: Cell, form: Callable[[Any], str] = str) -> str:
     """The command that gives this record: every axis that it reaches, in full."""
-    words = ["bench", "run"]
-    for axis in AXES:
-        if axis in cell.axes:
-            choice = getattr(cell.case, axis)
-            pairs = {"eps": choice.eps, "norm": choice.norm} if axis == "ball" else {axis: choice}
-            words += [word for option, value in pairs.items() for word in (f"--{option}", form(value))]
-    return shlex.join([*words, "--metric", form(cell.metric)])
+    return reproducing(form(cell.metric), described(cell, form))
 
 
 def provenance(cell: Cell, catalog: Catalog, device: torch.device) -> dict[str, Any]:

@@ -22,6 +22,11 @@ SUMS = "checksums.json"
 LOCK = "lock"
 
 
+def key(spec: str) -> str:
+    """The key of a value, from the text that says what it is made from."""
+    return hashlib.sha256(spec.encode()).hexdigest()[:16]
+
+
 class Damaged(Exception):
     """A stored value whose files are not what was written."""
 
