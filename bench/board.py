@@ -1,81 +1,28 @@
-"""Records to tables: the plain one of a run, and a board's README.md and table.csv. Uses neither torch nor plugins."""
+"""Records to a board: rows, columns, what stands where they meet, and who is ahead. Uses neither torch nor plugins."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
+import hashlib
+import json
 import math
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from tabulate import tabulate
-
-from bench.entries import Difference, Entry, area, difference, entry
+from bench.entries import Entry, Rank, area, entry, ranks, worst
 from bench.errors import BadValue, EnvironmentProblem
 from bench.protocol import Protocol, board_protocol
 from bench.record import Record
 from bench.trust import Images, doubted
 
-ALWAYS = ("defense", "attack")
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
-RECORDS, PAGE, TABLE = "records", "README.md", "table.csv"
-AREA, NORMALISED = "AUC", "AUC normalised"
+RECORDS, EXAMPLES = "records", "examples"
+AREA, NORMALISED, WORST, CONTROLS = "AUC", "AUC normalised", "worst case", "controls"
+SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: no rank is shared
 COSTS = ("s", "MiB", "passes")  # units of what is shown as a ratio to the reference row, on one device only
-
-
-def escaped(text: str) -> str:
-    """A text that cannot break a table: one line, no control characters."""
-    return re.sub(r"[\x00-\x1f\x7f]", " ", text)
-
-
-def shown(record: Record) -> str:
-    """Value and interval, rounded."""
-    if record.value is None:
-        return "undefined"
-    value = f"{record.value:.1f} {record.unit}" if record.unit else f"{record.value:.3f}"
-    if record.ci95 is not None:
-        value += " [{:.2f}, {:.2f}]".format(*record.ci95)
-    return value + (" *" if record.flags or record.undefined else "")
-
-
-def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], metrics: Sequence[str]) -> str:
-    """A table of (axes, records by metric): what all rows share stands above it, what needs a word below."""
-    axes = list(rows[0][0])
-    varying = [a for a in axes if a in ALWAYS or len({row[a] for row, _ in rows}) > 1]
-    common = ", ".join(f"{a} {rows[0][0][a]}" for a in axes if a not in varying)
-    body = [
-        [*(escaped(row[a]) for a in varying), *(shown(found[m]) if m in found else "-" for m in metrics)]
-        for row, found in rows
-    ]
-    table = tabulate(body, headers=[*varying, *map(escaped, metrics)], tablefmt="simple", disable_numparse=True)
-    unique = {record.key: record for _, found in rows for record in found.values()}.values()
-    notes = ["In brackets: 95% bootstrap interval over images. -: not computed.", *_notes(unique)]
-    return "\n".join([escaped(common), "", table, "", *map(escaped, notes)])
-
-
-def _notes(records: Collection[Record]) -> list[str]:
-    """What has to be said of some records, a line for each thing, and where they were computed."""
-    said: dict[str, list[str]] = {}
-    for record in records:
-        words = [f"* {flag}" for flag in record.flags]
-        if record.undefined:
-            words.append(f"* undefined for {record.undefined} of {record.n} images, which the mean leaves out")
-        if record.undefined_because:
-            words.append(record.undefined_because)
-        about = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
-        for text in words:
-            said.setdefault(text, []).append(f"{record.metric} of {about}")
-    notes = [
-        f"{text}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for text, names in said.items()
-    ]
-    notes += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
-    return [*notes, *(f"Computed on {'; '.join(found)}." for found in [devices(records)] if found)]
 
 
 def devices(records: Iterable[Record]) -> list[str]:
@@ -84,27 +31,100 @@ def devices(records: Iterable[Record]) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, under an attack and a budget where it reaches them."""
+    """A metric, under an attack and a budget where it reaches them; the attack may be the worst of all for each image,
+    the budget the area over all."""
 
     metric: str
     attack: str
     ball: str
 
+    @property
+    def derived(self) -> bool:
+        """Whether its entries come from those of other columns."""
+        return self.attack == WORST or self.over
+
+    @property
+    def over(self) -> bool:
+        return self.ball.endswith((AREA, NORMALISED))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a board says of one choice along the axes. `rank` is None for controls, and where `missing` says what
+    there is not."""
+
+    axes: dict[str, str]
+    entries: dict[Column, Entry]
+    group: str = ""
+    rank: Rank | None = None
+    control: bool = False
+    missing: str = ""
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        return list({r.key: r for e in self.entries.values() for r in e.records}.values())
+
+    @property
+    def name(self) -> str:
+        """A name that stays when other rows come and go."""
+        return row_name(self.axes)
+
+
+def row_name(axes: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(axes), sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Board:
-    """A board's protocol, its records by row and column, and the seeds."""
+    """A board's protocol, its columns, and its rows in the order in which they are shown: by groups of rivals, the best
+    first; controls last."""
 
     name: str
     protocol: Protocol
-    rows: list[dict[str, str]]
     columns: list[Column]
-    entries: list[dict[Column, Entry]]
+    rows: list[Row]
+    pictures: dict[str, list[str]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        return list({record.key: record for row in self.rows for record in row.records}.values())
 
     @functools.cached_property
     def seeds(self) -> frozenset[str]:
-        found = (e.records for mine in self.entries for e in mine.values())
-        return frozenset(r.axes["seed"] for records in found for r in records if "seed" in r.axes)
+        return frozenset(record.axes["seed"] for record in self.records if "seed" in record.axes)
+
+    @functools.cached_property
+    def score(self) -> Column | None:
+        """The column that rows are ranked by: the worst case where there are several attacks."""
+        return scored(self.protocol, self.columns)
+
+    @functools.cached_property
+    def summary(self) -> list[Column]:
+        """The columns that say it in short: of several attacks the worst case, of several budgets the score's."""
+        kept = [c for c in self.columns if c.ball in ("", self.ball) and (c.attack in ("", WORST) or self._sole(c))]
+        return sorted(kept, key=lambda c: c != self.score)
+
+    @functools.cached_property
+    def ball(self) -> str:
+        return main_ball(self.protocol, self.columns)
+
+    def _sole(self, column: Column) -> bool:
+        return not any(c.attack == WORST and (c.metric, c.ball) == (column.metric, column.ball) for c in self.columns)
+
+    @functools.cached_property
+    def naming(self) -> list[str]:
+        """The axes that tell rows apart, and always those that a reader looks for."""
+        texts = {axis: {row.axes.get(axis, "") for row in self.rows} for axis in ROW}
+        found = [a for a in ROW if len(texts[a]) > 1 or (a in ("defense", "explainer") and texts[a] != {""})]
+        # Not where it follows from the explainer: its own, or what stands for one without a gradient.
+        of = {(row.axes.get("explainer"), row.axes.get("surrogate")) for row in self.rows}
+        if len(of) == len({explainer for explainer, _ in of}):
+            found = [axis for axis in found if axis != "surrogate"]
+        return found
+
+    @functools.cached_property
+    def score_better(self) -> str:
+        return next((r.better for r in self.records if self.score and r.metric == self.score.metric), "")
 
 
 def read_records(folder: Path) -> tuple[list[Record], Images]:
@@ -160,10 +180,7 @@ def read_board(folder: Path) -> Board:
     # Accuracy knows no explainer: its records belong to every row that agrees with what they do name.
     rows = [dict(part) for part in parts if not any(set(part) < set(other) for other in parts)]
     rows.sort(key=lambda row: _place(protocol, row))
-    columns = sorted(
-        {Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")) for r in records},
-        key=lambda column: _order(protocol, column),
-    )
+    columns = list({Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")): None for r in records})
     entries = []
     for row in rows:
         mine: dict[Column, list[Record]] = {}
@@ -172,6 +189,11 @@ def read_board(folder: Path) -> Board:
                 column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
                 mine.setdefault(column, []).append(record)
         entries.append({column: entry(found, values) for column, found in mine.items()})
+    for column, parts in worsts(columns).items():
+        columns.append(column)
+        for found in entries:
+            if all(part in found for part in parts):
+                found[column] = worst([found[part] for part in parts])
     for column, parts in areas(columns).items():
         columns.append(column)
         for found in entries:
@@ -179,7 +201,71 @@ def read_board(folder: Path) -> Board:
             if all(part in found and set(found[part].images) == set(found[parts[0]].images) for part in parts):
                 found[column] = area([found[part] for part in parts], column.ball.endswith(NORMALISED))
     columns.sort(key=lambda column: _order(protocol, column))
-    return Board(folder.resolve().name, protocol, rows, columns, entries)
+    pictures: dict[str, list[str]] = {}
+    for file in sorted((folder / EXAMPLES).glob("*/*.png")):
+        pictures.setdefault(file.stem, []).append(file.relative_to(folder).as_posix())
+    return Board(folder.resolve().name, protocol, columns, _ranked(protocol, columns, rows, entries), pictures)
+
+
+def _ranked(
+    protocol: Protocol,
+    columns: Sequence[Column],
+    rows: Sequence[dict[str, str]],
+    entries: Sequence[dict[Column, Entry]],
+) -> list[Row]:
+    """Rows by groups of rivals, with their ranks: a row without a score, or a control, has none."""
+    score, within = scored(protocol, columns), protocol.score.within if protocol.score else ()
+    found: list[Row] = []
+    for axes, mine in zip(rows, entries, strict=True):
+        group = ", ".join(f"{axis} {axes[axis]}" for axis in within if axis in axes)
+        missing = ""
+        if score and (score not in mine or mine[score].value is None):
+            missing = f"no {score.metric}" + (f" under every attack of {score.ball}" if score.attack == WORST else "")
+        found.append(Row(axes, mine, group, None, protocol.control(axes), missing))
+    if not score:
+        return found
+    # A group of controls alone has nothing to rank: they stand together at the end.
+    able = {row.group for row in found if not row.control}
+    found = [row if row.group in able else dataclasses.replace(row, group=CONTROLS) for row in found]
+    ranked: list[Row] = []
+    rivals: dict[tuple, list[Row]] = {}
+    for row in found:
+        rivals.setdefault((row.group == CONTROLS, row.group, *(row.axes.get(axis) for axis in SAME)), []).append(row)
+    for group in (rivals[key] for key in sorted(rivals, key=lambda key: key[0])):
+        able = [row for row in group if not row.control and not row.missing]
+        sign = -1 if able and able[0].entries[score].records[0].better == "higher" else 1
+        placed = [
+            dataclasses.replace(row, rank=rank)
+            for row, rank in zip(able, ranks([row.entries[score] for row in able]), strict=True)
+        ]
+        placed.sort(key=lambda row: (sign * round(row.entries[score].value or 0.0, 3), _place(protocol, row.axes)))
+        ranked += [*placed, *(r for r in group if r.missing and not r.control), *(r for r in group if r.control)]
+    return ranked
+
+
+def main_ball(protocol: Protocol, columns: Iterable[Column]) -> str:
+    """The budget of the score: that of the protocol, else the largest."""
+    balls = [c for c in columns if c.ball and not c.over]
+    if (protocol.score and protocol.score.ball) or not balls:
+        return protocol.score.ball if protocol.score else ""
+    return max(balls, key=lambda c: Fraction(c.ball.partition(":")[2])).ball
+
+
+def scored(protocol: Protocol, columns: Sequence[Column]) -> Column | None:
+    """The column of the score, the worst case before single attacks; None where there is none."""
+    if protocol.score is None:
+        return None
+    fits = [c for c in columns if c.metric == protocol.score.metric and c.ball in ("", main_ball(protocol, columns))]
+    return min(fits, key=lambda c: c.attack not in ("", WORST), default=None)
+
+
+def worsts(columns: Iterable[Column]) -> dict[Column, list[Column]]:
+    """Columns of the worst case, and the columns of the attacks that it is over."""
+    found: dict[tuple[str, str], list[Column]] = {}
+    for column in columns:
+        if column.attack and Fraction(column.ball.partition(":")[2]) > 0:
+            found.setdefault((column.metric, column.ball), []).append(column)
+    return {Column(metric, WORST, ball): parts for (metric, ball), parts in found.items() if len(parts) > 1}
 
 
 def areas(columns: Iterable[Column]) -> dict[Column, list[Column]]:
@@ -197,10 +283,27 @@ def areas(columns: Iterable[Column]) -> dict[Column, list[Column]]:
     }
 
 
-def reference_of(board: Board, row: Mapping[str, str]) -> dict[Column, Entry] | None:
-    """The entries of the reference row that differs from a row in nothing else; of such a row its own."""
-    wanted = {**row, **{axis: text for axis, text in board.protocol.reference.items() if axis in row}}
-    return next((e for r, e in zip(board.rows, board.entries, strict=True) if r == wanted), None)
+def reference_of(board: Board, row: Row) -> Row | None:
+    """The reference row that differs from a row in nothing else; of such a row itself."""
+    changed = {axis: text for axis, text in board.protocol.reference.items() if axis in row.axes}
+    if row.axes.get("surrogate") == row.axes.get("explainer") and "explainer" in changed:
+        changed["surrogate"] = changed["explainer"]
+    return next((other for other in board.rows if other.axes == {**row.axes, **changed}), None)
+
+
+def rounded(found: Entry) -> str:
+    """A value with its unit."""
+    unit = found.records[0].unit
+    return f"{found.value:.3f}" + (f" {unit}" if unit else "")
+
+
+def ratio(board: Board, row: Row, column: Column) -> float | None:
+    """A cost beside that of the reference row; None where one is missing, or they were measured on other devices."""
+    base = reference_of(board, row)
+    mine, theirs = row.entries.get(column), base.entries.get(column) if base else None
+    if mine is None or theirs is None or mine.value is None or not theirs.value:
+        return None
+    return mine.value / theirs.value if devices(mine.records) == devices(theirs.records) else None
 
 
 def _check_one_version(folder: Path, records: Iterable[Record]) -> None:
@@ -224,7 +327,7 @@ def _order(protocol: Protocol, column: Column) -> tuple:
     norm, _, eps = column.ball.partition(":")
     return (
         _index(protocol.metrics, column.metric),
-        _index(protocol.axes["attack"], column.attack),
+        (-1, "") if column.attack == WORST else _index(protocol.axes["attack"], column.attack),
         _index(protocol.axes["norm"], norm),
         _index(protocol.axes["eps"], eps),
     )
@@ -233,210 +336,6 @@ def _order(protocol: Protocol, column: Column) -> tuple:
 def _index(choices: Sequence, text: str) -> tuple[int, str]:
     texts = [str(choice) for choice in choices]
     return (texts.index(text) if text in texts else len(texts), text)
-
-
-def built(board: Board) -> dict[str, str]:
-    """The generated files of a board by name, the same on every machine."""
-    return {PAGE: _page(board), TABLE: _table(board)}
-
-
-def _page(board: Board) -> str:
-    texts = {axis: {row.get(axis, "") for row in board.rows} for axis in ROW}
-    named = [axis for axis in ("defense", "explainer") if texts[axis] != {""}]
-    varying = [axis for axis in ROW if axis in named or len(texts[axis]) > 1]
-    if all(row.get("surrogate") == row.get("explainer") for row in board.rows):
-        varying = [axis for axis in varying if axis != "surrogate"]
-    records = [record for mine in board.entries for found in mine.values() for record in found.records]
-    unique = list({record.key: record for record in records}.values())
-    attacks = {c.attack for c in board.columns} - {""}
-    balls = {c.ball for c in board.columns} - {""}
-    over = [ball for ball in balls if ball.endswith(AREA)]
-    shared = {"attack": attacks, "ball": balls, **texts}
-    common = [
-        f"{axis} `{code(*one)}`"
-        for axis, one in shared.items()
-        if len(one) == 1 and axis not in varying and one != {""}
-    ]
-    headers = [*varying, *(_header(c, len(attacks) > 1, len(balls) > 1) for c in board.columns)]
-    body = [
-        [*(markdown(row.get(axis, "-")) for axis in varying), *(_cell(board, row, mine, c) for c in board.columns)]
-        for row, mine in zip(board.rows, board.entries, strict=True)
-    ]
-    seeds = sorted({record.axes["seed"] for record in unique if "seed" in record.axes}, key=_number)
-    over_what = (
-        "interval over seeds and images"
-        if len(seeds) > 1
-        else "bootstrap interval over images; one seed, which says nothing of another training"
-    )
-    helps = {c.metric: r for c in board.columns for r in unique if r.metric == c.metric}
-    lines = [
-        f"# {markdown(board.protocol.title or board.name)}",
-        markdown(board.protocol.about),
-        tabulate(body, headers=headers, tablefmt="github", disable_numparse=True) if body else "No records yet.",
-        "\n".join(
-            [
-                f"- In brackets: 95% {over_what}. Seeds: {markdown(', '.join(seeds)) or 'none'}.",
-                *(
-                    [
-                        f"- {AREA}: area under the values of all eps, by trapezoids of unit width; {NORMALISED}: over "
-                        "their number, between the values."
-                    ]
-                    if over
-                    else []
-                ),
-                "- -: not computed. Costs are ratios to the reference row, where both were measured on one device.",
-                *(f"- {markdown(note)}" for note in _notes(unique)),
-            ]
-        ),
-        _differences(board, varying, attacks, balls),
-        "## Columns",
-        "\n".join(
-            f"- **{markdown(metric)}** ({markdown(record.better)} is better): {markdown(record.help)}"
-            for metric, record in helps.items()
-        ),
-        "## Protocol",
-        f"The same for all rows: {', '.join(common)}." if common else "",
-        f"```sh\nbench run --board leaderboards/{board.name}                  # everything; goes on where it stopped\n"
-        f"bench run --board leaderboards/{board.name} --defense MINE   # a row of your own, beside the reference\n"
-        f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",
-        _allowance(board.protocol),
-        f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
-    ]
-    return "\n\n".join(line for line in lines if line) + "\n"
-
-
-def _differences(board: Board, varying: Sequence[str], attacks: Collection[str], balls: Collection[str]) -> str:
-    """The rows beside the reference row, image by image."""
-    columns = [c for c in board.columns if all(e[c].records[0].unit not in COSTS for e in board.entries if c in e)]
-    body = []
-    for row, mine in zip(board.rows, board.entries, strict=True):
-        base = reference_of(board, row)
-        if base is None or base is mine:
-            continue
-        found = [difference(mine[c], base[c]) if c in mine and c in base else None for c in columns]
-        body.append([*(markdown(row.get(axis, "-")) for axis in varying), *map(_difference, found)])
-    if not body:
-        return ""
-    headers = [*varying, *(_header(c, len(attacks) > 1, len(balls) > 1) for c in columns)]
-    return "\n\n".join(
-        [
-            "## Beside the reference row",
-            tabulate(body, headers=headers, tablefmt="github", disable_numparse=True),
-            "Mean of the differences to the reference row, image by image, where both have a value; in brackets its "
-            "95% interval. ▲: better, ▼: worse, where the interval does not hold zero.",
-        ]
-    )
-
-
-def _difference(found: Difference | None) -> str:
-    if found is None:
-        return "-"
-    around = " [{:+.2f}, {:+.2f}]".format(*found.ci95) if found.ci95 else ""
-    return f"{found.value:+.3f}{around}" + {True: " ▲", False: " ▼", None: ""}[found.better]
-
-
-def _allowance(protocol: Protocol) -> str:
-    if not protocol.tolerance:
-        return ""
-    allowed = ", ".join(f"`{code(metric)}` by {value:g}" for metric, value in protocol.tolerance.items())
-    return f"A run again may be off in {allowed}, in other metrics by nothing; costs are not compared."
-
-
-def _number(text: str) -> tuple[int, str]:
-    return (int(text) if text.isdigit() else 0, text)
-
-
-def _header(column: Column, attacks: bool, balls: bool) -> str:
-    parts = [column.metric, column.attack if attacks else "", column.ball if balls else ""]
-    return "<br>".join(markdown(part) for part in parts if part)
-
-
-def _cell(board: Board, row: Mapping[str, str], mine: Mapping[Column, Entry], column: Column) -> str:
-    found = mine.get(column)
-    if found is None:
-        return "-"
-    if found.value is None:
-        return "undefined"
-    if found.records[0].unit in COSTS:
-        return _ratio(board, row, found, column)
-    text = f"{found.value:.3f}" + (f" {markdown(found.records[0].unit)}" if found.records[0].unit else "")
-    if found.ci95:
-        text += " [{:.2f}, {:.2f}]".format(*found.ci95)
-    seeds = {r.axes["seed"] for r in found.records if "seed" in r.axes}
-    if seeds and seeds != board.seeds:
-        text += f" ({len(seeds)} of {len(board.seeds)} seeds)"
-    return text + (" \\*" if found.starred else "")
-
-
-def _ratio(board: Board, row: Mapping[str, str], found: Entry, column: Column) -> str:
-    """A time beside that of the reference row."""
-    base = (reference_of(board, row) or {}).get(column)
-    if base is None or not base.value or devices(base.records) != devices(found.records):
-        return "-"
-    assert found.value is not None
-    return f"{found.value / base.value:.2f} x"
-
-
-def _table(board: Board) -> str:
-    """All entries in long form."""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    beside = ("difference", "difference_low", "difference_high")
-    numbers = ("value", "ci95_low", "ci95_high", "value_kept", *beside, "n", "kept", "undefined")
-    lines.writerow([*ROW, "metric", "attack", "ball", "seeds", *numbers, "unit", "better", "device", "flags"])
-    for row, mine in zip(board.rows, board.entries, strict=True):
-        for column in (c for c in board.columns if c in mine):
-            found = mine[column]
-            low, high = found.ci95 or (None, None)
-            base = (reference_of(board, row) or {}).get(column)
-            other = difference(found, base) if base not in (None, found) else None
-            other = None if found.records[0].unit in COSTS else other
-            paired = (other.value, *(other.ci95 or (None, None))) if other else (None, None, None)
-            # An area over those that each budget keeps, not the same ones, is none.
-            over = column.ball.endswith((AREA, NORMALISED))
-            kept = [None if over else r.value_kept for r in found.records]
-            lines.writerow(
-                [
-                    *(harmless(row.get(axis, "")) for axis in ROW),
-                    *(harmless(text) for text in dataclasses.astuple(column)),
-                    harmless(" ".join(dict.fromkeys(r.axes.get("seed", "") for r in found.records)).strip()),
-                    *(
-                        "" if number is None else f"{number:.6g}"
-                        for number in (
-                            *(found.value, low, high),
-                            None if None in kept else math.fsum(kept) / len(kept),
-                            *paired,
-                        )
-                    ),
-                    *(_sum(getattr(r, count) for r in found.records) for count in ("n", "kept", "undefined")),
-                    harmless(found.records[0].unit),
-                    harmless(found.records[0].better),
-                    harmless("; ".join(devices(found.records))),
-                    harmless("; ".join(sorted({flag for r in found.records for flag in r.flags}))),
-                ]
-            )
-    return stream.getvalue()
-
-
-def _sum(counts: Iterable[int | None]) -> str:
-    known = [count for count in counts if count is not None]
-    return str(sum(known)) if known else ""
-
-
-def harmless(text: str) -> str:
-    """A text that a spreadsheet does not run."""
-    text = escaped(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
-
-
-def markdown(text: str) -> str:
-    """A text that stays what it is in Markdown, in a table too."""
-    return re.sub(r"([\\`*|\[\]<>#])", r"\\\1", escaped(text))
-
-
-def code(text: str) -> str:
-    """A text for a Markdown code span."""
-    return escaped(text).replace("`", "'")
 
 
 def drifted(folder: Path, files: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,18 @@ def leaderboard() -> None:
     """Build boards, publish to them, run them again."""
 
 
+BOARDS = "leaderboards"
+
+
+def all_boards() -> list[Path]:
+    from bench.protocol import FILE
+
+    places = [file.parent for file in sorted(Path(BOARDS).glob(f"*/{FILE}"))]
+    if not places:
+        raise BadValue(f"no board below the folder {BOARDS} (none has a {FILE}); name one")
+    return places
+
+
 FOLDER = click.argument("board", metavar="FOLDER")
 
 
@@ -23,23 +35,22 @@ FOLDER = click.argument("board", metavar="FOLDER")
 @click.argument("boards", nargs=-1, metavar="[FOLDER]...")
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; exit 1 where a file is not what it would be.")
 def build(boards: tuple[str, ...], only_check: bool) -> None:
-    """Generate tables from records alone.
+    """Generate tables and pages from records alone.
 
-    README.md and table.csv of each board.
+    Of each board README.md, table.csv, table.tex, board.json and index.html.
 
-    Without a FOLDER, all boards below the folder leaderboards are built.
+    Without a FOLDER, all boards below the folder leaderboards are built, and the page that leads to them.
     """
-    from bench.board import built, drifted, read_board
-    from bench.protocol import FILE
+    from bench.board import drifted, read_board
+    from bench.page import built, overview
 
-    places = [Path(board) for board in boards] or [
-        file.parent for file in sorted(Path("leaderboards").glob(f"*/{FILE}"))
-    ]
-    if not places:
-        raise BadValue(f"no board below the folder leaderboards (none has a {FILE}); name one")
+    places = [Path(board) for board in boards] or all_boards()
+    found = [(place, read_board(place)) for place in places]
+    made = [(place, built(board)) for place, board in found]
+    if not boards:
+        made.append((Path(BOARDS), overview([board for _, board in found])))
     drift = []
-    for place in places:
-        files = built(read_board(place))
+    for place, files in made:
         changed = drifted(place, files)
         drift += [place / name for name in changed]
         if not only_check:

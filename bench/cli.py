@@ -90,8 +90,8 @@ def run(
     Options left out come from the suite's quick.toml. What is stored already is not computed again; run the same
     command to go on after an interruption. Every component option can be repeated, and takes `all`.
     """
-    from bench.board import plain_table
     from bench.runner import choose_device, open_store, run_cells
+    from bench.tables import plain_table
 
     catalog, todo = asked_cells(without, reference, board, options)
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))

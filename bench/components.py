@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from bench.datadir import data_dir
 from bench.errors import BadValue, EnvironmentProblem, PluginError, UnknownName, suggestion
 
 Form = Literal["text", "identity", "published"]
@@ -222,12 +223,18 @@ def _fit(kind: Any, value: Any) -> Any:
     if kind is float and type(value) is float:
         return value + 0.0  # -0.0 equals 0.0 and must read the same
     if kind is Path:
-        return Path(value) if isinstance(value, str | Path) else MISSING
+        return _located(Path(value)) if isinstance(value, str | Path) else MISSING
     if kind in (int, float, bool, str, Fraction):
         return value if type(value) is kind else MISSING
     if isinstance(kind, type) and issubclass(kind, Component):
         return value if isinstance(value, kind) else MISSING
     raise PluginError(f"a parameter cannot have the type {kind}")
+
+
+def _located(path: Path) -> Path:
+    """A path as it is, or below the data folder where it is there and not here."""
+    below = data_dir()
+    return below / path if below and not path.exists() and (below / path).exists() else path
 
 
 # Text: name[:preset][:key=value,...]; nested values stand in parentheses; what is empty or holds white space or one of

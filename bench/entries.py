@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import functools
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.record import Record, outside
-from bench.trust import RESAMPLES
+from bench.record import RESAMPLES, Record, outside, resampled
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,7 @@ def interval(value: float, seeds: Sequence[Sequence[float | None]], key: str) ->
     if count < 2:
         return None
     if size == 1:
-        values, draw = [row[0] for row in rows], random.Random(key)
-        means = sorted(_mean(draw.choices(values, k=count)) for _ in range(RESAMPLES))
+        means = resampled([row[0] for row in rows], key)
         low = round(outside(count) * (RESAMPLES - 1))
         return means[low], means[RESAMPLES - 1 - low]
     by_image, by_seed = [_mean(row) for row in rows], [_mean(column) for column in zip(*rows, strict=True)]
@@ -112,6 +109,24 @@ def area(parts: Sequence[Entry], normalised: bool) -> Entry:
     return Entry(records, value, ci95, images)
 
 
+def worst(parts: Sequence[Entry]) -> Entry:
+    """The worst that some attacks do to each image, then the mean: at least as bad as the worst mean. Of the seeds that
+    all of them have; an image that one of them leaves without a value has none."""
+    choose = min if parts[0].records[0].better == "higher" else max
+    images: dict[str, list[float | None]] = {}
+    for seed in parts[0].images:
+        found = [part.images.get(seed, ()) for part in parts]
+        if found[0] and len({len(values) for values in found}) == 1:
+            images[seed] = [None if None in each else choose(each) for each in zip(*found, strict=True)]
+    means = [_mean(defined) for values in images.values() if (defined := [v for v in values if v is not None])]
+    records = tuple(record for part in parts for record in part.records)
+    if not means or len(means) < len(images):
+        return Entry(records, None, None, images)
+    return Entry(
+        records, _mean(means), interval(_mean(means), list(images.values()), f"worst/{records[0].key}"), images
+    )
+
+
 @dataclass(frozen=True)
 class Difference:
     """How far a row is from the reference row in a column: the mean over seeds and images of paired differences, and
@@ -138,3 +153,27 @@ def difference(mine: Entry, base: Entry) -> Difference | None:
     if ci95 and (ci95[0] > 0 or ci95[1] < 0):
         better = (ci95[0] > 0) == (mine.records[0].better == "higher")
     return Difference(value, ci95, better)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The best and the worst place that a row can have among its rivals: as many are better beyond doubt before it,
+    and as many worse behind it."""
+
+    best: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.best) if self.best == self.last else f"{self.best}-{self.last}"
+
+
+def ranks(rivals: Sequence[Entry]) -> list[Rank]:
+    """Of each of some entries of one column. One is better than another where the 95% interval of their paired
+    difference, rounded to three digits, is above zero; with no correction for the number of pairs."""
+    better = [[False] * len(rivals) for _ in rivals]
+    for i, mine in enumerate(rivals):
+        for j, other in enumerate(rivals[:i]):
+            found = difference(mine, other)
+            if found and found.ci95 and (round(found.ci95[0], 3) > 0 or round(found.ci95[1], 3) < 0):
+                better[i][j], better[j][i] = found.better is True, found.better is False
+    return [Rank(1 + sum(row[i] for row in better), len(rivals) - sum(better[i])) for i in range(len(rivals))]

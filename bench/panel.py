@@ -26,6 +26,10 @@ from bench.runner import published_text
 from bench.store import Store
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EVIDENCE = (
+    "images", "targets", "clean_logits", "clean_attributions", "attacked_images", "attacked_logits",
+    "attacked_attributions",
+)  # fmt: skip
 SHARE = 0.05  # of the pixels, whose overlap is told
 SHOWN = ("defense", "explainer", "attack", "ball", "model", "schedule", "seed")
 
@@ -162,6 +166,24 @@ def explained(
                 )
             found.append((i, example))
     return [example for _, example in sorted(found, key=lambda pair: pair[0])]
+
+
+def example(graph: Graph, place: int) -> Example:
+    """An image of a case's own test set, from values of its graph."""
+    case, data = graph.case, graph.get("test_data")
+    found = {name: graph.get(name)[place].cpu() for name in EVIDENCE}
+    return Example(
+        f"{case.dataset} {int(data.indices[place])}",
+        case,
+        data.classes[int(found["targets"])],
+        found["images"],
+        _prediction(found["clean_logits"], data.classes),
+        found["clean_attributions"],
+        found["attacked_images"],
+        _prediction(found["attacked_logits"], data.classes),
+        found["attacked_attributions"],
+        overlap(found["clean_attributions"], found["attacked_attributions"]),
+    )
 
 
 def _in_parts(case: Case, name: str, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:

@@ -29,14 +29,43 @@ OPTIONS = (
     "target",
     "samples",
 )
-KEYS = ("title", "about", "metrics", "axes", "reference", "fallback", "row", "tolerance")
+KEYS = (
+    "title", "about", "metrics", "axes", "reference", "fallback", "row", "tolerance", "score", "control", "paper",
+    "example",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """What rows are ranked by: a metric, at a budget where it reaches one (the largest, unless said), among the rows
+    that agree in the axes `within`. It is drawn against a metric of usefulness, with one of cost."""
+
+    metric: str
+    ball: str = ""
+    within: tuple[str, ...] = ()
+    against: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Figures that a paper printed, by row and metric, and where they stand."""
+
+    source: str
+    url: str
+    figures: dict[tuple[tuple[tuple[str, str], ...], str], float]
+
+    def figure(self, row: Mapping[str, str], metric: str) -> float | None:
+        found = (value for (axes, of), value in self.figures.items() if of == metric and set(axes) <= set(row.items()))
+        return next(found, None)
 
 
 @dataclass(frozen=True)
 class Protocol:
     """`axes` holds a list of choices for each option of `bench run`; `reference` the choice that always joins;
     `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which further rows depart;
-    `tolerance` how far each metric of a re-run may be from the published value."""
+    `tolerance` how far each metric of a re-run may be from the published value; `controls`, by axis, what is shown for
+    comparison and not ranked; `examples` the places of the images drawn for each row, of a set that may be shown."""
 
     metrics: list[str]
     axes: dict[str, list[Any]]
@@ -46,6 +75,13 @@ class Protocol:
     about: str = ""
     rows: list[dict[str, list[Any]]] = field(default_factory=list)
     tolerance: dict[str, float] = field(default_factory=dict)
+    score: Score | None = None
+    controls: dict[str, list[Any]] = field(default_factory=dict)
+    paper: Paper | None = None
+    examples: list[Any] = field(default_factory=list)
+
+    def control(self, row: Mapping[str, str]) -> bool:
+        return any(row.get(axis) in map(str, choices) for axis, choices in self.controls.items())
 
     def allowed(self, metric: str) -> float:
         """How far a value may be off: what is said of the metric's whole text, else of its name, else 0."""
@@ -98,7 +134,46 @@ def parsed(text: str, about: str) -> Protocol:
         about=str(found.get("about", "")),
         rows=[_axes(about, row) for row in rows],
         tolerance={metric: float(value) for metric, value in tolerance.items()},
+        score=_score(about, found),
+        controls=_axes(about, _table(about, found, "control", required=False), "control"),
+        paper=_paper(about, found),
+        examples=_examples(about, found.get("example", [])),
     )
+
+
+def _score(about: str, found: Mapping[str, Any]) -> Score | None:
+    if "score" not in found:
+        return None
+    table = _table(about, found, "score")
+    within = table.get("within", [])
+    if not isinstance(within, list) or not set(map(str, within)) <= set(OPTIONS):
+        raise BadValue(f'{about}: score: within is {within!r}, must be a list of axes such as ["explainer"]')
+    texts = {key: table.get(key, "") for key in ("metric", "ball", "against", "cost")}
+    for key, text in texts.items():
+        if not isinstance(text, str) or (key == "metric" and not text):
+            raise BadValue(f"{about}: score: {key} is {text!r}, must be a text")
+    return Score(**texts, within=tuple(within))
+
+
+def _paper(about: str, found: Mapping[str, Any]) -> Paper | None:
+    if "paper" not in found:
+        return None
+    table = _table(about, found, "paper")
+    metrics, figures = _choices(about, "paper: metrics", table.get("metrics", [])), {}
+    for row in table.get("rows", []) if isinstance(table.get("rows", []), list) else ():
+        values = row.get("values") if isinstance(row, dict) else None
+        fits = isinstance(values, list) and len(values) == len(metrics)
+        if not fits or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+            raise BadValue(f"{about}: paper: a row is {str(row)[:80]}, must be axes and values, one for each metric")
+        axes = tuple(sorted((axis, str(text)) for axis, text in row.items() if axis != "values"))
+        figures.update({(axes, str(metric)): float(value) for metric, value in zip(metrics, values, strict=True)})
+    return Paper(str(table.get("source", "")), str(table.get("url", "")), figures)
+
+
+def _examples(about: str, places: Any) -> list[int]:
+    if not isinstance(places, list) or not all(type(place) is int and place >= 0 for place in places):
+        raise BadValue(f"{about}: example is {places!r}, must be a list of places of images, from 0")
+    return places
 
 
 def _known(about: str, found: Mapping[str, Any], keys: tuple[str, ...]) -> None:
@@ -111,12 +186,18 @@ def _table(about: str, found: Mapping[str, Any], key: str, required: bool = True
     table = found.get(key, {})
     if not isinstance(table, dict) or (required and not table):
         raise BadValue(f"{about}: {key} must be a table with something in it, written [{key}]")
-    _known(f"{about}: {key}", table, {"reference": OPTIONS, "fallback": ("surrogate",)}.get(key, tuple(table)))
+    known = {
+        "reference": OPTIONS,
+        "fallback": ("surrogate",),
+        "score": ("metric", "ball", "within", "against", "cost"),
+        "paper": ("source", "url", "metrics", "rows"),
+    }
+    _known(f"{about}: {key}", table, known.get(key, tuple(table)))
     return table
 
 
-def _axes(about: str, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
-    _known(f"{about}: axes", axes, (*OPTIONS, "surrogate"))
+def _axes(about: str, axes: Mapping[str, Any], key: str = "axes") -> dict[str, list[Any]]:
+    _known(f"{about}: {key}", axes, (*OPTIONS, "surrogate"))
     return {option: _choices(about, option, value) for option, value in axes.items()}
 
 

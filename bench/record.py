@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import random
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 VERSION = 2  # of the aggregation below; bumped when its numbers change
 RECORD, VALUES = "record.json", "values.parquet"
+RESAMPLES = 1000
 # The fields of a bench.Case, which needs torch; a test holds them equal.
 AXES = (
     "dataset",
@@ -162,6 +164,21 @@ def outside(count: int) -> float:
     from scipy.stats import norm, t
 
     return float(norm.cdf(-math.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)))
+
+
+def resampled(values: Sequence[float], key: str) -> list[float]:
+    """The means of 1,000 bootstrap resamples of some values, sorted, drawn from a key.
+
+    The same on every machine: values become whole numbers of 40 bits, whose sums are exact in any order.
+    """
+    top = max(map(abs, values), default=0.0) or 1.0
+    whole = np.array([round(value / top * 2**40) for value in values], np.int64)
+    count, draw = len(whole), random.Random(key)
+    sums: list[int] = []
+    for _ in range(RESAMPLES // 100):  # in parts, for boards of many images
+        places = np.frombuffer(draw.randbytes(400 * count), "<u4").reshape(100, count) % count
+        sums += whole[places].sum(1).tolist()
+    return [total * top / 2**40 / count for total in sorted(sums)]
 
 
 def values_file(

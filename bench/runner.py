@@ -332,13 +332,16 @@ def published_text(choice: Any) -> str:
 
 
 def published(cell: Cell, record: Record) -> Record:
-    """A record as it is published: without a path of this machine."""
+    """A record as it is published: without a path of this machine, and with the papers of what its row is made of."""
+    used = [c for axis, c in cell.case.components.items() if axis in cell.axes and axis != "surrogate" and c.paper]
+    papers = {f"{c.kind} {c.name}": c.paper.bibtex for c in used}
     return dataclasses.replace(
         record,
         flags=tuple(flag.replace(str(cell.case.surrogate), cell.case.surrogate.published) for flag in record.flags),
         metric=cell.metric.published,
         axes=described(cell, published_text),
         command=command(cell, published_text),
+        provenance=record.provenance | ({"papers": papers} if papers else {}),
     )
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.record import Record
-
-RESAMPLES = 1000
+from bench.record import RESAMPLES, Record, resampled
 
 # By key: the value of each image, None where undefined, and whether its prediction was kept.
 Images = Mapping[str, Sequence[tuple[float | None, bool | None]]]
@@ -60,6 +57,5 @@ def _beats(
     ]
     if len(differences) < 2 or math.fsum(differences) <= 0:
         return False
-    draw = random.Random(f"{record.key}/{other.key}")
-    means = sorted(math.fsum(draw.choices(differences, k=len(differences))) for _ in range(RESAMPLES))
+    means = resampled(differences, f"{record.key}/{other.key}")
     return means[round(0.025 * (RESAMPLES - 1))] > 0

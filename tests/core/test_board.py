@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.board import plain_table, shown
 from bench.record import Record
+from bench.tables import plain_table, shown
 
 BLANK = Record(
     metric="m",

@@ -17,10 +17,12 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench import board as boards
-from bench.board import Column, built, compared, harmless, markdown, read_board
+from bench.board import Column, compared, read_board
 from bench.entries import area, difference, entry, interval
+from bench.page import built
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
+from bench.tables import harmless, markdown
 
 PROTOCOL = """
 title = "A | tiny *board*"
@@ -145,7 +147,8 @@ def made(metric, defense, seed, attack, value):
 
 def test_a_row_is_a_mean_over_seeds_and_a_time_a_ratio(published):
     board = read_board(published)
-    assert [row["defense"] for row in board.rows] == ["ce", "l2"] and all("explainer" in row for row in board.rows)
+    assert [row.axes["defense"] for row in board.rows] == ["ce", "l2"]
+    assert all("explainer" in row.axes for row in board.rows)
     assert [c.metric for c in board.columns] == ["accuracy", "topk_overlap", "train_time"]
     page = built(board)["README.md"]
     assert "0.510 [" in page and "0.610 [" in page and "| 1.00 x " in page and "| 1.20 x " in page
@@ -287,8 +290,8 @@ def test_there_is_no_area_over_budgets_of_different_seeds(bench_, folder):
     gone = [line for line in lines if {"linf:2/255", "1"} <= set(json.loads(line)["axes"].values())]
     assert len(gone) == 1
     file.write_text("".join(line for line in lines if line not in gone))
-    (row,) = read_board(folder).entries
-    assert {c.ball for c in row if c.metric == "topk_overlap"} == {"linf:2/255", "linf:8/255"}
+    (row,) = read_board(folder).rows
+    assert {c.ball for c in row.entries if c.metric == "topk_overlap"} == {"linf:2/255", "linf:8/255"}
 
 
 def test_a_mean_over_a_missing_seed_is_undefined():

@@ -1,0 +1,522 @@
+"""Boards and runs as text: the plain table of a run; README.md, table.csv, table.tex and board.json of a board."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from tabulate import tabulate
+
+from bench.board import (
+    AREA,
+    CONTROLS,
+    COSTS,
+    NORMALISED,
+    RECORDS,
+    ROW,
+    WORST,
+    Board,
+    Column,
+    Row,
+    devices,
+    ratio,
+    reference_of,
+    rounded,
+)
+from bench.entries import Difference, Entry, difference
+from bench.protocol import Protocol
+from bench.record import Record
+
+ALWAYS = ("defense", "attack")
+
+
+def escaped(text: str) -> str:
+    """A text that cannot break a table: one line, no control characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)
+
+
+def shown(record: Record) -> str:
+    """Value and interval, rounded."""
+    if record.value is None:
+        return "undefined"
+    value = f"{record.value:.1f} {record.unit}" if record.unit else f"{record.value:.3f}"
+    if record.ci95 is not None:
+        value += " [{:.2f}, {:.2f}]".format(*record.ci95)
+    return value + (" *" if record.flags or record.undefined else "")
+
+
+def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], metrics: Sequence[str]) -> str:
+    """A table of (axes, records by metric): what all rows share stands above it, what needs a word below."""
+    axes = list(rows[0][0])
+    varying = [a for a in axes if a in ALWAYS or len({row[a] for row, _ in rows}) > 1]
+    shared = ", ".join(f"{a} {rows[0][0][a]}" for a in axes if a not in varying)
+    body = [
+        [*(escaped(row[a]) for a in varying), *(shown(found[m]) if m in found else "-" for m in metrics)]
+        for row, found in rows
+    ]
+    text = tabulate(body, headers=[*varying, *map(escaped, metrics)], tablefmt="simple", disable_numparse=True)
+    unique = {record.key: record for _, found in rows for record in found.values()}.values()
+    below = ["In brackets: 95% bootstrap interval over images. -: not computed.", *notes(unique)]
+    return "\n".join([escaped(shared), "", text, "", *map(escaped, below)])
+
+
+def notes(records: Collection[Record]) -> list[str]:
+    """What has to be said of some records, a line for each thing, and where they were computed."""
+    said: dict[str, list[str]] = {}
+    for record in records:
+        words = [f"* {flag}" for flag in record.flags]
+        if record.undefined:
+            words.append(f"* undefined for {record.undefined} of {record.n} images, which the mean leaves out")
+        if record.undefined_because:
+            words.append(record.undefined_because)
+        about = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
+        for text in words:
+            said.setdefault(text, []).append(f"{record.metric} of {about}")
+    lines = [
+        f"{text}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for text, names in said.items()
+    ]
+    lines += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
+    return [*lines, *(f"Computed on {'; '.join(found)}." for found in [devices(records)] if found)]
+
+
+def readme(board: Board) -> str:
+    """README.md: what it says in short, then attack by attack, and beside the reference row."""
+    rest = [c for c in board.columns if c not in board.summary]
+    # What no explainer reaches is the same in all rows of a defense: it was said above.
+    differing = [c for c in board.columns if not _costs(board, c) and not (c.derived and c not in board.summary)]
+    parts = [
+        f"# {markdown(board.protocol.title or board.name)}",
+        markdown(board.protocol.about),
+        "\n".join(f"- {markdown(text)}" for text in leads(board)),
+        _ranked(board),
+        _markdown(board, [_line(board, row, board.summary) for row in board.rows], board.summary)
+        if board.rows
+        else "No records yet.",
+        _legend(board),
+        "## By attack and budget" if rest else "",
+        _markdown(board, [_line(board, row, rest, short=True) for row in board.rows], rest) if rest else "",
+        _differences(board, differing),
+        _papers(board),
+        "## Columns",
+        "\n".join(
+            f"- **{markdown(metric)}** ({markdown(better)} is better): {markdown(text)}"
+            for metric, better, text in meanings(board)
+        ),
+        "## Protocol",
+        f"The same for all rows: {', '.join(f'{axis} `{code(text)}`' for axis, text in common(board).items())}.",
+        f"```sh\nbench run --board leaderboards/{board.name}                  # everything; goes on where it stopped\n"
+        f"bench run --board leaderboards/{board.name} --defense MINE   # a row of your own, beside the reference\n"
+        f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",
+        _allowance(board.protocol),
+        f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def common(board: Board) -> dict[str, str]:
+    """What all rows share."""
+    texts = {axis: {row.axes.get(axis, "") for row in board.rows} for axis in ROW}
+    texts |= {"attack": {c.attack for c in board.columns if c.attack not in ("", WORST)}}
+    texts |= {"ball": {c.ball for c in board.columns if c.ball and not c.over}}
+    found = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in board.naming}
+    return {axis: text for axis, text in sorted(found.items()) if text}
+
+
+def meanings(board: Board) -> list[tuple[str, str, str]]:
+    """Each metric, which way is better, and what it is."""
+    found = {record.metric: record for record in board.records}
+    return [
+        (metric, found[metric].better, found[metric].help)
+        for metric in dict.fromkeys(column.metric for column in board.columns)
+        if metric in found
+    ]
+
+
+def _ranked(board: Board) -> str:
+    if board.score is None:
+        return ""
+    within = board.protocol.score.within if board.protocol.score else ()
+    return (
+        f"Ranked by **{markdown(named(board.score))}**"
+        + (f", rows of one {markdown(' and '.join(within))} among themselves" if within else "")
+        + ". Rows share ranks where the 95% interval of their paired difference, image by image, holds zero; controls, "
+        "and rows without that score, have none."
+    )
+
+
+def leads(board: Board) -> list[str]:
+    """Who is ahead, a sentence for each group of rivals."""
+    groups: dict[str, list[Row]] = {}
+    for row in board.rows:
+        if row.rank:
+            groups.setdefault(row.group, []).append(row)
+    return [_lead(board, group, rows) for group, rows in groups.items()]
+
+
+def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
+    column = board.score
+    assert column is not None
+    first = [row for row in rows if row.rank and row.rank.best == 1]
+    of = column.metric + (f" ({column.attack})" if column.attack else "")
+    names = [label(board, row) for row in first]
+    about = f"{group}: " if group else ""
+    values = [rounded(row.entries[column]) for row in first]
+    span = f"{values[0]} to {values[-1]}"
+    if len(first) == 1:
+        text = f"{about}{names[0]} is ahead, with a {of} of {values[0]}"
+    elif len(first) == len(rows):
+        text = f"{about}no row can be told from all others, with a {of} of {span}"
+    else:
+        text = f"{about}{', '.join(names[:-1])} and {names[-1]} share the first place, with a {of} of {span}"
+    base = reference_of(board, first[0])
+    if base and base not in first and column in base.entries:
+        text += f"; the reference {label(board, base)} has {rounded(base.entries[column])}"
+    return text
+
+
+def naming(board: Board) -> list[str]:
+    """The axes that tell the rows of a group apart."""
+    within = board.protocol.score.within if board.protocol.score else ()
+    return [axis for axis in board.naming if axis not in within] or list(board.naming)
+
+
+def label(board: Board, row: Row, inside: bool = True) -> str:
+    """What a row is called inside its group, or on its own."""
+    axes = naming(board) if inside and row.group != CONTROLS else board.naming
+    return " · ".join(row.axes[axis] for axis in axes if row.axes.get(axis)) or row.name
+
+
+def named(column: Column) -> str:
+    """A column in words."""
+    return column.metric + "".join(f", {part}" for part in (column.attack, column.ball) if part)
+
+
+def _markdown(board: Board, body: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
+    rank = ["rank"] if board.score and len(body[0]) > len(board.naming) + len(columns) else []
+    headers = [*rank, *board.naming, *(_header(board, column) for column in columns)]
+    return tabulate(body, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _line(board: Board, row: Row, columns: Sequence[Column], short: bool = False) -> list[str]:
+    rank = [_rank(row)] if board.score and not short else []
+    cells = [cell(board, row, column, markdown) for column in columns]
+    return [*rank, *(markdown(row.axes.get(axis, "-")) for axis in board.naming), *cells]
+
+
+def _rank(row: Row) -> str:
+    return str(row.rank) if row.rank else "control" if row.control else "-"
+
+
+def _header(board: Board, column: Column) -> str:
+    several = len({c.attack for c in board.columns} - {"", WORST}) > 1
+    budgets = len({c.ball for c in board.columns if not c.over} - {""}) > 1
+    parts = [column.metric, column.attack if several else "", column.ball if budgets else ""]
+    return "<br>".join(markdown(part) for part in parts if part)
+
+
+def cell(board: Board, row: Row, column: Column, safe: Callable[[str], str] = escaped) -> str:
+    """What stands where a row and a column meet, its words made safe for where it is shown."""
+    found = row.entries.get(column)
+    if found is None:
+        return "-"
+    if found.value is None:
+        return "undefined"
+    if found.records[0].unit in COSTS:
+        times = ratio(board, row, column)
+        return "-" if times is None else f"{times:.2f} x"
+    text = safe(rounded(found))
+    if found.ci95:
+        text += " [{:.2f}, {:.2f}]".format(*found.ci95)
+    seeds = {r.axes["seed"] for r in found.records if "seed" in r.axes}
+    if seeds and seeds != board.seeds:
+        text += f" ({len(seeds)} of {len(board.seeds)} seeds)"
+    return text + (safe(" *") if found.starred else "")
+
+
+def _costs(board: Board, column: Column) -> bool:
+    return any(row.entries[column].records[0].unit in COSTS for row in board.rows if column in row.entries)
+
+
+def legend(board: Board) -> list[str]:
+    """What has to be said of the numbers, a line for each thing."""
+    seeds = sorted(board.seeds, key=_number)
+    over = (
+        "interval over seeds and images"
+        if len(seeds) > 1
+        else "bootstrap interval over images; one seed, which says nothing of another training"
+    )
+    lines = [f"In brackets: 95% {over}. Seeds: {', '.join(seeds) or 'none'}."]
+    if any(column.attack == WORST for column in board.columns):
+        lines.append(f"{WORST}: of each image the worst that any of the attacks does, then the mean.")
+    if any(column.over for column in board.columns):
+        lines.append(
+            f"{AREA}: area under the values of all eps, by trapezoids of unit width; {NORMALISED}: over their number, "
+            "between the values."
+        )
+    lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on one device.")
+    return [*lines, *notes(board.records)]
+
+
+def _legend(board: Board) -> str:
+    return "\n".join(f"- {markdown(line)}" for line in legend(board))
+
+
+def _differences(board: Board, columns: Sequence[Column]) -> str:
+    """The rows beside the reference row, image by image."""
+    body = []
+    for row in board.rows:
+        base = reference_of(board, row)
+        if base is None or base is row:
+            continue
+        found = [_difference(beside(row, base, column)) for column in columns]
+        body.append([*(markdown(row.axes.get(axis, "-")) for axis in board.naming), *found])
+    if not body:
+        return ""
+    return "\n\n".join(
+        [
+            "## Beside the reference row",
+            _markdown(board, body, columns),
+            "Mean of the differences to the reference row, image by image, where both have a value; in brackets its "
+            "95% interval. ▲: better, ▼: worse, where the interval does not hold zero.",
+        ]
+    )
+
+
+def beside(row: Row, base: Row | None, column: Column) -> Difference | None:
+    """How far a row is from the reference row in a column that is no cost."""
+    if base is None or base is row or column not in row.entries or column not in base.entries:
+        return None
+    mine = row.entries[column]
+    return None if mine.records[0].unit in COSTS else difference(mine, base.entries[column])
+
+
+def _difference(found: Difference | None) -> str:
+    if found is None:
+        return "-"
+    around = " [{:+.2f}, {:+.2f}]".format(*found.ci95) if found.ci95 else ""
+    return f"{found.value:+.3f}{around}" + {True: " ▲", False: " ▼", None: ""}[found.better]
+
+
+def printed(board: Board) -> list[tuple[Row, list[tuple[float, Entry | None]]]]:
+    """The rows of which a paper printed figures; for each of the paper's metrics its figure and what is ours."""
+    if board.protocol.paper is None:
+        return []
+    found = []
+    for row in board.rows:
+        pairs = [
+            (figure, row.entries.get(column))
+            for metric, column in paper_columns(board).items()
+            if (figure := board.protocol.paper.figure(row.axes, metric)) is not None
+        ]
+        if len(pairs) == len(paper_columns(board)):
+            found.append((row, pairs))
+    return found
+
+
+def paper_columns(board: Board) -> dict[str, Column]:
+    """The columns of the metrics that the paper has, in its order: of several attacks the first of the protocol."""
+    metrics = dict.fromkeys(metric for _, metric in board.protocol.paper.figures) if board.protocol.paper else {}
+    return {
+        metric: next(c for c in board.columns if c.metric == metric and not c.derived)
+        for metric in metrics
+        if any(c.metric == metric and not c.derived for c in board.columns)
+    }
+
+
+def _papers(board: Board) -> str:
+    rows = printed(board)
+    if not rows or board.protocol.paper is None:
+        return ""
+    headers = [*board.naming, *(f"{markdown(metric)}<br>paper / here" for metric in paper_columns(board))]
+    body = [
+        [
+            *(markdown(row.axes.get(axis, "-")) for axis in board.naming),
+            *(
+                f"{figure:.3f} / {markdown(rounded(ours)) if ours and ours.value is not None else '-'}"
+                for figure, ours in pairs
+            ),
+        ]
+        for row, pairs in rows
+    ]
+    return "\n\n".join(
+        [
+            "## What the paper printed",
+            tabulate(body, headers=headers, tablefmt="github", disable_numparse=True),
+            f"{markdown(board.protocol.paper.source)}: {markdown(board.protocol.paper.url)}",
+        ]
+    )
+
+
+def _allowance(protocol: Protocol) -> str:
+    if not protocol.tolerance:
+        return ""
+    allowed = ", ".join(f"`{code(metric)}` by {value:g}" for metric, value in protocol.tolerance.items())
+    return f"A run again may be off in {allowed}, in other metrics by nothing; costs are not compared."
+
+
+def _number(text: str) -> tuple[int, str]:
+    return (int(text) if text.isdigit() else 0, text)
+
+
+def table(board: Board) -> str:
+    """table.csv: all entries in long form."""
+    stream = io.StringIO()
+    lines = csv.writer(stream, lineterminator="\n")
+    found = [_numbers(board, row, column) for row in board.rows for column in board.columns if column in row.entries]
+    names = (
+        *ROW,
+        "rank",
+        "control",
+        "metric",
+        "attack",
+        "ball",
+        "seeds",
+        *NUMBERS,
+        "unit",
+        "better",
+        "device",
+        "flags",
+    )
+    lines.writerow(names)
+    for each in found:
+        lines.writerow([_field(each[name]) for name in names])
+    return stream.getvalue()
+
+
+NUMBERS = (
+    "value", "ci95_low", "ci95_high", "value_kept", "difference", "difference_low", "difference_high", "n", "kept",
+    "undefined",
+)  # fmt: skip
+
+
+def _numbers(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
+    """All that there is to say of one entry."""
+    found = row.entries[column]
+    low, high = found.ci95 or (None, None)
+    other = beside(row, reference_of(board, row), column)
+    # The images that every budget or attack keeps are not the same ones: of those there is no mean.
+    kept = [None if column.derived else r.value_kept for r in found.records]
+    values = [value for images in found.images.values() for value in images]
+    counts = {name: _sum(getattr(r, name) for r in found.records) for name in ("n", "kept", "undefined")}
+    if column.derived:
+        counts = {"n": len(values), "kept": None, "undefined": values.count(None)}
+    return {
+        **{axis: row.axes.get(axis, "") for axis in ROW},
+        "rank": str(row.rank or ""),
+        "control": "control" if row.control else "",
+        **dataclasses.asdict(column),
+        "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in found.records)).strip(),
+        "value": found.value,
+        "ci95_low": low,
+        "ci95_high": high,
+        "value_kept": None if None in kept else math.fsum(kept) / len(kept),
+        "difference": other.value if other else None,
+        "difference_low": other.ci95[0] if other and other.ci95 else None,
+        "difference_high": other.ci95[1] if other and other.ci95 else None,
+        **counts,
+        "unit": found.records[0].unit,
+        "better": found.records[0].better,
+        "device": "; ".join(devices(found.records)),
+        "flags": "; ".join(sorted({flag for r in found.records for flag in r.flags})),
+    }
+
+
+def _field(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return harmless(value)
+    return "" if value is None else f"{value:.6g}"
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def as_json(board: Board) -> str:
+    """board.json: the same numbers, for programs."""
+    rows = []
+    for row in board.rows:
+        entries = [_numbers(board, row, column) for column in board.columns if column in row.entries]
+        shared = {*ROW, "rank", "control"}
+        rows.append(
+            {
+                "name": row.name,
+                "axes": row.axes,
+                "rank": [row.rank.best, row.rank.last] if row.rank else None,
+                "control": row.control,
+                "missing": row.missing,
+                "entries": [
+                    {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in e.items() if k not in shared}
+                    for e in entries
+                ],
+            }
+        )
+    found = {
+        "name": board.name,
+        "title": board.protocol.title,
+        "about": board.protocol.about,
+        "score": dataclasses.asdict(board.score) if board.score else None,
+        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in meanings(board)],
+        "rows": rows,
+    }
+    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def latex(board: Board) -> str:
+    """table.tex: the short table, for a paper (booktabs)."""
+    rank = ["rank"] if board.score else []
+    heads = [*rank, *board.naming, *(", ".join(_parts(board, column)) for column in board.summary)]
+    left = len(rank) + len(board.naming)
+    lines = [
+        f"% {_comment(board.protocol.title or board.name)}. Generated by bench leaderboard build; needs booktabs.",
+        f"\\begin{{tabular}}{{{'l' * left}{'r' * len(board.summary)}}}",
+        "\\toprule",
+        " & ".join(map(tex, heads)) + " \\\\",
+        "\\midrule",
+    ]
+    for row in board.rows:
+        words = [*([_rank(row)] if rank else []), *(row.axes.get(axis, "-") for axis in board.naming)]
+        lines.append(" & ".join([*map(tex, words), *(cell(board, row, c, tex) for c in board.summary)]) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def _parts(board: Board, column: Column) -> list[str]:
+    return _header(board, column).replace("\\", "").split("<br>")
+
+
+def _comment(text: str) -> str:
+    return escaped(text).replace("%", "")
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """A text that LaTeX prints as it is."""
+    return "".join(TEX.get(letter, letter) for letter in escaped(text))
+
+
+def harmless(text: str) -> str:
+    """A text that a spreadsheet does not run."""
+    text = escaped(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def markdown(text: str) -> str:
+    """A text that stays what it is in Markdown, in a table too."""
+    return re.sub(r"([\\`*|\[\]<>#])", r"\\\1", escaped(text))
+
+
+def code(text: str) -> str:
+    """A text for a Markdown code span."""
+    return escaped(text).replace("`", "'")

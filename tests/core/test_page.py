@@ -1,0 +1,365 @@
+"""A board's page: what it says, that it is inert, and how it works in a browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bench.board import WORST, read_board
+from bench.page import built, overview
+from bench.plots import Series, curves, histogram, points, spread, ticks
+from bench.record import Record, values_file
+from bench.tables import leads
+
+TOML = """
+title = "Made up"
+about = "For tests."
+metrics = ["accuracy", "overlap", "insertion", "time"]
+[axes]
+dataset = ["shapes"]
+split = ["test"]
+model = ["lenet"]
+schedule = ["quick"]
+defense = ["ce", "good", "like_good", "odd"]
+seed = [0]
+explainer = ["gradient", "lrp"]
+attack = ["sharp", "blunt"]
+eps = ["2/255", "8/255"]
+norm = ["linf"]
+target = ["predicted"]
+samples = [40]
+[reference]
+defense = "ce"
+[fallback]
+surrogate = "gradient"
+[score]
+metric = "overlap"
+within = ["explainer"]
+against = "accuracy"
+cost = "time"
+[control]
+defense = ["odd"]
+[paper]
+source = "Somebody et al., 2023, Table 1"
+url = "https://example.org/paper"
+metrics = ["accuracy", "insertion"]
+rows = [{defense = "ce", explainer = "gradient", values = [0.868, 0.355]}]
+"""
+COUNT = 40
+LEVELS = {"ce": 0.3, "good": 0.6, "like_good": 0.602, "odd": 0.9}
+
+
+def records():
+    """(record, values (N, L), names) of a board of three defenses and a control, two attacks and two budgets."""
+    draw = np.random.default_rng(0)
+    place = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "seed": "0"}
+    hard = draw.normal(0, 0.1, COUNT)
+    for defense, level in LEVELS.items():
+        axes = {**place, "defense": defense}
+        yield record("accuracy", axes | {"samples": "40"}, (draw.random((COUNT, 1)) < 0.8).astype(float))
+        yield record("time", axes, np.array([[10 * level]]), unit="s", better="lower")
+        for explainer in ("gradient", "lrp"):
+            mine = axes | {"explainer": explainer, "target": "predicted", "samples": "40"}
+            curve = np.linspace(0.1, level, 5) + np.zeros((COUNT, 1))
+            yield record("insertion", mine, curve, names=["0%", "25%", "50%", "75%", "100%"])
+            for attack in ("sharp", "blunt"):
+                for eps in ("2/255", "8/255"):
+                    if (defense, explainer, attack) == ("good", "lrp", "blunt"):
+                        continue  # an incomplete row
+                    loss = 0.1 * (eps == "8/255") + 0.04 * (attack == "sharp")
+                    values = (level + hard + draw.normal(0, 0.03, COUNT) - loss)[:, None]
+                    under = {"surrogate": explainer, "attack": attack, "ball": f"linf:{eps}"}
+                    yield record("overlap", mine | under, values)
+
+
+def record(metric, axes, values, names=("",), unit="", better="higher"):
+    rows = values.mean(1)
+    key = hashlib.sha256(repr((metric, sorted(axes.items()))).encode()).hexdigest()[:16]
+    value = float(rows.mean())
+    levels = {} if list(names) == [""] else {n: float(values[:, i].mean()) for i, n in enumerate(names)}
+    made = Record(
+        metric, axes, value, None, len(rows), None, 0, (value - 0.02, value + 0.02),
+        levels, better, unit, f"what {metric} is", {}, (), "", f"bench run --metric {metric}", key,
+        f'["record@2/metric/{metric}@1()", {{}}, {{"defense": "defense/{axes["defense"]}@1(weight=0.1)"}}]',
+        provenance={
+            "device": "CPU, 2 threads",
+            "papers": {f"defense {axes['defense']}": "@article{somebody2023,\n  title = {A paper}\n}"},
+            "weights": "a" * 64,
+        },
+    )  # fmt: skip
+    return made, values, list(names)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return written(tmp_path / "leaderboards" / "made-up", list(records()))
+
+
+def written(place, found):
+    (place / "records").mkdir(parents=True)
+    (place / "board.toml").write_text(TOML)
+    (place / "records" / "suite.jsonl").write_text("".join(r.line() + "\n" for r, _, _ in found))
+    files = [values_file(r.key, np.arange(len(v)), names, v, None) for r, v, names in found]
+    tables = [pyarrow.parquet.read_table(io.BytesIO(f)) for f in files]
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), place / "records" / "suite.values.parquet")
+    return place
+
+
+def test_rows_stand_in_groups_by_rank_with_shared_places_and_controls_last(folder):
+    board = read_board(folder)
+    shown = [(r.group, r.axes["defense"], str(r.rank or ""), r.control, r.missing) for r in board.rows]
+    assert shown[:4] == [
+        ("explainer gradient", "like_good", "1-2", False, ""),
+        ("explainer gradient", "good", "1-2", False, ""),
+        ("explainer gradient", "ce", "3", False, ""),
+        ("explainer gradient", "odd", "", True, ""),
+    ]
+    assert shown[4:] == [
+        ("explainer lrp", "like_good", "1", False, ""),
+        ("explainer lrp", "ce", "2", False, ""),
+        ("explainer lrp", "good", "", False, "no overlap under every attack of linf:8/255"),
+        ("explainer lrp", "odd", "", True, ""),
+    ]
+    first, second = leads(board)
+    assert re.fullmatch(
+        r"explainer gradient: \w+ and \w+ share the first place, with a overlap \(worst case\) of 0\.\d+ to 0\.\d+; "
+        r"the reference ce has 0\.\d+", first
+    )  # fmt: skip
+    assert second.startswith("explainer lrp: like_good is ahead, with a overlap (worst case) of 0.")
+
+
+def test_the_worst_case_is_taken_image_by_image(folder):
+    board = read_board(folder)
+    row = next(r for r in board.rows if (r.axes["defense"], r.axes["explainer"]) == ("good", "gradient"))
+    of = {(c.attack, c.ball): e for c, e in row.entries.items() if c.metric == "overlap"}
+    sharp, blunt, worst = (of[a, "linf:8/255"].images["0"] for a in ("sharp", "blunt", WORST))
+    assert list(worst) == [min(pair) for pair in zip(sharp, blunt, strict=True)]
+    assert of[WORST, "linf:8/255"].value == pytest.approx(np.minimum(sharp, blunt).mean())
+    assert of[WORST, "linf:8/255"].value < of["sharp", "linf:8/255"].value
+    assert of[WORST, "linf:AUC"].value == pytest.approx(
+        (of[WORST, "linf:2/255"].value + of[WORST, "linf:8/255"].value) / 2
+    )
+
+
+def test_a_page_says_all_that_there_is_of_a_row(folder):
+    page = built(read_board(folder))["index.html"]
+    for text in (
+        "bench run --board leaderboards/made-up --defense good --explainer gradient --no-reference",
+        "bench run --metric overlap", "defense/good@1(weight=0.1)", "@article{somebody2023,", "a" * 64,
+        "0.868 / ", "Somebody et al., 2023, Table 1", 'href="https://example.org/paper"', "2.00 x",
+    ):  # fmt: skip
+        assert text in page, text
+    assert (
+        page.count("<svg") > 8
+        and "overlap, worst case over the budget." in page
+        and "insertion over its levels." in page
+    )
+
+
+def test_pages_of_two_machines_are_the_same_and_one_file_each(folder):
+    first = built(read_board(folder))
+    shutil.copytree(folder, folder.parent / "again" / "made-up")
+    assert built(read_board(folder.parent / "again" / "made-up")) == first
+    assert set(first) == {"README.md", "table.csv", "table.tex", "board.json", "index.html"}
+    front = overview([read_board(folder)])["index.html"]
+    assert '<a href="made-up/index.html">Made up</a>' in front and "share the first place" in front
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.tags = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.found += [(name, value) for name, value in attrs if name in ("href", "src", "style") or name[:2] == "on"]
+
+
+def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
+    page = built(read_board(folder))["index.html"]
+    links = Links()
+    links.feed(page)
+    assert not {"iframe", "object", "embed", "link", "base", "form"} & links.tags
+    for name, value in links.found:
+        assert name == "href", (name, value)
+        assert value.startswith("#") or value in (
+            "../index.html", "table.csv", "board.json", "table.tex", "README.md", "https://example.org/paper",
+        ), value  # fmt: skip
+    policy = re.search('http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'sha256-") and "unsafe" not in policy
+
+
+def test_ticks_are_round_and_enclose():
+    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1] and ticks(0.31, 0.46) == [0.3, 0.35, 0.4, 0.45, 0.5]
+    for low, high in ((0.5, 0.5), (0, 0), (-3, 2), (1e-5, 3e-5), (250, 1999)):
+        found = ticks(low, high)
+        assert found[0] <= low and found[-1] >= high and 3 <= len(found) <= 8, (low, high, found)
+
+
+def test_names_in_a_plot_keep_apart_and_inside():
+    found = spread([100.0, 100.0, 101.0, 20.0])
+    gaps = np.diff(sorted(found))
+    assert (gaps >= 11.4).all() and max(found) <= 210
+    assert (np.diff(sorted(spread([209.0, 209.0, 209.0]))) >= 11.4).all()
+
+
+def test_the_front_holds_what_nothing_beats():
+    made = [
+        Series(n, [p], i) for i, (n, p) in enumerate({"a": (0, 3), "b": (1, 2), "c": (0.5, 1), "d": (2, 0)}.items())
+    ]
+    text = str(points([*made, Series("control", [(9, 9)], None)], "x", "y", (True, True)))
+    assert len(re.search('class="front" points="([^"]*)"', text)[1].split()) == 3
+    text = str(points(made, "x", "y", (False, True)))
+    assert 'class="front"' not in text  # the first beats all
+
+
+def test_plots_take_names_for_text():
+    name = '<script>"&'
+    for plot in (curves([Series(name, [(0, 1), (1, 2)], 0)], name, name), histogram([0.1, 0.9], 0, 1)):
+        assert "<script" not in plot
+    assert "<script" not in points([Series(name, [(0, 1)], 0), Series("b", [(1, 0)], 12)], name, name, (True, True))
+    assert "3 images" in histogram([0.1, 0.11, 0.12, 0.9], 0, 1)
+
+
+CHROMIUM = os.environ.get("BENCH_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
+)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found: install chromium, or name one in BENCH_CHROMIUM")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    place = written(tmp_path_factory.mktemp("site") / "made-up", list(records()))
+    for name, text in built(read_board(place)).items():
+        (place / name).write_text(text)
+    for name, text in overview([read_board(place)]).items():
+        (place.parent / name).write_text(text)
+    return place.parent
+
+
+@pytest.fixture
+def opened(chromium, site):
+    """Opens a page, and after the test tells of errors in its console and of requests to elsewhere."""
+    contexts, wrong = [], []
+
+    def open_(name="made-up/index.html", width=1280, **options):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(site.as_uri()) else None)
+        page.goto((site / name).as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def first_column(page, place=1):
+    return page.locator(f"#rows tr[data-row]:visible > *:nth-child({place + 1})").all_inner_texts()
+
+
+@pytest.mark.browser
+def test_in_a_browser_it_sorts_within_groups_and_says_so(opened):
+    page = opened()
+    assert [t.split()[0] for t in first_column(page)][:4] == ["like_good", "good", "ce", "odd"]
+    head = page.locator("th[data-name^=accuracy]")
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    values = [float(t.split()[0]) for t in first_column(page, 3)]
+    assert values[:4] == sorted(values[:4], reverse=True) and values[4:] == sorted(values[4:], reverse=True)
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert [float(t.split()[0]) for t in first_column(page, 3)][:4] == sorted(values[:4])
+
+
+@pytest.mark.browser
+def test_in_a_browser_it_filters_and_chooses_columns(opened):
+    page = opened()
+    page.fill("#filter", "good lrp")
+    assert [t.split()[0] for t in first_column(page)] == ["like_good", "good"]
+    assert page.inner_text("#said") == "2 of 8 rows"
+    page.fill("#filter", "")
+    heads = page.locator("#rows thead th:visible").count()
+    page.check("#all")
+    assert page.locator("#rows thead th:visible").count() > heads
+    page.uncheck("#all")
+    page.locator("summary", has_text="Columns").click()
+    page.locator("#columns label", has_text="accuracy").locator("input").uncheck()
+    assert page.locator("#rows thead th:visible").count() == heads - 1
+    assert len(page.locator("#rows tr[data-row]").first.locator("td:visible, th:visible").all()) == heads - 1
+
+
+@pytest.mark.browser
+def test_a_column_explains_itself_on_hover_and_on_focus(opened):
+    page = opened()
+    tip = page.locator("th[data-name^=accuracy] .tip")
+    assert not tip.is_visible()
+    page.hover("th[data-name^=accuracy]")
+    assert tip.is_visible() and "What accuracy is; higher is better." in tip.inner_text()
+    page.hover("h1")
+    page.locator("th[data-name^=accuracy] button").focus()
+    assert tip.is_visible()
+
+
+@pytest.mark.browser
+def test_without_javascript_everything_can_be_read(opened):
+    page = opened(java_script_enabled=False)
+    assert not page.locator("#filter").is_visible()
+    assert len(first_column(page)) == 8 and page.locator("svg").first.is_visible()
+    heads = page.locator("#rows thead th:visible").count()
+    page.check("#all")
+    assert page.locator("#rows thead th:visible").count() > heads
+    page.locator("details[id^=row-] > summary").first.click()
+    assert page.locator("details[open]").first.locator("text=@article").is_visible()
+
+
+@pytest.mark.browser
+def test_a_link_to_a_row_opens_it(opened):
+    page = opened()
+    page.locator("#rows tr[data-row] th a").first.click()
+    assert page.locator("details[open]").count() == 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_accessibility_checker_finds_nothing(opened, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    for name in ("made-up/index.html", "index.html"):
+        page = opened(name, width, color_scheme=scheme, bypass_csp=True)
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+        found = axe.Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:100]) for v in found] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_no_row_of_a_board_is_called_as_another(folder):
+    names = [row.name for row in read_board(folder).rows]
+    assert len(set(names)) == len(names) and all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
+    assert dataclasses.replace(read_board(folder).rows[0], group="x").name == names[0]
+    assert Path(folder).name == "made-up"
