@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench.entries import Entry, Rank, area, entry, ranks, worst
 from bench.errors import BadValue, EnvironmentProblem
+from bench.metadata import corrections
 from bench.protocol import Protocol, board_protocol
 from bench.record import Record
 from bench.trust import Images, doubted
@@ -128,10 +129,13 @@ class Board:
 
 
 def read_records(folder: Path) -> tuple[list[Record], Images]:
-    """The records of a board's submissions, each key once, and by key what there is of each image."""
+    """The records of a board's submissions, each key once, and by key what there is of each image. Where one submission
+    supersedes another, its records take the place of those of the same key, or of the same metric and axes."""
     import pyarrow.parquet
 
     records: dict[str, Record] = {}
+    origin: dict[str, str] = {}
+    supersedes = corrections(folder / RECORDS)
     images: dict[str, list[tuple[float | None, bool | None]]] = {}
     # The suite's own first: of two records of one key, the first counts.
     for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
@@ -140,16 +144,30 @@ def read_records(folder: Path) -> tuple[list[Record], Images]:
                 record = Record.parse(line)
             except (ValueError, TypeError, KeyError, AttributeError):
                 raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
-            records.setdefault(record.key, record)
+            if record.key not in records or origin[record.key] in supersedes.get(file.stem, ()):
+                records[record.key], origin[record.key] = record, file.stem
         beside = file.with_suffix(".values.parquet")
         try:
             columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value", "kept"]).to_pydict()
-            images.update({key: each for key, each in _by_image(columns).items() if key not in images})
+            images.update({key: each for key, each in _by_image(columns).items() if origin.get(key) == file.stem})
         except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
             raise EnvironmentProblem(
                 f"{beside} cannot be read ({' '.join(str(error).split())[:120]}); publish {file.stem} again"
             ) from None
-    return list(records.values()), images
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for record in records.values():
+        cells.setdefault(_cell_of(record), []).append(record)
+    kept = [
+        record
+        for record in records.values()
+        if not any(origin[record.key] in supersedes.get(origin[o.key], ()) for o in cells[_cell_of(record)])
+    ]
+    return kept, images
+
+
+def _cell_of(record: Record) -> tuple[str, str]:
+    """What a record is about: of one metric and case there is one record."""
+    return record.metric, str(sorted(record.axes.items()))
 
 
 def _by_image(columns: Mapping[str, list]) -> dict[str, list[tuple[float | None, bool | None]]]:
@@ -310,7 +328,7 @@ def _check_one_version(folder: Path, records: Iterable[Record]) -> None:
     """Raise BadValue where two records are of one metric and case and of two keys: a mean over both says nothing."""
     keys: dict[tuple[str, str], str] = {}
     for record in records:
-        about = record.metric, str(sorted(record.axes.items()))
+        about = _cell_of(record)
         if keys.setdefault(about, record.key) != record.key:
             raise BadValue(
                 f"board {folder}: two records of {record.metric} of {record.axes.get('defense', '')} have the keys "

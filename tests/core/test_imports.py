@@ -26,6 +26,8 @@ ORDER = [
     "training",
     "evidence",
     "record",
+    "untrusted",
+    "metadata",
     "trust",
     "hookspecs",
     "catalog",
@@ -44,6 +46,8 @@ ORDER = [
     "plots",
     "tables",
     "page",
+    "attached",
+    "submission",
     "leaderboard",
     "options",
     "boards_cli",
@@ -83,7 +87,22 @@ def test_a_core_module_imports_only_those_before_it(path):
             assert ORDER.index(module.split(".")[1]) < ORDER.index(path.stem), f"{path.name} imports {module}"
         if (
             path.stem
-            in ("record", "board", "tables", "plots", "page", "options", "boards_cli", "cli", "errors", "hookspecs")
+            in (
+                "record",
+                "untrusted",
+                "metadata",
+                "board",
+                "tables",
+                "plots",
+                "page",
+                "attached",
+                "submission",
+                "options",
+                "boards_cli",
+                "cli",
+                "errors",
+                "hookspecs",
+            )
             and at_once
         ):
             assert module.split(".")[0] not in ("torch", "safetensors", "scipy"), f"{path.name} imports {module}"
