@@ -67,9 +67,13 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
 @FOLDER
 @asking
 @click.option("--name", default="suite", show_default=True, help="Name of the submission: a file of its own.")
+@click.option("--meta", metavar="FILE", help="Title, authors and so on, as TOML. [default: one to fill in is written]")
+@click.option("--replace", is_flag=True, help="Replace other records of this name, which nobody has seen yet.")
 def publish(
     board: str,
     name: str,
+    meta: str | None,
+    replace: bool,
     without: tuple[str, ...],
     reference: bool,
     store: str | None,
@@ -84,7 +88,8 @@ def publish(
     from bench.runner import open_store
 
     _, cells = asked_cells(without, reference, board, options)
-    count = boards.publish(Path(board), name, cells, open_store(store, complain))
+    beside = Path(meta) if meta else None
+    count = boards.publish(Path(board), name, cells, open_store(store, complain), beside, replace)
     click.echo(f"{count} records published as {name}")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
 
@@ -92,8 +97,19 @@ def publish(
 @leaderboard.command()
 @FOLDER
 @asking
+@click.option("--name", metavar="NAME", help="Run what the records of this submission say, instead of the protocol.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N of the records, drawn by lot.")
+@click.option("--draw", default="", metavar="TEXT", help="What the lot is drawn from, beside the keys of all records.")
 def verify(
-    board: str, without: tuple[str, ...], reference: bool, store: str | None, device: str, **options: tuple[str, ...]
+    board: str,
+    name: str | None,
+    sample: int | None,
+    draw: str,
+    without: tuple[str, ...],
+    reference: bool,
+    store: str | None,
+    device: str,
+    **options: tuple[str, ...],
 ) -> None:
     """Run a board again and compare.
 
@@ -101,18 +117,72 @@ def verify(
 
     With the options of a run, such as --defense, only what they ask for. Name an empty --store to begin from nothing.
     """
+    from bench import catalog as catalogs
     from bench.board import compared, read_records
-    from bench.leaderboard import published_of
+    from bench.leaderboard import cells_of, published_of, sampled, submitted
     from bench.protocol import board_protocol
     from bench.runner import choose_device, open_store, run_cells
 
-    catalog, todo = asked_cells(without, reference, board, options)
-    records = published_of(read_records(Path(board))[0], todo)
+    place, protocol = Path(board), board_protocol(Path(board))
+    if name and any(options.values()):
+        raise BadValue(f"--name {name} says what is run; leave out either it or the options of a run")
+    if name:
+        catalog, todo, records = catalogs.load(without), [], submitted(place, name)
+        catalog.require_whole()
+    else:
+        catalog, todo = asked_cells(without, reference, board, options)
+        records = published_of(read_records(place)[0], todo)
     if not records:
         raise BadValue(f"board {board} has published nothing of what is asked")
+    if sample:
+        records = sampled(place.resolve().name, records, sample, draw)
+    problems: dict[str, str] = {}
+    if sample or name:
+        todo, problems = cells_of(records, catalog, protocol)
+    records = [record for record in records if record.key not in problems]
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
-    lines = [*troubles(todo, outcome), *compared(board_protocol(Path(board)), records, outcome.records)]
+    lines = [*problems.values(), *troubles(todo, outcome), *compared(protocol, records, outcome.records)]
     for text in lines:
         complain(text)
     click.echo(f"{len(records)} published records compared, {len(lines)} differ")
     sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+
+
+@leaderboard.command()
+@click.argument("boards", nargs=-1, metavar="[FOLDER]...")
+@click.option(
+    "--base", metavar="FOLDER", help="The board, or the folder of all boards, as it was before: results stay."
+)
+def validate(boards: tuple[str, ...], base: str | None) -> None:
+    """Check submissions without running anything of theirs.
+
+    Files, metadata, and whether records are what their keys, their images' values and the board's protocol say.
+
+    Without a FOLDER, all boards below the folder leaderboards are checked.
+    """
+    from bench.errors import EnvironmentProblem
+    from bench.protocol import FILE
+    from bench.submission import examined
+
+    before = Path(base) if base else None
+    if before is not None and not before.is_dir():
+        raise EnvironmentProblem(f"base {base} cannot be read; name the folder of a board, or of all")
+    tops = [Path("leaderboards"), *([before] if before and not boards else [])]
+    names = sorted({file.parent.name for top in tops for file in top.glob(f"*/{FILE}")})
+    places = [Path(board) for board in boards] or [Path("leaderboards") / name for name in names]
+    if not places:
+        raise BadValue(f"no board below the folder leaderboards (none has a {FILE}); name one")
+    lines, submissions, records = [], 0, 0
+    for place in places:
+        if not boards and not place.is_dir():
+            lines.append(f"{place} is gone, and was a board; put it back")
+            continue
+        earlier = before if before is None or (before / FILE).exists() else before / place.resolve().name
+        found = examined(place, base=earlier)
+        lines += found.lines
+        submissions, records = submissions + found.submissions, records + found.records
+    for text in lines:
+        complain(text)
+    if lines:
+        sys.exit(CellFailed.exit_code)
+    click.echo(f"{submissions} submissions, {records} records valid")

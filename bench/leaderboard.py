@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import datetime
 import io
-import re
+import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from bench.board import read_records, write_submission
-from bench.errors import BadValue, EnvironmentProblem
+from bench.board import RECORDS, devices, read_records, write_submission
+from bench.catalog import Catalog
+from bench.errors import BadValue, BenchError, EnvironmentProblem
+from bench.metadata import NAME, SUFFIX, draft, read_meta
+from bench.protocol import Protocol
 from bench.record import VALUES, Record
-from bench.runner import Cell, described, published, published_text, stale, stored_record
+from bench.request import request
+from bench.runner import Cell, cells, described, published, published_text, stale, stored_record
 from bench.store import Store
+from bench.untrusted import read_record
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
-
-def publish(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
+def publish(
+    folder: Path, name: str, cells: Iterable[Cell], store: Store, meta: Path | None = None, replace: bool = False
+) -> int:
     """Put the stored records of cells into a board as the submission `name`, and say how many they are.
 
-    Raises EnvironmentProblem where some are not stored: a submission is whole or not there.
+    Beside them goes the file `meta`, or, where there is none yet, one to fill in. Raises EnvironmentProblem where some
+    records are not stored, since a submission is whole or not there, and BadValue where other records have this name,
+    unless they may be replaced.
     """
     import pyarrow
     import pyarrow.parquet
 
     if not NAME.fullmatch(name):
         raise BadValue(f"submission {name!r}: a name has lower-case letters, digits and _ . - only")
+    if meta is not None:
+        read_meta(meta)
     wanted = {cell.key: cell for cell in cells if not cell.refused}
     records, tables, missing = [], [], []
     for key, cell in sorted(wanted.items()):
@@ -43,10 +54,44 @@ def publish(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int
         )
     if not records:
         raise BadValue(f"board {folder}: nothing is asked that could be published")
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), buffer, compression="zstd")
-    write_submission(folder, name, records, buffer.getvalue())
+    table = pyarrow.concat_tables(tables)
+    place = folder / RECORDS
+    lines = [record.line() for record in records]
+    same = _lines(place / f"{name}.jsonl") == lines
+    if not same and (place / f"{name}.jsonl").exists() and not replace:
+        raise BadValue(
+            f"submission {name} of board {folder} has other records, and results stay as they are: publish a "
+            "correction under another --name, with supersedes in its metadata; --replace is for what nobody has seen"
+        )
+    # To the byte: another version of what writes them would write others.
+    if not (same and _holds(place / f"{name}.values.parquet", table)):
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(table, buffer, compression="zstd")
+        write_submission(folder, name, records, buffer.getvalue())
+    beside = place / f"{name}{SUFFIX}"
+    if meta is not None:
+        beside.write_bytes(meta.read_bytes())
+    elif not beside.exists():
+        year = datetime.datetime.now(datetime.UTC).year
+        beside.write_text(draft(name, "; ".join(devices(records)), year), encoding="utf-8")
     return len(records)
+
+
+def _lines(file: Path) -> list[str] | None:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+
+
+def _holds(file: Path, table: Any) -> bool:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(file).equals(table)
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return False
 
 
 def moved(folder: Path, cells: Iterable[Cell]) -> list[str]:
@@ -63,3 +108,37 @@ def published_of(records: Iterable[Record], cells: Iterable[Cell]) -> list[Recor
     """The published records, current or not, whose texts are those of some cells."""
     texts = [(cell.metric.published, described(cell, published_text)) for cell in cells]
     return [record for record in records if (record.metric, record.axes) in texts]
+
+
+def submitted(folder: Path, name: str) -> list[Record]:
+    """The records of one submission to a board, read strictly."""
+    file = folder / RECORDS / f"{name}.jsonl"
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise BadValue(f"board {folder}: no submission called {name!r} ({error.strerror}); see its {RECORDS}") from None
+    return [read_record(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
+
+
+def sampled(board: str, records: Iterable[Record], count: int, draw: str = "") -> list[Record]:
+    """A few of a board's records, by lot: which ones follows from the board's name, all keys and a text `draw`."""
+    records = sorted(records, key=lambda record: record.key)
+    lot = random.Random("\n".join([board, *(record.key for record in records), draw]))
+    return lot.sample(records, min(count, len(records)))
+
+
+def cells_of(records: Iterable[Record], catalog: Catalog, protocol: Protocol) -> tuple[list[Cell], dict[str, str]]:
+    """The cells that published records are of, and by key why a record cannot be asked for here."""
+    found: dict[str, Cell] = {}
+    problems = {}
+    for record in records:
+        given = {axis: [text] for axis, text in record.axes.items() if axis != "ball"}
+        if "ball" in record.axes:
+            norm, _, eps = record.axes["ball"].partition(":")
+            given |= {"norm": [norm], "eps": [eps]}
+        try:
+            asked = request(catalog, {**given, "metric": [record.metric]}, False, protocol)
+            found |= {c.key: c for c in cells(catalog, asked.cases, asked.metrics) if published_of([record], [c])}
+        except BenchError as error:
+            problems[record.key] = f"{record.metric} of {record.axes.get('defense', '')} cannot be run here: {error}"
+    return list(found.values()), problems

@@ -74,7 +74,7 @@ def read_meta(file: Path) -> Meta:
     supersedes = found.get("supersedes", [])
     _check_list(file, "supersedes", supersedes, 64)
     for name in supersedes:
-        if not NAME.fullmatch(name) or name == file.stem:
+        if not NAME.fullmatch(name):
             raise BadValue(f"{file}: supersedes has '{said(name)}', must be names of other submissions to this board")
     return Meta(**found)
 

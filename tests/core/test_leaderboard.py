@@ -455,7 +455,10 @@ def test_garbage_among_the_records_stops_the_build_and_not_the_run(bench_, folde
         assert code == 2 and "suite.jsonl, line 1: no record of this version; publish it again" in err
         code, out, err = bench_("run", "--board", str(folder), "--metric", "accuracy")
         assert code == 0 and "accuracy" in out and "no record of this version" in err
-    assert bench_("leaderboard", "publish", str(folder), "--metric", "accuracy")[0] == 0
+    asked = ("leaderboard", "publish", str(folder), "--metric", "accuracy")
+    code, out, err = bench_(*asked)
+    assert (code, out) == (2, "") and "submission suite of board" in err and "results stay as they are" in err
+    assert bench_(*asked, "--replace")[0] == 0
     (folder / "board.toml").write_bytes(b"\xff")
     code, _, err = bench_("run", "--board", str(folder))
     assert code == 2 and "board.toml is not TOML: " in err
