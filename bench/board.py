@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,16 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.entries import Entry, Rank, area, entry, ranks, worst
-from bench.errors import BadValue, EnvironmentProblem
-from bench.metadata import corrections
+from bench.errors import BadValue, BenchError, EnvironmentProblem
+from bench.metadata import SUFFIX, Meta, corrections, read_meta
 from bench.protocol import Protocol, board_protocol
 from bench.record import Record
 from bench.trust import Images, doubted
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
 RECORDS, EXAMPLES = "records", "examples"
+GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html")
 AREA, NORMALISED, WORST, CONTROLS = "AUC", "AUC normalised", "worst case", "controls"
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: no rank is shared
 COSTS = ("s", "MiB", "passes")  # units of what is shown as a ratio to the reference row, on one device only
@@ -78,13 +81,16 @@ def row_name(axes: Mapping[str, str]) -> str:
 @dataclass(frozen=True)
 class Board:
     """A board's protocol, its columns, and its rows in the order in which they are shown: by groups of rivals, the best
-    first; controls last."""
+    first; controls last. By the names of rows the paths of their pictures, by those of submissions what they say of
+    themselves, by keys of records the submissions that these are from."""
 
     name: str
     protocol: Protocol
     columns: list[Column]
     rows: list[Row]
     pictures: dict[str, list[str]] = field(default_factory=dict)
+    submissions: dict[str, Meta] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def records(self) -> list[Record]:
@@ -128,9 +134,17 @@ class Board:
         return next((r.better for r in self.records if self.score and r.metric == self.score.metric), "")
 
 
-def read_records(folder: Path) -> tuple[list[Record], Images]:
-    """The records of a board's submissions, each key once, and by key what there is of each image. Where one submission
-    supersedes another, its records take the place of those of the same key, or of the same metric and axes."""
+class Published(NamedTuple):
+    """Records, each key once; by key what there is of each image, and the submission that a record is from."""
+
+    records: list[Record]
+    images: Images
+    origin: dict[str, str]
+
+
+def read_records(folder: Path) -> Published:
+    """The records of a board's submissions. Where one submission supersedes another, its records take the place of
+    those of the same key, or of the same metric and axes."""
     import pyarrow.parquet
 
     records: dict[str, Record] = {}
@@ -162,7 +176,7 @@ def read_records(folder: Path) -> tuple[list[Record], Images]:
         for record in records.values()
         if not any(origin[record.key] in supersedes.get(origin[o.key], ()) for o in cells[_cell_of(record)])
     ]
-    return kept, images
+    return Published(kept, images, origin)
 
 
 def _cell_of(record: Record) -> tuple[str, str]:
@@ -190,7 +204,7 @@ def _by_image(columns: Mapping[str, list]) -> dict[str, list[tuple[float | None,
 def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
     protocol = board_protocol(folder)
-    records, images = read_records(folder)
+    records, images, origin = read_records(folder)
     _check_one_version(folder, records)
     records = doubted(records, images)
     values = {key: [value for value, _ in each] for key, each in images.items()}
@@ -222,7 +236,12 @@ def read_board(folder: Path) -> Board:
     pictures: dict[str, list[str]] = {}
     for file in sorted((folder / EXAMPLES).glob("*/*.png")):
         pictures.setdefault(file.stem, []).append(file.relative_to(folder).as_posix())
-    return Board(folder.resolve().name, protocol, columns, _ranked(protocol, columns, rows, entries), pictures)
+    metas: dict[str, Meta] = {}
+    for name in sorted(set(origin.values()), key=lambda name: (name != "suite", name)):
+        with contextlib.suppress(BenchError):  # while it is being filled in; `validate` says what is wrong
+            metas[name] = read_meta(folder / RECORDS / f"{name}{SUFFIX}")
+    ranked = _ranked(protocol, columns, rows, entries)
+    return Board(folder.resolve().name, protocol, columns, ranked, pictures, metas, origin)
 
 
 def _ranked(

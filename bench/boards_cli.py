@@ -89,8 +89,12 @@ def publish(
 
     _, cells = asked_cells(without, reference, board, options)
     beside = Path(meta) if meta else None
-    count = boards.publish(Path(board), name, cells, open_store(store, complain), beside, replace)
+    found = open_store(store, complain)
+    count = boards.publish(Path(board), name, cells, found, beside, replace)
     click.echo(f"{count} records published as {name}")
+    pictures = boards.draw(Path(board), name, cells, found)
+    if pictures:
+        click.echo(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
 
 
@@ -131,7 +135,7 @@ def verify(
         catalog.require_whole()
     else:
         catalog, todo = asked_cells(without, reference, board, options)
-        records = published_of(read_records(place)[0], todo)
+        records = published_of(read_records(place).records, todo)
     if not records:
         raise BadValue(f"board {board} has published nothing of what is asked")
     if sample:
@@ -146,6 +150,29 @@ def verify(
         complain(text)
     click.echo(f"{len(records)} published records compared, {len(lines)} differ")
     sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+
+
+@leaderboard.command()
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+def diff(before: str, after: str) -> None:
+    """Say which ranks and scores differ between two states.
+
+    BEFORE and AFTER are folders of a board, or of all boards. Prints Markdown.
+    """
+    from bench.board import read_board
+    from bench.errors import EnvironmentProblem
+    from bench.protocol import FILE
+    from bench.standings import changed
+
+    states = []
+    for top in map(Path, (before, after)):
+        if not top.is_dir():
+            raise EnvironmentProblem(f"folder {top} is not there; name that of a board, or of all")
+        files = [top / FILE] if (top / FILE).exists() else sorted(top.glob(f"*/{FILE}"))
+        # Two states of one board are compared, whatever their folders are called.
+        states.append({"" if top == file.parent else file.parent.name: read_board(file.parent) for file in files})
+    click.echo(changed(*states), nl=False)
 
 
 @leaderboard.command()

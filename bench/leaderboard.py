@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import hashlib
 import io
 import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.board import RECORDS, devices, read_records, write_submission
+import torch
+
+from bench.board import EXAMPLES, RECORDS, ROW, devices, read_records, row_name, write_submission
+from bench.case import Case
 from bench.catalog import Catalog
 from bench.errors import BadValue, BenchError, EnvironmentProblem
+from bench.evidence import VOCABULARY
+from bench.graph import TENSORS, Graph, Memory
 from bench.metadata import NAME, SUFFIX, draft, read_meta
-from bench.protocol import Protocol
+from bench.protocol import Protocol, board_protocol
 from bench.record import VALUES, Record
 from bench.request import request
 from bench.runner import Cell, cells, described, published, published_text, stale, stored_record
 from bench.store import Store
+from bench.store import key as hashed
 from bench.untrusted import read_record
 
 
@@ -39,13 +47,18 @@ def publish(
         read_meta(meta)
     wanted = {cell.key: cell for cell in cells if not cell.refused}
     records, tables, missing = [], [], []
+    summed: dict[str, str] = {}
     for key, cell in sorted(wanted.items()):
         record = stored_record(store, cell)
         files = store.read("record", key, (VALUES,)) if record else None
         if record is None or files is None:
             missing.append(cell)
             continue
-        records.append(published(cell, record))
+        record = published(cell, record)
+        weights = _weights(store, cell, summed)
+        records.append(
+            dataclasses.replace(record, provenance=record.provenance | ({"weights": weights} if weights else {}))
+        )
         tables.append(pyarrow.parquet.read_table(io.BytesIO(files[VALUES])))
     if missing:
         raise EnvironmentProblem(
@@ -77,6 +90,55 @@ def publish(
     return len(records)
 
 
+def _weights(store: Store, cell: Cell, summed: dict[str, str]) -> str:
+    """sha256 of the stored weights that a record was made with, "" where it has none or the store holds them no more;
+    `summed` keeps those that are known."""
+    if "trained" not in VOCABULARY.reach(cell.names)[1]:
+        return ""
+    key = hashed(VOCABULARY.spec("trained", ("trained",), cell.case))
+    if key not in summed:
+        files = store.read("trained", key, (TENSORS,))
+        summed[key] = hashlib.sha256(files[TENSORS]).hexdigest() if files else ""
+    return summed[key]
+
+
+def draw(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
+    """Draw the board's example images for every row of a submission that has none, from what is stored: under the first
+    attack, at the largest budget. Says how many pictures were written."""
+    from bench.panel import drawn, example
+
+    protocol, count = board_protocol(folder), 0
+    attacks = [str(text) for text in protocol.axes["attack"]]
+    cases: dict[str, Case] = {}
+    for cell in cells:
+        if cell.refused or not {"explainer", "attack"} <= cell.axes or str(cell.case.attack) != attacks[0]:
+            continue
+        axes = described(cell, published_text)
+        row = row_name({axis: axes[axis] for axis in ROW if axis in axes})
+        if row not in cases or cell.case.ball.eps > cases[row].ball.eps:
+            cases[row] = cell.case
+    place, memory = folder / EXAMPLES / name, Memory()
+    for row, case in cases.items() if protocol.examples else ():
+        file = place / f"{row}.png"
+        if file.exists():
+            continue
+        graph = Graph(VOCABULARY, case, store, torch.device("cpu"), memory)
+        memory.keep(graph.spec(value) for value in VOCABULARY.values)
+        place.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(small(drawn([example(graph, i) for i in protocol.examples])))
+        count += 1
+    return count
+
+
+def small(picture: bytes) -> bytes:
+    """A PNG of 128 colours and nothing but its pixels."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(128).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
 def _lines(file: Path) -> list[str] | None:
     try:
         return file.read_text(encoding="utf-8").splitlines()
@@ -96,7 +158,7 @@ def _holds(file: Path, table: Any) -> bool:
 
 def moved(folder: Path, cells: Iterable[Cell]) -> list[str]:
     """What has moved since the published records of some cells were made, a line for each thing."""
-    records, _ = read_records(folder)
+    records = read_records(folder).records
     found: dict[str, list[Cell]] = {}
     for cell in {cell.key: cell for cell in cells}.values():
         for text in stale(cell, records, published_text):

@@ -11,11 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from markupsafe import Markup
 
-from bench.board import CONTROLS, COSTS, NORMALISED, WORST, Board, Column, Row, devices, ratio, reference_of, rounded
+from bench.board import (
+    CONTROLS,
+    COSTS,
+    GENERATED,
+    NORMALISED,
+    WORST,
+    Board,
+    Column,
+    Row,
+    devices,
+    ratio,
+    reference_of,
+    rounded,
+)
 from bench.plots import Series, curves, histogram, points
 from bench.tables import (
     as_json,
@@ -41,13 +54,8 @@ DOUBT = "not to be trusted"
 
 def built(board: Board) -> dict[str, str]:
     """The generated files of a board by name, the same on every machine."""
-    return {
-        "README.md": readme(board),
-        "table.csv": table(board),
-        "table.tex": latex(board),
-        "board.json": as_json(board),
-        PAGE: page(board),
-    }
+    texts = (readme(board), table(board), latex(board), as_json(board), page(board))
+    return dict(zip(GENERATED, texts, strict=True))
 
 
 def page(board: Board) -> str:
@@ -75,7 +83,7 @@ def page(board: Board) -> str:
         plots=_plots(board, groups),
         paper={
             "source": paper.source,
-            "url": paper.url if safe(paper.url) else "",
+            "url": _link(paper.url),
             "metrics": list(paper_columns(board)),
             "rows": [
                 {"label": label(board, row, inside=False), "pairs": [_pair(*pair) for pair in pairs]}
@@ -86,7 +94,14 @@ def page(board: Board) -> str:
         else None,
         meanings=meanings(board),
         common=common(board),
-        submissions=[],
+        submissions=[
+            {
+                "name": name,
+                "meta": meta,
+                "links": [(what, url) for what in ("paper", "code") if (url := _link(getattr(meta, what)))],
+            }
+            for name, meta in board.submissions.items()
+        ],
     )
 
 
@@ -112,9 +127,10 @@ def overview(boards: Sequence[Board]) -> dict[str, str]:
     return {"README.md": text, PAGE: _rendered("boards.html", boards=found)}
 
 
-def safe(url: str) -> bool:
-    """Whether a link may be followed."""
-    return urlsplit(url).scheme in ("https", "http")
+def _link(url: str) -> str:
+    """Where a link leads, "" for one that may not be followed."""
+    scheme, _, rest = url.partition(":")
+    return {"https": url, "http": url, "doi": f"https://doi.org/{quote(rest, safe='/')}"}.get(scheme, "")
 
 
 @functools.cache
@@ -230,6 +246,7 @@ class View:
     papers: list[str]
     weights: list[str]
     seeds: str
+    submissions: str
     devices: str
     flags: list[str]
     pictures: list[str] = field(default_factory=list)
@@ -262,6 +279,7 @@ def _view(board: Board, row: Row, columns: Sequence[Column], place: int) -> View
         papers=sorted({text for record in row.records for text in _texts(record.provenance.get("papers"))}),
         weights=sorted({text for record in row.records for text in _texts(record.provenance.get("weights"))}),
         seeds=", ".join(sorted({r.axes["seed"] for r in row.records if "seed" in r.axes})),
+        submissions=", ".join(sorted({board.origin.get(record.key, "") for record in row.records})),
         devices="; ".join(devices(row.records)),
         flags=[flag for flag in flags if not flag.startswith(DOUBT)],
         pictures=[quote(path) for path in board.pictures.get(row.name, ())],

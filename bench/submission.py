@@ -15,15 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.attached import Values, check_png, read_values
-from bench.board import PAGE, RECORDS, TABLE
+from bench.board import EXAMPLES, GENERATED, RECORDS
 from bench.errors import BadValue, BenchError, EnvironmentProblem, UnknownName
 from bench.metadata import NAME, SIZE, Meta, closed, read_meta
 from bench.protocol import FILE, Protocol, board_protocol
 from bench.record import Record, Summary, summarise
 from bench.untrusted import read_record, said
 
-EXAMPLES = "examples"
-TOP = (FILE, PAGE, TABLE, "table.tex", "board.json", "index.html")
+TOP = (FILE, *GENERATED)
 PARTS = {"jsonl": 20_000_000, "values.parquet": 50_000_000, "toml": SIZE, "png": 300_000}  # and their sizes in bytes
 FILES = 10_000
 LISTED = 10  # complaints of one kind about one file that are spelled out

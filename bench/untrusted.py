@@ -183,7 +183,8 @@ def _check_tables(about: str, found: Mapping[str, Any]) -> None:
             if type(each) in (int, float):
                 check_number(where, each)
             else:
-                check_text(where, each, 1000, empty=True)
+                papers = part == "papers"
+                check_text(where, each, 10_000 if papers else 1000, empty=True, lines=papers)
 
 
 def _check_counts(about: str, found: Mapping[str, Any]) -> None:

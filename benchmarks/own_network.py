@@ -3,8 +3,8 @@
 python benchmarks/own_network.py DATA
 
 DATA holds imagenet-sample/ and weights/squeezenet1_0-deepcompression-fp16.pt. Prints the share of images classified as
-labelled, and for each explainer the time of 32 images and the peak of memory so far: 203 of 324, and 1.6 GB. Sides are rounded to the nearest
-pixel here; torchvision cuts them off, as `parquet` does, and then 200 instead of 203 of 324 are right.
+labelled (203 of 324), and for each explainer the time of 32 images and the peak of memory so far (1.6 GB). Sides are
+rounded to the nearest pixel here; torchvision cuts them off, as `parquet` does, and then 200 are right.
 """
 
 from __future__ import annotations

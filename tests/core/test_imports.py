@@ -46,6 +46,7 @@ ORDER = [
     "plots",
     "tables",
     "page",
+    "standings",
     "attached",
     "submission",
     "leaderboard",

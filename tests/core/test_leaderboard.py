@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import random
@@ -84,6 +85,27 @@ def test_a_board_is_run_published_built_checked_and_run_again(bench_, folder):
     assert bench_("leaderboard", "build", "--check", str(folder)) == (0, "", "")
     code, out, err = bench_("leaderboard", "verify", str(folder))
     assert (code, out, err) == (0, "8 published records compared, 0 differ\n", "")
+
+
+def test_what_is_published_has_pictures_weights_and_papers(bench_, folder, store):
+    text = PROTOCOL.replace("[axes]", "example = [0, 3]\n[axes]", 1).replace('["ce", "l2"]', '["l2"]')
+    (folder / "board.toml").write_text(text)
+    assert bench_("run", "--board", str(folder), "--no-reference")[0] == 0
+    code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference")
+    assert code == 0 and f"1 rows drawn below {folder}/examples" in out
+    (picture,) = (folder / "examples" / "suite").glob("*.png")
+    assert f'src="examples/suite/{picture.name}"' in (folder / "index.html").read_text()
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size < 100_000
+    (weights,) = (store.root / "trained").glob("*/value.safetensors")
+    for line in (folder / "records" / "suite.jsonl").read_text().splitlines():
+        provenance = json.loads(line)["provenance"]
+        assert provenance["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert "joo2023towards" in provenance["papers"]["defense l2"]
+    before = picture.stat().st_mtime_ns
+    code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference")
+    assert code == 0 and "drawn" not in out and picture.stat().st_mtime_ns == before
+    code, _, err = bench_("leaderboard", "validate", str(folder))
+    assert code == 1 and err.count("\n") == 1 and "authors, licence, selection, selected_on are empty" in err
 
 
 @pytest.fixture
@@ -314,7 +336,9 @@ def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(pub
     assert {name: (published / name).read_text() for name in before} == before
     for file in sorted((published / "records").glob("suite*")):
         shutil.move(file, file.with_name(file.name.replace("suite", "other")))
-    assert built(read_board(published)) == before
+    after = built(read_board(published))
+    assert after.pop("index.html") == before.pop("index.html").replace("<dd>suite</dd>", "<dd>other</dd>")
+    assert after == before
 
 
 @pytest.mark.parametrize("name", ["README.md", "table.csv"])

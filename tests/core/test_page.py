@@ -342,6 +342,7 @@ def test_without_javascript_everything_can_be_read(opened):
 def test_a_link_to_a_row_opens_it(opened):
     page = opened()
     page.locator("#rows tr[data-row] th a").first.click()
+    page.wait_for_selector("details[open]")
     assert page.locator("details[open]").count() == 1
 
 
