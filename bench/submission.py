@@ -7,7 +7,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -177,12 +177,12 @@ def _same(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
-def _read(folder: Path, name: str, files: Mapping[str, Path], bad: Collection[str]) -> tuple[Submission, list[str]]:
+def _read(folder: Path, name: str, files: Mapping[str, Path], bad: Set[str]) -> tuple[Submission, list[str]]:
     """The parts of one submission, each checked for itself and against the others where these can be read."""
     one, lines = Submission(name), []
     paths = {kind: f"{RECORDS}/{name}.{kind}" for kind in ("jsonl", "values.parquet", "toml")}
-    missing = [part for part in paths.values() if part not in files and part not in bad]
-    if missing:
+    missing = [part for part in paths.values() if part not in files]
+    if missing and not bad & {*paths.values()}:
         hint = "bench leaderboard publish writes all three parts"
         lines.append(f"{folder}/{missing[0]} is missing from submission {said(name)}; {hint}")
     if paths["toml"] in files:
@@ -199,11 +199,13 @@ def _read(folder: Path, name: str, files: Mapping[str, Path], bad: Collection[st
         except BenchError as error:
             lines.append(str(error))
     if one.records is not None and one.values is not None:
-        lines += _listed(f"{folder}/{RECORDS}/{name}", _disagreements(folder, one.name, one.records, one.values))
+        wrong = list(_disagreements(folder, one.name, one.records, one.values))
+        lines += _listed(f"{folder}/{RECORDS}/{name}", wrong)
+        one.values = None if wrong else one.values
     return one, lines
 
 
-def _listed(about: str, lines: Iterator[str] | list[str]) -> list[str]:
+def _listed(about: str, lines: Iterable[str]) -> list[str]:
     lines = list(lines)
     more = [f"{about}: {len(lines) - LISTED} more lines like these"] if len(lines) > LISTED else []
     return lines[:LISTED] + more

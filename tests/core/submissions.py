@@ -1,0 +1,116 @@
+"""Made-up submissions that are valid: keys from specs, aggregates from values, as a run would publish them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from bench.record import VERSION, Record, reproducing, summarise, values_file
+from bench.store import key
+
+PROTOCOL = """
+title = "Tiny"
+about = "For tests."
+metrics = ["accuracy", "topk_overlap"]
+[axes]
+dataset = ["shapes"]
+split = ["test"]
+model = ["lenet"]
+schedule = ["quick"]
+defense = ["ce"]
+seed = [0]
+explainer = ["gradient"]
+attack = ["topk"]
+eps = ["8/255", "0.5"]
+norm = ["linf"]
+target = ["predicted"]
+samples = [3]
+[reference]
+defense = "ce"
+[fallback]
+surrogate = "gradient"
+[[row]]
+defense = "slow"
+schedule = "long"
+"""
+META = {
+    "title": "Acme",
+    "authors": ["A. Author"],
+    "year": 2026,
+    "paper": "https://example.org/paper?a=1",
+    "code": "",
+    "licence": "CC0-1.0",
+    "hardware": "a CPU",
+    "selection": "nothing was selected",
+    "selected_on": "none",
+}
+KINDS = {**{k: k for k in ("dataset", "model", "schedule", "defense", "explainer", "attack")}, "surrogate": "explainer"}
+
+
+def identity(axis, text):
+    name, _, rest = text.partition(":")
+    return f"{KINDS[axis]}/{name}@1({rest})" if axis in KINDS else text
+
+
+def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **fields):
+    """A record and its values: `fields` are put into it as they are."""
+    chosen = {axis: identity(axis, text) for axis, text in axes.items()}
+    spec = json.dumps([f"record@{VERSION}/metric/{metric.partition(':')[0]}@1()", {"network": 1}, chosen])
+    values = np.array(values, float).reshape(len(values), -1)
+    summary = summarise(values, names, kept, key(spec))
+    record = Record(
+        metric=metric,
+        axes=axes,
+        **dataclasses.asdict(summary),
+        better="higher",
+        unit="",
+        help=f"what {metric} is",
+        cost={"trained": 1.5},
+        flags=(),
+        paper="@article{a,\n  title = {A}\n}",
+        command=reproducing(metric, axes),
+        key=key(spec),
+        spec=spec,
+        provenance={"device": "CPU", "plugins": {"metric m": "acme 1"}},
+    )
+    return {**dataclasses.asdict(record), **fields}, values_file(key(spec), np.array(images), names, values, kept)
+
+
+def submit(folder, name="acme", meta=(), both=(), values=((0.25, 0.5, 0.75), (0.5, 1.0, 0.75)), axes=(), **fields):
+    """Write a submission of an accuracy and an overlap: `fields` go into the first record, `both` into the axes of
+    both, `axes` into those of the first."""
+    base = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "defense": "l2", "seed": "0"}
+    base |= dict(both)
+    attacked = {"explainer": "gradient", "surrogate": "gradient", "attack": "topk", "ball": "linf:8/255"}
+    attacked |= {"target": "predicted", "samples": "3"}
+    kept = np.array([True, False, True])
+    entries = [
+        made("accuracy", {**base, "samples": "3", **dict(axes)}, values[0], **fields),
+        made("topk_overlap", {**base, **attacked}, values[1], kept=kept),
+    ]
+    place = folder / "records"
+    place.mkdir(parents=True, exist_ok=True)
+    lines = sorted(json.dumps(record, sort_keys=True) for record, _ in entries)
+    (place / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    tables = [pyarrow.parquet.read_table(io.BytesIO(table)) for _, table in entries]
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), place / f"{name}.values.parquet")
+    describe(folder, name, **dict(meta))
+
+
+def describe(folder, name="acme", **meta):
+    """Write the metadata of a submission; a key that is None is left out."""
+    text = "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in {**META, **meta}.items() if v is not None)
+    (folder / "records" / f"{name}.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def relined(folder, change, name="acme", number=0):
+    """Change the text of one line of a submission's records."""
+    file = folder / "records" / f"{name}.jsonl"
+    lines = file.read_bytes().split(b"\n")
+    lines[number] = change(lines[number])
+    file.write_bytes(b"\n".join(lines))

@@ -1,0 +1,517 @@
+"""Submissions: what is checked of them, without running anything of theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from submissions import META, describe, relined, submit
+
+from bench import attached, case, record
+from bench.board import built, read_board, read_records
+from bench.errors import BadValue, EnvironmentProblem, UnknownName
+from bench.leaderboard import sampled
+from bench.metadata import closed, draft, read_meta
+from bench.store import key
+from bench.submission import validate
+from bench.untrusted import said
+
+
+def png(width=8, height=8):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def picture(folder, raw, name="acme", key="0" * 16):
+    place = folder / "examples" / name
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{key}.png").write_bytes(raw)
+
+
+def one(folder, *words, **options):
+    """The only complaint about a board, which names all of some words."""
+    (line,) = validate(folder, **options)
+    assert all(word in line for word in words), line
+    return line
+
+
+def edited(**fields):
+    """A change of a line of records: fields are replaced in it."""
+    return lambda line: json.dumps({**json.loads(line), **fields}).encode()
+
+
+def test_what_is_as_published_is_valid(tiny, bench_):
+    picture(tiny, png())
+    for name in built(read_board(tiny)):
+        (tiny / name).write_text("generated")
+    assert validate(tiny) == []
+    assert bench_("leaderboard", "validate", str(tiny)) == (0, "2 submissions, 4 records valid\n", "")
+
+
+def test_the_axes_are_those_of_a_case():
+    assert case.AXES == record.AXES
+
+
+def test_validation_needs_neither_torch_nor_plugins(tiny):
+    code = (
+        "import sys; from bench.cli import main\n"
+        "try: main(['leaderboard', 'validate', sys.argv[1]])\n"
+        "finally: print('torch' in sys.modules, any(m.startswith('bench_') for m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2 submissions, 4 records valid", "False False"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda line: line[:50], "line 1 is not strict JSON"),
+        (lambda line: b"", "line 1 is not strict JSON"),
+        (lambda line: b"[]", "line 1 is [], must be a record"),
+        (lambda line: line.replace(b"{", b'{"n": 3, ', 1), "the key 'n' stands twice"),
+        (lambda line: line.replace(b'"n": 3', b'"n": NaN'), "NaN is no number"),
+        (lambda line: line.replace(b'"trained": 1.5', b'"trained": 1e400'), "cost of 'trained' is inf"),
+        (edited(cost={"x": 2 * 10**15}), "cost of 'x' is 2000000000000000, must be a number from 0 to 1e+15"),
+        (lambda line: line.replace(b'"flags": []', b'"flags": ' + b"[" * 9 + b"]" * 9), "brackets more than 6 deep"),
+        (lambda line: line + b"\r", "ends in a carriage return"),
+        (lambda line: b"\xef\xbb\xbf" + line, "begins with a byte order mark"),
+        (lambda line: b"\xff" + line, "is not UTF-8"),
+        (lambda line: line + b" " * 200_000, "bytes; at most 200000 are taken"),
+        (lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "unit"}).encode(), "no field unit"),
+        (edited(extra=1), "has an unknown field 'extra'"),
+        (edited(help=""), "help is empty; fill it in"),
+        (edited(help="x" * 1001), "help has 1001 characters"),
+        (edited(help="a\nb"), "help is 'a?b' and holds the hidden character U+000A"),
+        (edited(paper="a\x00b"), "paper is 'a?b' and holds the hidden character U+0000"),
+        (edited(unit="\u202e"), "unit is '?' and holds the hidden character U+202E"),
+        (edited(undefined_because="\ud800"), "holds the hidden character U+D800"),
+        (edited(better="best"), "better is 'best', must be higher or lower"),
+        (edited(kept=4), "kept is 4, must be a whole number from 0 to 3"),
+        (edited(undefined=-1), "undefined is -1, must be a whole number from 0 to 3"),
+        (edited(n=True), "n is True, must be a whole number"),
+        (edited(ci95=[1, 0]), "ci95 is [1, 0], whose lower end is above the upper"),
+        (edited(ci95=[1]), "ci95 is [1], must be null or two numbers"),
+        (edited(axes={"colour": "red"}), "axes has 'colour', which is no axis"),
+        (edited(axes={"dataset": 1}), "axis dataset is 1, must be a text"),
+        (edited(axes={"dataset": "folder:path=/home/x"}), "holds a path of a machine"),
+        (edited(axes={"dataset": "folder:path=a/../b"}), "holds a path of a machine"),
+        (edited(command="bench run --store /tmp"), "command is 'bench run --store /tmp' and holds a path of a machine"),
+        (edited(command="rm -r *"), "command is 'rm -r *', and metric and axes make another"),
+        (edited(levels={"a": "1"}), "level 'a' is 1, must be a number"),
+        (edited(provenance={"a": {"b": [1]}}), "provenance of 'b' is [1], must be a text"),
+        (edited(flags=["x", None]), "a flag is None, must be a text"),
+        (edited(spec="[]"), "spec is '[]', which is not as the suite writes it"),
+        (edited(key="0" * 16), "key is 0000000000000000, and its spec has the key"),
+        (edited(value=0.9), "line 1: value is 0.9, and its images give 0."),
+        (edited(ci95=[0, 1]), "line 1: ci95 is (0, 1), and its images give ("),
+        (edited(n=2), "line 1: n is 2, and its images give 3"),
+        (edited(levels={"a": 1}), "line 1: levels is {'a': 1}, and its images give {}"),
+    ],
+)
+def test_a_record_that_is_none_is_told_in_one_line(tiny, change, words):
+    relined(tiny, change)
+    one(tiny, "acme.jsonl, line 1", words)
+
+
+def respecced(**parts):
+    """A change of a line of records whose spec is another, with the key and command that go with it."""
+
+    def change(line):
+        found = json.loads(line)
+        made, versions, chosen = json.loads(found["spec"])
+        found["spec"] = json.dumps([parts.get("made", made), versions, {**chosen, **parts.get("chosen", {})}])
+        return json.dumps({**found, "key": key(found["spec"])}).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"made": "record@2/metric/other@1()"}, "and spec says 'record@2/metric/other@1()'"),
+        ({"chosen": {"defense": "defense/other@1()"}}, "axis defense is 'l2', and spec says 'defense/other@1()'"),
+        ({"chosen": {"defense": "explainer/l2@1()"}}, "axis defense is 'l2', and spec says 'explainer/l2@1()'"),
+        ({"chosen": {"seed": "1"}}, "axis seed is '0', and spec says '1'"),
+        ({"chosen": {"target": "label"}}, "axis target"),
+        ({"made": "record@1/metric/topk_overlap@1()"}, "is record@1, and the suite makes record@2 now; run it again"),
+    ],
+)
+def test_a_spec_is_about_the_metric_and_the_axes(tiny, parts, words):
+    relined(tiny, respecced(**parts))
+    one(tiny, "acme.jsonl, line 1", words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"both": {"dataset": "easy"}}, "axis dataset is 'easy', and the board has shapes"),
+        ({"both": {"schedule": "longer"}}, "axis schedule is 'longer', and the board has quick or long"),
+        ({"axes": {"seed": "3"}}, "axis seed is '3', and the board has 0"),
+        ({"axes": {"samples": "2"}}, "axis samples is '2', and the board has 3"),
+    ],
+)
+def test_a_record_stands_beside_the_others_of_its_board(tiny, change, words):
+    submit(tiny, **change)
+    lines = validate(tiny)
+    assert lines and all(words in line for line in lines)
+
+
+def test_a_departing_row_and_budgets_in_lowest_terms_are_of_the_board(tiny):
+    submit(tiny, both={"schedule": "long"})
+    assert validate(tiny) == []
+    text = (tiny / "board.toml").read_text()
+    (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"16/510"'))
+    assert validate(tiny) == []
+    (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"0.5"'))
+    assert all("axis ball is 'linf:8/255', and the board has linf:1/2" in line for line in validate(tiny))
+    (tiny / "board.toml").write_text(text.replace('"accuracy", "topk', '"topk'))
+    assert all("metric is 'accuracy', and the board has topk_overlap" in line for line in validate(tiny))
+
+
+def rewritten(folder, change, name="acme", **options):
+    file = folder / "records" / f"{name}.values.parquet"
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(file)), file, **options)
+
+
+def column(name, change):
+    def changed(table):
+        values = [change(i, v) for i, v in enumerate(table[name].to_pylist())]
+        place = table.column_names.index(name)
+        return table.set_column(place, name, pyarrow.array(values, table[name].type))
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.drop(["kept"]), "must be key string, image int64, level string, value double, kept bool"),
+        (lambda t: t.append_column("x", t["key"]), "has the columns 'key string"),
+        (lambda t: t.set_column(3, "value", t["value"].cast("float")), "value float"),
+        (lambda t: t.slice(0, 2), ", and its images give "),
+        (lambda t: pyarrow.concat_tables([t, t]), "name an image twice"),
+        (column("key", lambda i, v: v if i < 3 else "f" * 16), "which is no record"),
+        (column("key", lambda i, v: "f" * 17), "a text has 17 characters"),
+        (column("image", lambda i, v: 3), "name an image twice"),
+        (column("image", lambda i, v: v - 9), "name an image twice, or one that there is not"),
+        (column("image", lambda i, v: None), "a row has no image"),
+        (column("level", lambda i, v: "a" if i == 1 else v), "are not image by image, each with the same levels"),
+        (column("value", lambda i, v: np.inf), "a value is not finite; what is undefined is null"),
+        (column("value", lambda i, v: np.nan), "a value is not finite; what is undefined is null"),
+        (column("kept", lambda i, v: True if i == 0 else v), "say of some images alone whether they are kept"),
+    ],
+)
+def test_values_that_are_none_are_told(tiny, change, words):
+    rewritten(tiny, change)
+    lines = validate(tiny)
+    assert any(words in line for line in lines) and all("acme" in line for line in lines), lines
+
+
+def test_values_without_a_record_and_a_record_without_values(tiny):
+    relined(tiny, lambda line: b"", number=1)
+    file = tiny / "records" / "acme.jsonl"
+    file.write_bytes(file.read_bytes().rstrip(b"\n") + b"\n")
+    one(tiny, "acme.values.parquet has values of", "which is no record")
+    submit(tiny)
+    keys = [json.loads(line)["key"] for line in file.read_text().splitlines()]
+    rewritten(tiny, lambda t: t.filter(pyarrow.compute.equal(t["key"], keys[0])))
+    one(tiny, f"acme.jsonl, line 2: key {keys[1]} has no values beside it and no undefined_because")
+    whole = {"value": None, "value_kept": None, "n": 0, "kept": None, "undefined": 0, "ci95": None}
+    relined(tiny, edited(**whole, undefined_because="it has no masks"), number=1)
+    assert validate(tiny) == []
+
+
+def test_a_small_file_that_is_large_in_memory_is_not_read(tiny, monkeypatch):
+    size, file = 3_000_000, tiny / "records" / "acme.values.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"kept": pyarrow.nulls(size, pyarrow.bool_())}), file)
+    assert file.stat().st_size < 10_000
+    read = pyarrow.parquet.ParquetFile.read
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read", lambda self: read(self) if _few(self) else 1 / 0)
+    one(tiny, f"acme.values.parquet has {size} rows; at most 2000000 are taken")
+
+
+def _few(file):
+    return file.metadata.num_rows < 100
+
+
+def test_much_text_in_a_dictionary_is_not_read(tiny, monkeypatch):
+    monkeypatch.setattr(attached, "UNCOMPRESSED", 2_000_000)
+    rewritten(tiny, column("key", lambda i, v: "x" * 1_000_000 + str(i)), compression="zstd")
+    one(tiny, "bytes when uncompressed; at most 2000000 are taken")
+    submit(tiny)
+    rewritten(tiny, column("level", lambda i, v: "x" * 1000), compression="zstd")
+    one(tiny, "a text is longer than 200 characters")
+
+
+def test_an_encoding_that_makes_much_of_little_is_not_read(tiny):
+    options = {"use_dictionary": False, "column_encoding": {"key": "DELTA_BYTE_ARRAY"}}
+    rewritten(tiny, lambda t: t, **options)
+    one(tiny, "acme.values.parquet is encoded by DELTA_BYTE_ARRAY")
+
+
+def chunk(kind, data):
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def jpeg():
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (jpeg(), "is no PNG (it begins with ffd8ff"),
+        (b"GIF89a" + bytes(20), "is no PNG"),
+        (
+            png()[:8] + chunk(b"IHDR", b"\x00\x01\x00\x00" * 2 + b"\x08\x02\x00\x00\x00") + png()[33:],
+            "65536 x 65536 pixels",
+        ),
+        (png(4001, 1), "is a PNG of 4001 x 1 pixels; at most 4000 x 4000 are taken"),
+        (png()[:-20], "is cut off or damaged"),
+        (png()[:40] + b"x" + png()[41:], "is cut off or damaged"),
+        (png() + b"PK\x03\x04", "has 4 bytes behind the picture"),
+        (png()[:33] + chunk(b"acTL", bytes(8)) + png()[33:], "has the part 'acTL'"),
+        (png()[:33] + chunk(b"IDAT", b"none") + png()[-12:], "cannot be decoded"),
+        (png()[:33] + png()[-12:], "cannot be decoded"),
+    ],
+)
+def test_a_picture_that_is_none_is_told(tiny, raw, words):
+    picture(tiny, raw)
+    one(tiny, f"examples/acme/{'0' * 16}.png", words)
+
+
+def test_only_files_of_a_board_are_taken(tiny):
+    (tiny / "records" / "evil.py").write_text("print()")
+    one(tiny, "records/evil.py is no file of a board; records/NAME.jsonl, .values.parquet and .toml are taken")
+    (tiny / "records" / "evil.py").unlink()
+    (tiny / "hidden").mkdir()
+    one(tiny, "hidden is a folder that no board has")
+    (tiny / "hidden").rmdir()
+    (tiny / "README.md").symlink_to("/etc/passwd")
+    one(tiny, "README.md is a link; put the file itself there")
+    (tiny / "README.md").unlink()
+    os.mkfifo(tiny / "table.csv")
+    one(tiny, "table.csv is no file of a board")
+    (tiny / "table.csv").unlink()
+    with (tiny / "records" / "acme.jsonl").open("ab") as stream:
+        stream.truncate(30_000_000)
+    one(tiny, "acme.jsonl has 30000000 bytes; at most 20000000 are taken")
+    (tiny / "records" / "acme.jsonl").write_bytes(b"")
+    one(tiny, "acme.jsonl is empty")
+    (tiny / "records" / "acme.jsonl").unlink()
+    one(tiny, "records/acme.jsonl is missing from submission acme; bench leaderboard publish writes all three")
+
+
+def test_a_broken_file_stops_the_check_of_no_other(tiny):
+    (tiny / "records" / "acme.jsonl").write_bytes(b"x\n")
+    describe(tiny, "suite", year="x")
+    (tiny / "records" / "b.toml").write_text("x")
+    lines = validate(tiny)
+    assert len(lines) == 4
+    for words in ("acme.jsonl, line 1", "suite.toml: year is x", "records/b.jsonl is missing", "b.toml is not TOML"):
+        assert sum(words in line for line in lines) == 1
+    assert len(validate(tiny, names=["suite"])) == 1
+    with pytest.raises(UnknownName, match="no submission called 'nobody'"):
+        validate(tiny, names=["nobody"])
+
+
+def test_many_complaints_about_a_file_are_cut(tiny):
+    (tiny / "records" / "acme.jsonl").write_bytes(b"x\n" * 30)
+    lines = validate(tiny)
+    assert len(lines) == 11 and lines[-1].endswith("acme.jsonl: 20 more lines like these")
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        ({"title": None, "year": None}, "acme.toml has no title, year; add what is missing"),
+        ({"titel": "x"}, "acme.toml: no key called 'titel'; did you mean 'title'?"),
+        ({"authors": [], "selection": "", "selected_on": ""}, "authors, selection, selected_on are empty; fill in"),
+        ({"licence": " "}, "licence is empty"),
+        ({"authors": ["x", 1]}, "authors is 1, must be a text"),
+        ({"authors": "x"}, "authors is x, must be a list"),
+        ({"year": "2026"}, "year is 2026, must be a year"),
+        ({"year": 20260}, "year is 20260, must be a year"),
+        ({"title": 3}, "title is 3, must be a text"),
+        ({"title": "x" * 201}, "title has 201 characters"),
+        ({"paper": "javascript:alert(1)"}, "paper is 'javascript:alert(1)', must be empty or begin with https://"),
+        ({"code": "https://user@example.org"}, "code is 'https://user@example.org', must be"),
+        ({"paper": "https://example.org/a b"}, "paper is 'https://example.org/a b', must be"),
+        ({"selected_on": "all"}, "selected_on is all, must be validation or test or train or none"),
+        ({"supersedes": ["../x"]}, "supersedes has '../x', must be names"),
+        ({"supersedes": ["nobody"]}, "supersedes has 'nobody', and the board has no such submission"),
+        ({"supersedes": ["acme"]}, "supersedes leads back to itself"),
+        ({"supersedes": "suite"}, "supersedes is suite, must be a list"),
+    ],
+)
+def test_metadata_that_are_wrong_are_told(tiny, meta, words):
+    describe(tiny, **meta)
+    one(tiny, words)
+
+
+def test_metadata_are_there(tiny):
+    (tiny / "records" / "suite.toml").unlink()
+    one(tiny, "records/suite.toml is missing from submission suite")
+
+
+def test_metadata_read_back(tiny):
+    assert dataclasses.asdict(read_meta(tiny / "records" / "acme.toml")) == {**META, "supersedes": []}
+    describe(tiny, paper="doi:10.1016/S0140-6736(05)17866-0")
+    assert read_meta(tiny / "records" / "acme.toml").paper.startswith("doi:")
+
+
+def test_a_first_publication_says_what_to_fill_in(tiny):
+    file = tiny / "records" / "acme.toml"
+    file.write_text(draft("my_own-run", 'CPU, "2" threads', 2026))
+    one(tiny, "acme.toml: authors, licence, selection, selected_on are empty; fill in what is true")
+    assert read_board(tiny).rows
+    text = file.read_text().replace("authors = []", 'authors = ["A"]')
+    for empty in ("licence", "selection"):
+        text = text.replace(f'{empty} = ""', f'{empty} = "x"')
+    file.write_text(text.replace('selected_on = ""', 'selected_on = "none"'))
+    assert validate(tiny) == [] and read_meta(file).title == "my own run"
+
+
+def test_what_is_published_stays(tiny, made_board):
+    assert validate(tiny, base=made_board) == []
+    submit(tiny, "newer", both={"defense": "mine"})
+    picture(tiny, png(), "newer")
+    assert validate(tiny, base=made_board) == []
+    describe(tiny, "acme", title="Another")
+    one(tiny, "records/acme.toml is not what was published; results stay: publish a correction", base=made_board)
+    for file in (tiny / "records").glob("acme.*"):
+        file.unlink()
+    lines = validate(tiny, base=made_board)
+    assert len(lines) == 3 and all("is gone, and was published" in line for line in lines)
+
+
+def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, made_board, bench_, monkeypatch):
+    (tiny / "board.toml").write_text((tiny / "board.toml").read_text() + "\n")
+    words = "board.toml is not what it was; a submission adds records and examples alone"
+    one(tiny, words, base=made_board)
+    code, out, err = bench_("leaderboard", "validate", str(tiny), "--base", str(made_board))
+    assert (code, out) == (1, "") and words in err and err.count("\n") == 1
+    code, _, err = bench_("leaderboard", "validate", str(tiny), "--base", str(made_board.parent))
+    assert code == 1 and words in err
+    (tiny / "board.toml").write_bytes((made_board / "board.toml").read_bytes())
+    (tiny / "README.md").write_text("mine")
+    one(tiny, "README.md is not what it was", base=made_board)
+    monkeypatch.chdir(tiny.parent)
+    (tiny.parent / "leaderboards").mkdir()
+    code, out, err = bench_("leaderboard", "validate", "--base", str(made_board.parent))
+    assert (code, out) == (1, "") and "leaderboards/tiny is gone, and was a board" in err
+
+
+def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
+    code, out, err = bench_("leaderboard", "validate", str(tmp_path / "none"))
+    assert (code, out) == (3, "") and "none cannot be read; name a folder that has a board.toml" in err
+    code, _, err = bench_("leaderboard", "validate", str(tiny / "records"))
+    assert code == 3 and "has no board.toml; name a folder that has one" in err
+    code, _, err = bench_("leaderboard", "validate", str(tiny), "--base", str(tmp_path / "none"))
+    assert code == 3 and "base" in err and "cannot be read" in err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = bench_("leaderboard", "validate")
+    assert code == 2 and "no board below the folder leaderboards" in err
+    with pytest.raises(EnvironmentProblem, match="cannot be read"):
+        validate(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("x", "is not TOML"), ("x = " + "[" * 5000, "is not TOML"), ("[axes]", "axes"), ("tilte = 1", "no key called")],
+)
+def test_a_protocol_that_is_none_is_told(tiny, text, words):
+    (tiny / "board.toml").write_text(text)
+    one(tiny, "board.toml", words)
+
+
+def test_of_one_key_there_is_one_record(tiny):
+    file = tiny / "records" / "acme.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[0] + lines[1])
+    one(tiny, "acme.jsonl, line 2: key", "stands in line 1 too; leave out one")
+
+
+def test_of_one_cell_there_is_one_record_unless_it_is_superseded(tiny):
+    submit(tiny, "again", values=((0.0, 0.5, 0.75), (0.5, 1.0, 0.75)))
+    lines = validate(tiny)
+    assert len(lines) == 2 and all("stands in records/acme.jsonl, line" in line for line in lines)
+    assert all("leave it out, or name that submission in supersedes" in line for line in lines)
+    describe(tiny, "again", supersedes=["acme"])
+    assert validate(tiny) == []
+
+
+def values_of(folder, metric="accuracy"):
+    records, images = read_records(folder)
+    return {r.axes["defense"]: (r.value, images[r.key][0][0]) for r in records if r.metric == metric}
+
+
+def test_the_superseding_submissions_record_counts(tiny):
+    before = values_of(tiny)
+    submit(tiny, "zz", values=((0.0, 0.0, 0.75), (0.5, 1.0, 0.75)))
+    assert values_of(tiny) == before  # of one key the first counts, where none supersedes
+    describe(tiny, "zz", supersedes=["acme"])
+    assert values_of(tiny) == {**before, "l2": (0.25, 0.0)}
+    submit(tiny, "a", values=((1.0, 1.0, 1.0), (0.5, 1.0, 0.75)), meta={"supersedes": ["zz"]})
+    assert values_of(tiny) == {**before, "l2": (1.0, 1.0)}
+    (tiny / "records" / "zz.toml").unlink()
+    assert values_of(tiny)["l2"] == (1.0, 1.0)
+
+
+def test_of_another_version_too_the_superseding_record_counts(tiny):
+    submit(tiny, "zz", values=((0.0, 0.0, 0.75), (0.5, 1.0, 0.75)))
+    for number in (0, 1):
+        relined(tiny, respecced_version, "zz", number)
+    with pytest.raises(BadValue, match="two records of"):
+        read_board(tiny)
+    describe(tiny, "zz", supersedes=["acme"])
+    records, _ = read_records(tiny)
+    assert len(records) == 4 and read_board(tiny).rows
+    assert {r.value for r in records if r.metric == "accuracy"} == {0.5, 0.25}
+
+
+def respecced_version(line):
+    found = json.loads(line)
+    spec = found["spec"].replace('"network": 1', '"network": 2')
+    return json.dumps({**found, "spec": spec, "key": key(spec)}).encode()
+
+
+def test_superseding_goes_in_no_circle():
+    assert closed({"a": ["b"], "b": ["c"]}) == {"a": {"b", "c"}, "b": {"c"}}
+    with pytest.raises(BadValue, match="submission a: supersedes leads back to itself"):
+        closed({"a": ["b"], "b": ["a"]})
+
+
+def test_all_rows_are_measured_on_the_same_images(tiny):
+    rewritten(tiny, column("image", lambda i, v: v + 1))
+    lines = validate(tiny)
+    assert len(lines) == 2 and all(
+        "measured on other images than" in line and "suite.jsonl, line 1" in line for line in lines
+    )
+
+
+def test_whatever_is_said_is_one_short_line_of_what_can_be_seen():
+    assert said("a\nb\x00\u202e\u2028\ud800c") == "a?b????c"
+    assert said("x" * 500) == "x" * 120 + "..." and said([1, "a"]) == "[1, 'a']" and "too long" in said(16**9000)
+
+
+def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
+    records, _ = read_records(tiny)
+    drawn = [sampled("tiny", records, 2, text) for text in ("a", "a", *"bcdefgh")]
+    assert drawn[0] == drawn[1] and len({tuple(r.key for r in each) for each in drawn}) > 1
+    assert sampled("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
+    assert len(sampled("tiny", records, 99)) == 4
