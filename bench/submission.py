@@ -79,6 +79,8 @@ def _examined(folder: Path, names: Collection[str], base: Path | None) -> Findin
         if not any(_owner(part) == name for part in (*files, *bad)):
             raise UnknownName(f"board {folder}: no submission called '{said(name)}'")
     if base is not None:
+        if folder.is_symlink():
+            found.lines.append(f"{folder} is a link; put the folder itself there")
         found.lines += _moved(folder, files, bad, base)
     protocol = _protocol(folder, files, bad, found.lines)
     owners = sorted({o for part in (*files, *bad) if (o := _owner(part)) is not None}, key=lambda o: (o != "suite", o))

@@ -23,6 +23,7 @@ from bench.entries import area, difference, entry, interval
 from bench.page import built
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
+from bench.store import key
 from bench.tables import harmless, markdown
 
 PROTOCOL = """
@@ -381,6 +382,56 @@ def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
     assert [r["defense"] for r in table(folder)] == ["cosd"]
     code, _, err = bench_("leaderboard", "publish", str(folder), *asked[2:], "--name", "../acme")
     assert code == 2 and "submission '../acme': a name has lower-case letters, digits and _ . - only" in err
+
+
+def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, folder, tmp_path):
+    asked = ["--defense", "cosd", "--metric", "accuracy", "--metric", "topk_overlap", "--no-reference"]
+    assert bench_("run", "--board", str(folder), *asked)[0] == 0
+    publish = ("leaderboard", "publish", str(folder), "--name", "acme")
+    assert bench_(*publish, *asked)[0] == 0
+    code, _, err = bench_("leaderboard", "validate", str(folder))
+    assert code == 1 and err.count("\n") == 1
+    assert "acme.toml: authors, licence, selection, selected_on are empty; fill in what is true" in err
+    meta = tmp_path / "meta.toml"
+    text = (folder / "records" / "acme.toml").read_text()
+    meta.write_text(text.replace('= ""', '= "none"').replace("authors = []", 'authors = ["A"]'))
+    code, _, err = bench_(*publish, *asked, "--meta", str(meta))
+    assert code == 2 and "meta.toml: paper is 'none', must be empty or begin with https://" in err
+    meta.write_text(meta.read_text().replace('paper = "none"', 'paper = ""').replace('code = "none"', 'code = ""'))
+    before = (folder / "records" / "acme.values.parquet").read_bytes()
+    assert bench_(*publish, *asked, "--meta", str(meta))[0] == 0
+    assert (folder / "records" / "acme.toml").read_bytes() == meta.read_bytes()
+    assert (folder / "records" / "acme.values.parquet").read_bytes() == before
+    assert bench_("leaderboard", "validate", str(folder)) == (0, "1 submissions, 3 records valid\n", "")
+    fewer = [*asked[:4], "--no-reference"]
+    code, out, err = bench_(*publish, *fewer)
+    assert (code, out) == (2, "") and "has other records, and results stay as they are: publish a correction" in err
+    verify = ("leaderboard", "verify", str(folder))
+    assert bench_(*verify, "--name", "acme")[:2] == (0, "3 published records compared, 0 differ\n")
+    assert bench_(*verify, "--name", "acme", "--sample", "2", "--draw", "a commit")[1].startswith("2 published records")
+    assert bench_(*verify, *asked, "--sample", "1")[:2] == (0, "1 published records compared, 0 differ\n")
+    code, _, err = bench_(*verify, "--name", "nobody")
+    assert code == 2 and "no submission called 'nobody'" in err
+    code, _, err = bench_(*verify, "--name", "acme", "--defense", "ce")
+    assert code == 2 and "--name acme says what is run; leave out either it or the options of a run" in err
+    file = folder / "records" / "acme.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**line, "value": 0.9 - line["value"]}) + "\n" for line in lines))
+    assert bench_(*verify, "--name", "acme")[0] == 1
+    assert bench_(*publish, *fewer, "--replace")[0] == 0 and len(file.read_text().splitlines()) == 1
+
+
+def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
+    asked = ["--defense", "cosd", "--metric", "accuracy", "--no-reference"]
+    assert bench_("run", "--board", str(folder), *asked)[0] == 0
+    assert bench_("leaderboard", "publish", str(folder), "--name", "acme", *asked)[0] == 0
+    file = folder / "records" / "acme.jsonl"
+    text = file.read_text().replace("defense/cosd@", "defense/cusd@").replace('"cosd"', '"cusd"')
+    record = json.loads(text.replace("--defense cosd", "--defense cusd"))
+    file.write_text(json.dumps({**record, "key": key(record["spec"])}) + "\n")
+    code, out, err = bench_("leaderboard", "verify", str(folder), "--name", "acme")
+    assert (code, out) == (1, "0 published records compared, 1 differ\n")
+    assert "accuracy of cusd cannot be run here: no defense called 'cusd'" in err
 
 
 def test_a_departing_row_joins(bench_, folder):

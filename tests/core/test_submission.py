@@ -416,6 +416,12 @@ def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, m
     assert (code, out) == (1, "") and "leaderboards/tiny is gone, and was a board" in err
 
 
+def test_a_board_that_became_a_link_is_told(tiny, made_board):
+    (tiny.parent / "other").symlink_to(tiny)
+    assert validate(tiny.parent / "other") == []
+    one(tiny.parent / "other", "other is a link; put the folder itself there", base=made_board)
+
+
 def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
     code, out, err = bench_("leaderboard", "validate", str(tmp_path / "none"))
     assert (code, out) == (3, "") and "none cannot be read; name a folder that has a board.toml" in err
