@@ -82,10 +82,13 @@ def publish(
 ) -> None:
     """Put stored records into a board, and build it.
 
+    Says what is left to do before others can take it, such as filling in who ran it.
+
     With the options of a run that was made for the board, such as --defense, only the records of that run.
     """
     from bench import leaderboard as boards
     from bench.runner import open_store
+    from bench.submission import validate as validated
 
     _, cells = asked_cells(without, reference, board, options)
     beside = Path(meta) if meta else None
@@ -96,6 +99,8 @@ def publish(
     if pictures:
         click.echo(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
+    for text in validated(Path(board), [name]):
+        complain(text)
 
 
 @leaderboard.command()

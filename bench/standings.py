@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tabulate import tabulate
 
 from bench.board import Board, Row, rounded
-from bench.tables import label, markdown, named
+from bench.tables import code, label, markdown, named
 
 LISTED = 50  # rows of a board that are spelled out
 
@@ -28,7 +28,9 @@ def _changed(before: Board | None, after: Board) -> str:
         then, now = _standing(before, old.get(name)), _standing(after, new.get(name))
         if then != now:
             row, board = (new[name], after) if name in new else (old[name], before or after)
-            body.append([markdown(label(board, row, inside=False)), *then, *now])
+            # In a code span a name calls nobody and links to nothing.
+            name = code(label(board, row, inside=False)).replace("|", "\\|")
+            body.append([f"`{name}`", *then, *now])
     if not body:
         return ""
     what = markdown(named(after.score)) if after.score else "score"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.attached import Values, check_png, read_values
-from bench.board import EXAMPLES, GENERATED, RECORDS
+from bench.board import EXAMPLES, GENERATED, RECORDS, ROW, row_name
 from bench.errors import BadValue, BenchError, EnvironmentProblem, UnknownName
 from bench.metadata import NAME, SIZE, Meta, closed, read_meta
 from bench.protocol import FILE, Protocol, board_protocol
@@ -87,7 +87,7 @@ def _examined(folder: Path, names: Collection[str], base: Path | None) -> Findin
     submissions = []
     for name in owners:
         one, lines = _read(folder, name, files, bad)
-        lines += _pictures(folder, name, files, bad)
+        lines += _pictures(folder, one, files)
         if protocol is not None:
             lines += _listed(f"{folder}/{RECORDS}/{name}.jsonl", _unfit(folder, one, protocol))
         found.lines += lines if not names or name in names else []
@@ -297,14 +297,18 @@ def _fraction(text: str) -> str:
     return str(Fraction(text)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", text) else text
 
 
-def _pictures(folder: Path, name: str, files: Mapping[str, Path], bad: Collection[str]) -> list[str]:
+def _pictures(folder: Path, one: Submission, files: Mapping[str, Path]) -> list[str]:
     lines = []
-    pictures = [path for part, path in files.items() if (m := EXAMPLE.fullmatch(part)) and m[1] == name]
+    rows = {row_name({a: r.axes[a] for a in ROW if a in r.axes}) for _, r in one.records or ()}
+    pictures = [path for part, path in files.items() if (m := EXAMPLE.fullmatch(part)) and m[1] == one.name]
     for path in pictures:
         try:
             check_png(path)
         except BenchError as error:
             lines.append(str(error))
+        else:
+            if one.records is not None and path.stem not in rows:
+                lines.append(f"{folder}/{EXAMPLES}/{one.name}/{path.name} shows no row of it; publish it again")
     return lines
 
 
@@ -313,7 +317,10 @@ def _between(folder: Path, submissions: list[Submission], owners: Collection[str
     metas = {one.name: one.meta for one in submissions if one.meta is not None}
     for name, meta in metas.items():
         for other in meta.supersedes:
-            if other not in owners:
+            if other == "suite":
+                about = f"{folder}/{RECORDS}/{name}.toml"
+                yield name, f"{about}: supersedes has 'suite', which only the suite corrects; open a dispute instead"
+            elif other not in owners:
                 about = f"{folder}/{RECORDS}/{name}.toml"
                 yield name, f"{about}: supersedes has '{said(other)}', and the board has no such submission"
     try:

@@ -509,7 +509,7 @@ def tex(text: str) -> str:
 def harmless(text: str) -> str:
     """A text that a spreadsheet does not run."""
     text = escaped(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 def markdown(text: str) -> str:

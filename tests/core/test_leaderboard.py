@@ -74,7 +74,8 @@ def test_a_board_is_run_published_built_checked_and_run_again(bench_, folder):
     code, _, err = bench_("run", "--board", str(folder))
     assert (code, err) == (0, "")
     code, out, err = bench_("leaderboard", "publish", str(folder))
-    assert (code, err) == (0, "") and out.splitlines()[0] == "8 records published as suite"
+    assert code == 0 and out.splitlines()[0] == "8 records published as suite"
+    assert err.endswith("suite.toml: authors, licence, selection, selected_on are empty; fill in what is true\n")
     page = (folder / "README.md").read_text()
     assert page.startswith("# A \\| tiny \\*board\\*\n") and "| ce " in page and "| l2 " in page
     assert {(r["defense"], r["metric"], r["attack"]) for r in table(folder)} >= {
@@ -611,3 +612,25 @@ def test_columns_stand_in_the_order_of_the_protocol():
     ]
     ordered = sorted(columns, key=lambda c: boards._order(protocol, c))
     assert [c.metric for c in ordered] == ["accuracy", "topk_overlap", "other"]
+
+
+def test_what_a_submission_would_change_is_told(bench_, published):
+    top = published.parent
+    shutil.copytree(top, top.parent / "before")
+    assert bench_("leaderboard", "diff", str(top.parent / "before"), str(top)) == (
+        0,
+        "No rank and no score changes.\n",
+        "",
+    )
+    text = '[score]\nmetric = "topk_overlap"\n'
+    for folder in (published, top.parent / "before" / "tiny"):
+        (folder / "board.toml").write_text(PROTOCOL + text)
+    file = top.parent / "before" / "tiny" / "records" / "suite.jsonl"
+    lines = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["axes"]["defense"] == "ce"]
+    file.write_text("".join(lines))
+    code, out, err = bench_("leaderboard", "diff", str(file.parents[1]), str(published))
+    assert (code, err) == (0, "") and out.startswith("### A \\| tiny \\*board\\*\n")
+    row = next(line.split("|") for line in out.splitlines() if "`l2 · gradient`" in line)
+    assert [cell.strip() for cell in row[2:6]] == ["-", "-", "1", "0.610"]
+    code, _, err = bench_("leaderboard", "diff", str(top / "none"), str(top))
+    assert code == 3 and "none is not there; name that of a board, or of all" in err

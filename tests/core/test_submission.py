@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zlib
@@ -19,10 +20,11 @@ from PIL import Image
 from submissions import META, describe, relined, submit
 
 from bench import attached, case, record
-from bench.board import built, read_board, read_records
+from bench.board import ROW, read_board, read_records, row_name
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
 from bench.leaderboard import sampled
 from bench.metadata import closed, draft, read_meta
+from bench.page import built
 from bench.store import key
 from bench.submission import validate
 from bench.untrusted import said
@@ -47,13 +49,19 @@ def one(folder, *words, **options):
     return line
 
 
+def row_of(folder, name):
+    """The name of a row of a submission."""
+    record = json.loads((folder / "records" / f"{name}.jsonl").read_text().splitlines()[0])
+    return row_name({axis: record["axes"][axis] for axis in ROW if axis in record["axes"]})
+
+
 def edited(**fields):
     """A change of a line of records: fields are replaced in it."""
     return lambda line: json.dumps({**json.loads(line), **fields}).encode()
 
 
 def test_what_is_as_published_is_valid(tiny, bench_):
-    picture(tiny, png())
+    picture(tiny, png(), key=row_of(tiny, "acme"))
     for name in built(read_board(tiny)):
         (tiny / name).write_text("generated")
     assert validate(tiny) == []
@@ -356,6 +364,7 @@ def test_many_complaints_about_a_file_are_cut(tiny):
         ({"supersedes": ["nobody"]}, "supersedes has 'nobody', and the board has no such submission"),
         ({"supersedes": ["acme"]}, "supersedes leads back to itself"),
         ({"supersedes": "suite"}, "supersedes is suite, must be a list"),
+        ({"supersedes": ["suite"]}, "supersedes has 'suite', which only the suite corrects; open a dispute instead"),
     ],
 )
 def test_metadata_that_are_wrong_are_told(tiny, meta, words):
@@ -389,8 +398,11 @@ def test_a_first_publication_says_what_to_fill_in(tiny):
 def test_what_is_published_stays(tiny, made_board):
     assert validate(tiny, base=made_board) == []
     submit(tiny, "newer", both={"defense": "mine"})
-    picture(tiny, png(), "newer")
+    picture(tiny, png(), "newer", row_of(tiny, "newer"))
     assert validate(tiny, base=made_board) == []
+    picture(tiny, png(), "newer")
+    one(tiny, f"examples/newer/{'0' * 16}.png shows no row of it", base=made_board)
+    shutil.rmtree(tiny / "examples")
     describe(tiny, "acme", title="Another")
     one(tiny, "records/acme.toml is not what was published; results stay: publish a correction", base=made_board)
     for file in (tiny / "records").glob("acme.*"):
@@ -462,7 +474,7 @@ def test_of_one_cell_there_is_one_record_unless_it_is_superseded(tiny):
 
 
 def values_of(folder, metric="accuracy"):
-    records, images = read_records(folder)
+    records, images, _ = read_records(folder)
     return {r.axes["defense"]: (r.value, images[r.key][0][0]) for r in records if r.metric == metric}
 
 
@@ -485,7 +497,7 @@ def test_of_another_version_too_the_superseding_record_counts(tiny):
     with pytest.raises(BadValue, match="two records of"):
         read_board(tiny)
     describe(tiny, "zz", supersedes=["acme"])
-    records, _ = read_records(tiny)
+    records = read_records(tiny).records
     assert len(records) == 4 and read_board(tiny).rows
     assert {r.value for r in records if r.metric == "accuracy"} == {0.5, 0.25}
 
@@ -516,7 +528,7 @@ def test_whatever_is_said_is_one_short_line_of_what_can_be_seen():
 
 
 def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
-    records, _ = read_records(tiny)
+    records = read_records(tiny).records
     drawn = [sampled("tiny", records, 2, text) for text in ("a", "a", *"bcdefgh")]
     assert drawn[0] == drawn[1] and len({tuple(r.key for r in each) for each in drawn}) > 1
     assert sampled("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
