@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import bench
 from bench.components import checksum, parameters, read, split
+from bench.datadir import data_from
 from bench.errors import suggestion
 
 
@@ -204,3 +205,19 @@ def test_equal_components_have_one_identity():
     assert first == second and first.identity == second.identity
     with pytest.raises(bench.BadValue, match=r"noise is .*, must be a number of at least 0"):
         type(bench.component("explainer", "smoothgrad"))(noise=10**400)
+
+
+def test_a_path_that_is_not_here_is_looked_for_in_the_data_folder(tmp_path, monkeypatch):
+    here, data = tmp_path / "here", tmp_path / "data"
+    for place in (here, data / "nets"):
+        place.mkdir(parents=True)
+    (data / "nets" / "a.pt").write_bytes(b"theirs")
+    monkeypatch.chdir(here)
+    with data_from(data):
+        found = bench.component("defense", "weights:path=nets/a.pt")
+        assert found.path == data / "nets" / "a.pt" and bench.component("defense", str(found)) == found
+        (here / "nets").mkdir()
+        (here / "nets" / "a.pt").write_bytes(b"mine")
+        assert bench.component("defense", "weights:path=nets/a.pt").path == Path("nets/a.pt")
+        assert bench.component("defense", "weights:path=nets/b.pt").path == Path("nets/b.pt")
+    assert found.published.startswith("weights:path=a.pt#")
