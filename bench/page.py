@@ -404,8 +404,9 @@ def _over_budgets(board: Board, rows: Sequence[Row], places: Mapping[str, int]) 
 
 
 def _over_levels(board: Board, rows: Sequence[Row], places: Mapping[str, int]) -> list[tuple[Markup, str]]:
+    attacks = ["", *(str(text) for text in board.protocol.axes["attack"][:1])]
     found = []
-    for column in board.summary:
+    for column in (c for c in board.columns if c.attack in attacks and c.ball in ("", board.ball)):
         series = []
         for row in rows:
             curve = _levels(row.entries[column].records) if column in row.entries else []

@@ -73,10 +73,8 @@ def curves(series: Sequence[Series], x: str, y: str, marks: Sequence[tuple[float
 def points(series: Sequence[Series], x: str, y: str, best: tuple[bool, bool]) -> Markup:
     """Points of a size each, their names, and the front of those that no other beats in both; `best` says whether more
     is better along x and y."""
-    frame = _Frame(
-        [(at, f"{at:g}") for at in ticks(*_range(s.points[0][0] for s in series))],
-        ticks(*_range(s.points[0][1] for s in series)),
-    )
+    across, up = (ticks(*_padded(*_range(s.points[0][i] for s in series))) for i in (0, 1))
+    frame = _Frame([(at, f"{at:g}") for at in across], up)
     parts = [frame.axes(x, y)]
     front = sorted(s.points[0] for s in series if s.place is not None and not _beaten(s, series, best))
     if len(front) > 1:
@@ -134,6 +132,12 @@ def spread(places: Sequence[float], gap: float = 11.5) -> list[float]:
 def _range(values) -> tuple[float, float]:
     found = list(values)
     return min(found), max(found)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """A range with room for the size of points at its ends."""
+    room = 0.08 * (high - low)
+    return low - room, high + room
 
 
 def _beaten(mine: Series, others: Sequence[Series], best: tuple[bool, bool]) -> bool:

@@ -239,7 +239,9 @@ def _check_spec(about: str, record: Record) -> None:
     _exactly(f"{about}: spec", chosen, record.axes, "axis")
     for axis, text in record.axes.items():
         if axis in COMPONENTS:
-            name = re.fullmatch(rf"{COMPONENTS[axis]}/([^@]*)@\d{{1,9}}\(.*\)", chosen[axis], re.DOTALL)
+            # A set that is read from files ends in their checksum.
+            form = rf"{COMPONENTS[axis]}/([^@]*)@\d{{1,9}}\(.*\)(#[0-9a-f]{{1,64}})?"
+            name = re.fullmatch(form, chosen[axis], re.DOTALL)
             fits = bool(name) and name[1] == _name(text) and bool(NAME.fullmatch(name[1]))
         else:
             fits = chosen[axis] == text

@@ -161,6 +161,14 @@ def test_a_spec_is_about_the_metric_and_the_axes(tiny, parts, words):
     one(tiny, "acme.jsonl, line 1", words)
 
 
+def test_a_set_that_is_read_from_files_ends_in_their_checksum(tiny):
+    relined(tiny, respecced(chosen={"dataset": "dataset/shapes@1(size=32)#63f129a1fbafaf18"}))
+    # All else is as it was: only the key is another, which the values beside it do not know.
+    assert not any("axis dataset" in line for line in validate(tiny))
+    relined(tiny, respecced(chosen={"dataset": "dataset/shapes@1(size=32)#../x"}))
+    assert validate(tiny)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
