@@ -108,21 +108,23 @@ class Board:
     @functools.cached_property
     def summary(self) -> list[Column]:
         """The columns that say it in short: of several attacks the worst case, of several budgets the score's."""
-        kept = [c for c in self.columns if c.ball in ("", self.ball) and (c.attack in ("", WORST) or self._sole(c))]
+        kept = [c for c in self.columns if c.ball in ("", self.ball) and (c.attack in ("", WORST) or self.sole(c))]
         return sorted(kept, key=lambda c: c != self.score)
 
     @functools.cached_property
     def ball(self) -> str:
         return main_ball(self.protocol, self.columns)
 
-    def _sole(self, column: Column) -> bool:
+    def sole(self, column: Column) -> bool:
+        """Whether there is one attack alone, and so no worst case beside it."""
         return not any(c.attack == WORST and (c.metric, c.ball) == (column.metric, column.ball) for c in self.columns)
 
     @functools.cached_property
     def naming(self) -> list[str]:
-        """The axes that tell rows apart, and always those that a reader looks for."""
+        """The axes that tell rows apart; where they leave nothing to tell, those that a reader looks for."""
         texts = {axis: {row.axes.get(axis, "") for row in self.rows} for axis in ROW}
-        found = [a for a in ROW if len(texts[a]) > 1 or (a in ("defense", "explainer") and texts[a] != {""})]
+        found = [axis for axis in ROW if len(texts[axis]) > 1]
+        found = found or [axis for axis in ("defense", "explainer") if texts[axis] - {""}]
         # Not where it follows from the explainer: its own, or what stands for one without a gradient.
         of = {(row.axes.get("explainer"), row.axes.get("surrogate")) for row in self.rows}
         if len(of) == len({explainer for explainer, _ in of}):

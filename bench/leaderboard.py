@@ -104,18 +104,19 @@ def _weights(store: Store, cell: Cell, summed: dict[str, str]) -> str:
 
 def draw(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
     """Draw the board's example images for every row of a submission that has none, from what is stored: under the first
-    attack, at the largest budget. Says how many pictures were written."""
+    attack, at the budget of the score or the largest. Says how many pictures were written."""
     from bench.panel import drawn, example
 
     protocol, count = board_protocol(folder), 0
-    attacks = [str(text) for text in protocol.axes["attack"]]
+    first, ball = str(protocol.axes["attack"][0]), protocol.score.ball if protocol.score else ""
     cases: dict[str, Case] = {}
     for cell in cells:
-        if cell.refused or not {"explainer", "attack"} <= cell.axes or str(cell.case.attack) != attacks[0]:
+        if cell.refused or not {"explainer", "attack"} <= cell.axes or str(cell.case.attack) != first:
             continue
         axes = described(cell, published_text)
         row = row_name({axis: axes[axis] for axis in ROW if axis in axes})
-        if row not in cases or cell.case.ball.eps > cases[row].ball.eps:
+        larger = row not in cases or cell.case.ball.eps > cases[row].ball.eps
+        if axes["ball"] == ball or (larger and not ball):
             cases[row] = cell.case
     place, memory = folder / EXAMPLES / name, Memory()
     for row, case in cases.items() if protocol.examples else ():

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 COLOURS = 8
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 54, 128, 12, 40  # room for the axes, and on the right for names
+LEFT, RIGHT, TOP, BOTTOM = 54, 136, 12, 40  # room for the axes, and on the right for names
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Scale:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers that enclose a range."""
+    """Three to seven round numbers that enclose a range."""
     if not high - low > 1e-9 * max(1.0, abs(low), abs(high)):
         low, high = low - 0.05 * max(1.0, abs(low)), high + 0.05 * max(1.0, abs(high))
-    rough = (high - low) / 4
+    rough = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * times for times in (1, 2, 2.5, 5, 10) if unit * times >= rough * 0.999)
     first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
@@ -153,7 +153,7 @@ def _beaten(mine: Series, others: Sequence[Series], best: tuple[bool, bool]) -> 
 def _name(series: Series, x: float, y: float, height: float) -> Markup:
     """A name at the right margin, with a thin line to where it belongs."""
     margin = WIDTH - RIGHT + 8
-    text = series.name if len(series.name) <= 20 else f"{series.name[:19]}…"
+    text = series.name if len(series.name) <= 21 else f"{series.name[:20]}…"
     return Markup('<path class="grid" d="M{} {}L{} {}"/><text x="{}" y="{}">{}<title>{}</title></text>').format(
         f"{x + 3:.1f}", f"{y:.1f}", margin - 2, f"{height:.1f}", margin, f"{height + 3.5:.1f}", text, series.name
     )

@@ -87,9 +87,9 @@ def notes(records: Collection[Record]) -> list[str]:
 
 def readme(board: Board) -> str:
     """README.md: what it says in short, then attack by attack, and beside the reference row."""
-    rest = [c for c in board.columns if c not in board.summary]
-    # What no explainer reaches is the same in all rows of a defense: it was said above.
-    differing = [c for c in board.columns if not _costs(board, c) and not (c.derived and c not in board.summary)]
+    rest = [c for c in board.columns if c not in board.summary and not c.derived]
+    over = [c for c in board.columns if c.over and (c.attack == WORST or board.sole(c))]
+    differing = [c for c in board.summary if not _costs(board, c)]
     parts = [
         f"# {markdown(board.protocol.title or board.name)}",
         markdown(board.protocol.about),
@@ -101,6 +101,8 @@ def readme(board: Board) -> str:
         _legend(board),
         "## By attack and budget" if rest else "",
         _markdown(board, [_line(board, row, rest, short=True) for row in board.rows], rest) if rest else "",
+        "## Over all budgets" if over else "",
+        _markdown(board, [_line(board, row, over, short=True) for row in board.rows], over) if over else "",
         _differences(board, differing),
         _papers(board),
         "## Columns",

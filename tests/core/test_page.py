@@ -201,7 +201,7 @@ def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
 
 
 def test_ticks_are_round_and_enclose():
-    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1] and ticks(0.31, 0.46) == [0.3, 0.35, 0.4, 0.45, 0.5]
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1] and ticks(0.31, 0.46) == [0.3, 0.35, 0.4, 0.45, 0.5]
     for low, high in ((0.5, 0.5), (0, 0), (-3, 2), (1e-5, 3e-5), (250, 1999)):
         found = ticks(low, high)
         assert found[0] <= low and found[-1] >= high and 3 <= len(found) <= 8, (low, high, found)
