@@ -330,9 +330,19 @@ def _between(folder: Path, submissions: list[Submission], owners: Collection[str
         return
     cells: dict[object, list[tuple[str, int, Record]]] = {}
     images: dict[object, tuple[str, np.ndarray]] = {}
+    metrics: dict[str, tuple[str, Record]] = {}
     for one in submissions:
         for number, record in one.records or ():
             about = f"{folder}/{RECORDS}/{one.name}.jsonl, line {number}"
+            there, first = metrics.setdefault(record.metric, (about, record))
+            # Who is ahead follows from these: of one metric they are the same for all.
+            for part in ("better", "unit"):
+                own, others = getattr(record, part), getattr(first, part)
+                if own != others:
+                    yield (
+                        one.name,
+                        f"{about}: {part} is '{said(own)}', and '{said(others)}' in {there}; publish it again",
+                    )
             mine = (record.metric, tuple(sorted(record.axes.items())))
             for name, line, other in cells.get(mine, ()):
                 if not _corrects(supersedes, one.name, name) and {one.name, name} <= set(metas):
@@ -348,9 +358,9 @@ def _between(folder: Path, submissions: list[Submission], owners: Collection[str
             if found is None or {"dataset", "split", "samples"} - set(record.axes) or (found.images < 0).any():
                 continue
             where = tuple(record.axes[axis] for axis in ("dataset", "split", "samples"))
-            first, those = images.setdefault(where, (about, found.images))
+            there, those = images.setdefault(where, (about, found.images))
             if not np.array_equal(those, found.images):
-                yield one.name, f"{about}: measured on other images than {first}; run it on those of the board"
+                yield one.name, f"{about}: measured on other images than {there}; run it on those of the board"
 
 
 def _corrects(supersedes: Mapping[str, frozenset[str]], one: str, other: str) -> bool:

@@ -239,13 +239,13 @@ def inert(name, content, hostile):
     INERT[Path(name).suffix](content, hostile)
 
 
-def harmless_or_refused(folder, hostile):
+def harmless_or_refused(folder, hostile, told=1):
     """Whether validation takes a board; if not it says so in one line, and if so all generated files are inert."""
     lines = validate(folder)
     for line in lines:
         assert not any(unicodedata.category(c) in HIDDEN for c in line) and len(line) < 1100
     if lines:
-        assert len(lines) == 1, lines
+        assert len(lines) == told, lines
         return False
     for name, content in built(read_board(folder)).items():
         inert(name, content, hostile)
@@ -255,7 +255,6 @@ def harmless_or_refused(folder, hostile):
 FIELDS = {
     "free": lambda text: {
         "help": text,
-        "unit": text[:30],
         "flags": ["x" + text, text],
         "undefined_because": text,
         "cost": {text: 1.0},
@@ -278,6 +277,11 @@ def test_a_hostile_text(tiny, hostile):
         relined(tiny, lambda _: json.dumps({**record, **put(hostile)}).encode())  # noqa: B023
         taken = harmless_or_refused(tiny, hostile)
         assert not (taken and field in FIXED), field
+    relined(tiny, lambda _: json.dumps({**record, "unit": hostile[:30]}).encode())
+    assert not harmless_or_refused(tiny, hostile) or not hostile
+    relined(tiny, lambda line: json.dumps({**json.loads(line), "unit": hostile[:30]}).encode(), "suite")
+    harmless_or_refused(tiny, hostile, told=2)
+    submit(tiny, "suite", both={"defense": "ce"})
     submit(tiny, axes={"defense": f"l2:note={hostile}"})
     harmless_or_refused(tiny, hostile)
     submit(tiny)

@@ -629,8 +629,8 @@ def test_what_a_submission_would_change_is_told(bench_, published):
     lines = [line for line in file.read_text().splitlines(keepends=True) if json.loads(line)["axes"]["defense"] == "ce"]
     file.write_text("".join(lines))
     code, out, err = bench_("leaderboard", "diff", str(file.parents[1]), str(published))
-    assert (code, err) == (0, "") and out.startswith("### A \\| tiny \\*board\\*\n")
+    assert (code, err) == (0, "") and out.startswith("### `A \\| tiny *board*`\n")
     row = next(line.split("|") for line in out.splitlines() if "`l2`" in line)
-    assert [cell.strip() for cell in row[2:6]] == ["-", "-", "1", "0.610"]
+    assert [cell.strip() for cell in row[2:6]] == ["-", "-", "1", "`0.610`"]
     code, _, err = bench_("leaderboard", "diff", str(top / "none"), str(top))
     assert code == 3 and "none is not there; name that of a board, or of all" in err

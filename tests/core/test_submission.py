@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from bench.errors import BadValue, EnvironmentProblem, UnknownName
 from bench.leaderboard import sampled
 from bench.metadata import closed, draft, read_meta
 from bench.page import built
+from bench.standings import changed
 from bench.store import key
 from bench.submission import validate
 from bench.untrusted import said
@@ -541,3 +543,22 @@ def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
     assert drawn[0] == drawn[1] and len({tuple(r.key for r in each) for each in drawn}) > 1
     assert sampled("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
     assert len(sampled("tiny", records, 99)) == 4
+
+
+def test_a_metric_has_one_direction_and_one_unit(tiny):
+    relined(tiny, edited(better="lower"))
+    one(tiny, "acme.jsonl, line 1: better is 'lower', and 'higher' in ", "suite.jsonl, line 1; publish it again")
+    submit(tiny)
+    relined(tiny, edited(unit="@somebody"))
+    one(tiny, "acme.jsonl, line 1: unit is '@somebody', and '' in ", "suite.jsonl, line 1; publish it again")
+
+
+def test_in_a_comment_all_texts_of_others_are_code(tiny, made_board):
+    text = (tiny / "board.toml").read_text().replace('title = "Tiny"', 'title = "@who https://evil.example"')
+    (tiny / "board.toml").write_text(text + '[score]\nmetric = "topk_overlap"\n')
+    for name in ("suite", "acme"):
+        relined(tiny, edited(unit="@who | x"), name)
+    found = changed({"tiny": read_board(made_board), "@gone": read_board(made_board)}, {"tiny": read_board(tiny)})
+    assert "@who" in found and "@gone" in found
+    rest = re.sub("`[^`\n]*`", "", found)
+    assert "@" not in rest and "http" not in rest
