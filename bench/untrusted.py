@@ -82,7 +82,8 @@ def check_count(about: str, count: Any, high: int) -> None:
 def read_json(about: str, text: str) -> Any:
     """Strict JSON: each key once, no NaN, brackets no deeper than DEPTH."""
     depth = 0
-    for bracket in re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+    # A text without its last quote ends with the line, or it would be looked for again from each quote in it.
+    for bracket in re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', "", text, flags=re.DOTALL)):
         depth += 1 if bracket[0] in "[{" else -1
         if depth > DEPTH:  # told before it is read: what reads it calls itself for every bracket
             raise BadValue(f"{about} has brackets more than {DEPTH} deep ({said(text, 60)}); publish it again")

@@ -21,10 +21,11 @@ from submissions import describe, relined, submit
 
 from bench import submission
 from bench.board import read_board
+from bench.errors import BadValue
 from bench.page import built
 from bench.record import Record, summarise
 from bench.submission import validate
-from bench.untrusted import HIDDEN
+from bench.untrusted import HIDDEN, read_json
 
 TEXTS = {
     "script": "<script>alert(1)</script>",
@@ -495,3 +496,9 @@ def test_a_field_of_another_type(tiny, field):
 def test_there_are_many():
     places = len(FIELDS) + 5
     assert len(TEXTS) > 100 and len(TEXTS) * places + len(FILES) + len(WRONG) * len(dataclasses.fields(Record)) > 1000
+
+
+@pytest.mark.timeout(20)
+def test_a_text_that_never_ends_is_read_once():
+    with pytest.raises(BadValue, match="x is not strict JSON"):
+        read_json("x", '"' + '\\"' * 90_000)
