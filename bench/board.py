@@ -132,6 +132,11 @@ class Board:
         return found
 
     @functools.cached_property
+    def within(self) -> list[str]:
+        """The axes in which rivals agree."""
+        return rivalry(self.protocol, [row.axes for row in self.rows])
+
+    @functools.cached_property
     def score_better(self) -> str:
         return next((r.better for r in self.records if self.score and r.metric == self.score.metric), "")
 
@@ -253,7 +258,7 @@ def _ranked(
     entries: Sequence[dict[Column, Entry]],
 ) -> list[Row]:
     """Rows by groups of rivals, with their ranks: a row without a score, or a control, has none."""
-    score, within = scored(protocol, columns), protocol.score.within if protocol.score else ()
+    score, within = scored(protocol, columns), rivalry(protocol, rows)
     found: list[Row] = []
     for axes, mine in zip(rows, entries, strict=True):
         group = ", ".join(f"{axis} {axes[axis]}" for axis in within if axis in axes)
@@ -267,19 +272,27 @@ def _ranked(
     able = {row.group for row in found if not row.control}
     found = [row if row.group in able else dataclasses.replace(row, group=CONTROLS) for row in found]
     ranked: list[Row] = []
-    rivals: dict[tuple, list[Row]] = {}
+    rivals: dict[str, list[Row]] = {}
     for row in found:
-        rivals.setdefault((row.group == CONTROLS, row.group, *(row.axes.get(axis) for axis in SAME)), []).append(row)
-    for group in (rivals[key] for key in sorted(rivals, key=lambda key: key[0])):
-        able = [row for row in group if not row.control and not row.missing]
-        sign = -1 if able and able[0].entries[score].records[0].better == "higher" else 1
+        rivals.setdefault(row.group, []).append(row)
+    for group in (rivals[key] for key in sorted(rivals, key=lambda key: key == CONTROLS)):
+        whole = [row for row in group if not row.control and not row.missing]
+        sign = -1 if whole and whole[0].entries[score].records[0].better == "higher" else 1
         placed = [
             dataclasses.replace(row, rank=rank)
-            for row, rank in zip(able, ranks([row.entries[score] for row in able]), strict=True)
+            for row, rank in zip(whole, ranks([row.entries[score] for row in whole]), strict=True)
         ]
         placed.sort(key=lambda row: (sign * round(row.entries[score].value or 0.0, 3), _place(protocol, row.axes)))
         ranked += [*placed, *(r for r in group if r.missing and not r.control), *(r for r in group if r.control)]
     return ranked
+
+
+def rivalry(protocol: Protocol, rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """The axes in which rivals agree: those that the score says, and of SAME those in which some rows differ."""
+    rows = list(rows)
+    within = protocol.score.within if protocol.score else ()
+    differing = [axis for axis in SAME if axis not in within and len({row[axis] for row in rows if axis in row}) > 1]
+    return [*differing, *within] if protocol.score else []
 
 
 def main_ball(protocol: Protocol, columns: Iterable[Column]) -> str:
@@ -337,12 +350,14 @@ def rounded(found: Entry) -> str:
 
 
 def ratio(board: Board, row: Row, column: Column) -> float | None:
-    """A cost beside that of the reference row; None where one is missing, or they were measured on other devices."""
+    """A cost beside that of the reference row; None where one is missing, or not all was measured on one device."""
     base = reference_of(board, row)
     mine, theirs = row.entries.get(column), base.entries.get(column) if base else None
     if mine is None or theirs is None or mine.value is None or not theirs.value:
         return None
-    return mine.value / theirs.value if devices(mine.records) == devices(theirs.records) else None
+    # One device for all: of two rows on the same two devices, each seed may have been measured on the other.
+    where = {str(record.provenance.get("device", "")) for record in (*mine.records, *theirs.records)}
+    return mine.value / theirs.value if len(where) == 1 and where != {""} else None
 
 
 def _check_one_version(folder: Path, records: Iterable[Record]) -> None:

@@ -119,7 +119,7 @@ def worst(parts: Sequence[Entry]) -> Entry:
         if found[0] and len({len(values) for values in found}) == 1:
             images[seed] = [None if None in each else choose(each) for each in zip(*found, strict=True)]
     means = [_mean(defined) for values in images.values() if (defined := [v for v in values if v is not None])]
-    records = tuple(record for part in parts for record in part.records)
+    records = tuple(r for part in parts for r in part.records if not images or r.axes.get("seed", "") in images)
     if not means or len(means) < len(images):
         return Entry(records, None, None, images)
     return Entry(

@@ -75,7 +75,6 @@ def page(board: Board) -> str:
         named=named,
         helps={metric: text for metric, _, text in meanings(board)},
         naming=naming(board),
-        within=board.protocol.score.within if board.protocol.score else (),
         columns=[_heading(board, column) for column in columns],
         groups=[{"label": group, "rows": [views[row.name] for row in rows]} for group, rows in groups.items()],
         legend=legend(board),
@@ -179,7 +178,8 @@ class Heading:
 
 
 def _heading(board: Board, column: Column) -> Heading:
-    record = next(row.entries[column].records[0] for row in board.rows if column in row.entries)
+    # A worst case that no row has all attacks for is a column without entries.
+    record = next(record for record in board.records if record.metric == column.metric)
     several = len({c.attack for c in board.columns} - {""}) > 1
     budgets = len({c.ball for c in board.columns if not c.over} - {""}) > 1
     under = ", ".join(p for p in (column.attack if several else "", column.ball if budgets else "") if p)

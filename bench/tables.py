@@ -143,10 +143,9 @@ def meanings(board: Board) -> list[tuple[str, str, str]]:
 def _ranked(board: Board) -> str:
     if board.score is None:
         return ""
-    within = board.protocol.score.within if board.protocol.score else ()
     return (
         f"Ranked by **{markdown(named(board.score))}**"
-        + (f", rows of one {markdown(' and '.join(within))} among themselves" if within else "")
+        + (f", rows of one {markdown(' and '.join(board.within))} among themselves" if board.within else "")
         + ". Rows share ranks where the 95% interval of their paired difference, image by image, holds zero; controls, "
         "and rows without that score, have none."
     )
@@ -164,7 +163,8 @@ def leads(board: Board) -> list[str]:
 def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
     column = board.score
     assert column is not None
-    first = [row for row in rows if row.rank and row.rank.best == 1]
+    # On unlike images each may be beaten by some other: then none is first.
+    first = [row for row in rows if row.rank and row.rank.best == 1] or list(rows)
     of = column.metric + (f" ({column.attack})" if column.attack else "")
     names = [label(board, row) for row in first]
     about = f"{group}: " if group else ""
@@ -177,15 +177,15 @@ def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
     else:
         text = f"{about}{', '.join(names[:-1])} and {names[-1]} share the first place, with a {of} of {span}"
     base = reference_of(board, first[0])
-    if base and base not in first and column in base.entries:
-        text += f"; the reference {label(board, base)} has {rounded(base.entries[column])}"
+    theirs = base.entries.get(column) if base and base not in first else None
+    if base and theirs and theirs.value is not None:
+        text += f"; the reference {label(board, base)} has {rounded(theirs)}"
     return text
 
 
 def naming(board: Board) -> list[str]:
     """The axes that tell the rows of a group apart."""
-    within = board.protocol.score.within if board.protocol.score else ()
-    return [axis for axis in board.naming if axis not in within] or list(board.naming)
+    return [axis for axis in board.naming if axis not in board.within] or list(board.naming)
 
 
 def label(board: Board, row: Row, inside: bool = True) -> str:

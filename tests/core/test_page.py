@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from bench.board import WORST, read_board
+from bench.entries import Rank
 from bench.page import built, overview
 from bench.plots import Series, curves, histogram, points, spread, ticks
 from bench.record import Record, values_file
@@ -150,6 +151,61 @@ def test_the_worst_case_is_taken_image_by_image(folder):
     assert of[WORST, "linf:AUC"].value == pytest.approx(
         (of[WORST, "linf:2/255"].value + of[WORST, "linf:8/255"].value) / 2
     )
+
+
+def changed(change):
+    """The made-up records after a change of axes, values, unit and direction."""
+    for made, values, names in records():
+        found = change(made.axes, made.metric, values)
+        if found is not None:
+            axes, values = found
+            yield record(made.metric, axes, values, names, made.unit, made.better)
+
+
+def test_rows_of_two_sets_are_no_rivals(tmp_path):
+    found = [
+        one
+        for name, factor in (("shapes", 1.0), ("other", 0.5))
+        for one in changed(lambda axes, _, values: ({**axes, "dataset": name}, factor * values))  # noqa: B023
+    ]
+    board = read_board(written(tmp_path / "made-up", found))
+    assert [row.group for row in board.rows if str(row.rank) == "3"] == [
+        "dataset shapes, explainer gradient",
+        "dataset other, explainer gradient",
+    ]
+    first, *_ = leads(board)
+    assert re.fullmatch(
+        r"dataset shapes, explainer gradient: like_good and good share .*; the reference ce has .*", first
+    )
+    assert "Rows of one dataset and explainer are ranked among themselves." in built(board)["index.html"]
+
+
+def test_a_column_without_entries_and_a_reference_without_a_score(tmp_path):
+    blunt = ("good", "like_good")
+    apart = changed(
+        lambda axes, _, values: (
+            None if axes.get("attack", "") == ("sharp" if axes["defense"] in blunt else "blunt") else (axes, values)
+        )
+    )
+    board = read_board(written(tmp_path / "apart", list(apart)))
+    assert board.score.attack == WORST and not any(row.rank for row in board.rows)
+    assert all(row.missing for row in board.rows if not row.control) and "no overlap" in built(board)["index.html"]
+    found = [
+        (dataclasses.replace(r, value=None, ci95=None, undefined=COUNT), values * np.nan, names)
+        if (r.metric, r.axes["defense"]) == ("overlap", "ce")
+        else (r, values, names)
+        for r, values, names in records()
+    ]
+    board = read_board(written(tmp_path / "undefined", found))
+    assert leads(board)[1].startswith("explainer lrp: like_good is ahead") and "reference" not in leads(board)[1]
+    assert set(built(board)) > {"index.html"}
+
+
+def test_where_each_row_is_beaten_none_is_first(folder):
+    board = read_board(folder)
+    rows = [dataclasses.replace(row, rank=Rank(2, 3)) if row.rank else row for row in board.rows]
+    first, _ = leads(dataclasses.replace(board, rows=rows))
+    assert first.startswith("explainer gradient: no row can be told from all others")
 
 
 def test_a_page_says_all_that_there_is_of_a_row(folder):
