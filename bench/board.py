@@ -137,8 +137,10 @@ class Board:
         return rivalry(self.protocol, [row.axes for row in self.rows])
 
     @functools.cached_property
-    def score_better(self) -> str:
-        return next((r.better for r in self.records if self.score and r.metric == self.score.metric), "")
+    def described(self) -> dict[str, Record]:
+        """By metric, a record that says what it is: of the suite where it has one."""
+        others = sorted(self.records, key=lambda r: (self.origin.get(r.key) == "suite", r.key))
+        return {record.metric: record for record in others}
 
 
 class Published(NamedTuple):

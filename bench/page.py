@@ -34,6 +34,7 @@ from bench.tables import (
     as_json,
     beside,
     common,
+    heading,
     label,
     latex,
     leads,
@@ -83,7 +84,7 @@ def page(board: Board) -> str:
         paper={
             "source": paper.source,
             "url": _link(paper.url),
-            "metrics": list(paper_columns(board)),
+            "metrics": [", ".join(heading(board, column)) for column in paper_columns(board).values()],
             "rows": [
                 {"label": label(board, row, inside=False), "pairs": [_pair(*pair) for pair in pairs]}
                 for row, pairs in printed(board)
@@ -178,11 +179,8 @@ class Heading:
 
 
 def _heading(board: Board, column: Column) -> Heading:
-    # A worst case that no row has all attacks for is a column without entries.
-    record = next(record for record in board.records if record.metric == column.metric)
-    several = len({c.attack for c in board.columns} - {""}) > 1
-    budgets = len({c.ball for c in board.columns if not c.over} - {""}) > 1
-    under = ", ".join(p for p in (column.attack if several else "", column.ball if budgets else "") if p)
+    record = board.described[column.metric]
+    under = ", ".join(heading(board, column)[1:])
     tip = f"{record.help[:1].upper()}{record.help[1:]}; {record.better} is better."
     if column.attack == WORST:
         tip += " Of each image the worst that any of the attacks does."

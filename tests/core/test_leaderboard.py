@@ -24,7 +24,7 @@ from bench.page import built
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
 from bench.store import key
-from bench.tables import harmless, markdown
+from bench.tables import _field, harmless, markdown
 
 PROTOCOL = """
 title = "A | tiny *board*"
@@ -578,6 +578,13 @@ def test_hostile_names_stay_text(published):
     assert row.startswith("| =1\\|\\`\\<script\\>\\*\\\\ |")
     assert "'=1|`<script>*\\," in found["table.csv"]
     assert harmless("@x") == "'@x" and markdown("a\nb") == "a b"
+    assert markdown("&#x202e; ~a $b __c__ d_e") == r"\&\#x202e; \~a \$b \_\_c\_\_ d_e"
+    file.write_text(text.replace("topk_overlap", json.dumps("o\\<br>p_q")[1:-1]))
+    assert r"o\textbackslash{}\textless{}br\textgreater{}p\_q" in built(read_board(published))["table.tex"]
+
+
+def test_counts_are_whole_numbers():
+    assert (_field(2_000_001), _field(0.1234567), _field(None)) == ("2000001", "0.123457", "")
 
 
 def test_no_path_of_this_machine_is_published(bench_, folder, tmp_path):

@@ -208,6 +208,29 @@ def test_where_each_row_is_beaten_none_is_first(folder):
     assert first.startswith("explainer gradient: no row can be told from all others")
 
 
+def test_a_papers_figures_stand_beside_ours_under_the_same_attack(folder):
+    text = TOML.replace('metrics = ["accuracy", "insertion"]', 'metrics = ["accuracy", "overlap"]')
+    (folder / "board.toml").write_text(text)
+    found = built(read_board(folder))
+    row = next(r for r in read_board(folder).rows if r.axes["defense"] == "ce" and r.axes["explainer"] == "gradient")
+    ours = next(e for c, e in row.entries.items() if (c.metric, c.attack, c.ball) == ("overlap", "sharp", "linf:8/255"))
+    assert "overlap<br>sharp<br>linf:8/255<br>paper / here" in found["README.md"]
+    assert f"0.355 / {ours.value:.3f}" in found["README.md"] and ">overlap, sharp, linf:8/255<" in found["index.html"]
+    text = TOML.replace('metrics = ["accuracy", "insertion"]', 'metrics = ["other", "another"]')
+    (folder / "board.toml").write_text(text)
+    assert "What the paper printed" not in "".join(built(read_board(folder)).values())
+
+
+def test_what_a_metric_is_the_suite_says(folder):
+    mine = [one for one in records() if one[0].axes["defense"] == "odd"]
+    mine = [record(r.metric, {**r.axes, "defense": "zz"}, v, n, r.unit, r.better) for r, v, n in mine]
+    mine = [(dataclasses.replace(r, help="strange"), v, n) for r, v, n in mine]
+    for file in written(folder.parent / "other", mine).glob("records/*"):
+        shutil.copy(file, folder / "records" / file.name.replace("suite", "zz"))
+    found = built(read_board(folder))
+    assert "zz" in found["table.csv"] and "trange" not in found["README.md"] + found["index.html"]
+
+
 def test_a_page_says_all_that_there_is_of_a_row(folder):
     page = built(read_board(folder))["index.html"]
     for text in (
