@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.entries import Entry, Rank, area, entry, ranks, worst
+from bench.entries import Difference, Entry, Rank, area, difference, entry, ranks, worst
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 from bench.metadata import SUFFIX, Meta, corrections, read_meta
 from bench.protocol import Protocol, board_protocol
@@ -135,6 +135,18 @@ class Board:
     def within(self) -> list[str]:
         """The axes in which rivals agree."""
         return rivalry(self.protocol, [row.axes for row in self.rows])
+
+    @functools.cached_property
+    def beside(self) -> dict[tuple[str, Column], Difference]:
+        """By a row's name and a column that is no cost, how far the row is from its reference row."""
+        found = {}
+        for row in self.rows:
+            base = reference_of(self, row)
+            for column, mine in row.entries.items() if base and base is not row else ():
+                theirs = base.entries.get(column)
+                if theirs and mine.records[0].unit not in COSTS and (there := difference(mine, theirs)):
+                    found[row.name, column] = there
+        return found
 
     @functools.cached_property
     def described(self) -> dict[str, Record]:

@@ -32,7 +32,6 @@ from bench.board import (
 from bench.plots import Series, curves, histogram, points
 from bench.tables import (
     as_json,
-    beside,
     common,
     heading,
     label,
@@ -221,7 +220,7 @@ def _cell(board: Board, row: Row, column: Column) -> Cell:
     around = "[{:.2f}, {:.2f}]".format(*found.ci95) if found.ci95 else ""
     if seeds and seeds != board.seeds:
         around += f" {len(seeds)} of {len(board.seeds)} seeds"
-    other = beside(row, reference_of(board, row), column)
+    other = board.beside.get((row.name, column))
     if other is None:
         return Cell(text, round(found.value, 6), around, style=style)
     mark, side = {True: (" ▲", "better"), False: (" ▼", "worse"), None: ("", "")}[other.better]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -158,6 +159,7 @@ def interval(values: np.ndarray, key: str) -> tuple[float, float] | None:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
+@functools.cache
 def outside(count: int) -> float:
     """Share of the bootstrap means on either side of the 95% interval of `count` values: normal tails as far out as
     Student's t with the sample's own deviation; 0.025 for many."""

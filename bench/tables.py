@@ -28,7 +28,7 @@ from bench.board import (
     reference_of,
     rounded,
 )
-from bench.entries import Difference, Entry, difference
+from bench.entries import Difference, Entry
 from bench.protocol import Protocol
 from bench.record import Record
 
@@ -276,7 +276,7 @@ def _differences(board: Board, columns: Sequence[Column]) -> str:
         base = reference_of(board, row)
         if base is None or base is row:
             continue
-        found = [_difference(beside(row, base, column)) for column in columns]
+        found = [_difference(board.beside.get((row.name, column))) for column in columns]
         body.append([*(markdown(row.axes.get(axis, "-")) for axis in board.naming), *found])
     if not body:
         return ""
@@ -288,14 +288,6 @@ def _differences(board: Board, columns: Sequence[Column]) -> str:
             "95% interval. ▲: better, ▼: worse, where the interval does not hold zero.",
         ]
     )
-
-
-def beside(row: Row, base: Row | None, column: Column) -> Difference | None:
-    """How far a row is from the reference row in a column that is no cost."""
-    if base is None or base is row or column not in row.entries or column not in base.entries:
-        return None
-    mine = row.entries[column]
-    return None if mine.records[0].unit in COSTS else difference(mine, base.entries[column])
 
 
 def _difference(found: Difference | None) -> str:
@@ -400,7 +392,7 @@ def _numbers(board: Board, row: Row, column: Column) -> dict[str, str | float | 
     """All that there is to say of one entry."""
     found = row.entries[column]
     low, high = found.ci95 or (None, None)
-    other = beside(row, reference_of(board, row), column)
+    other = board.beside.get((row.name, column))
     # The images that every budget or attack keeps are not the same ones: of those there is no mean.
     kept = [None if column.derived else r.value_kept for r in found.records]
     values = [value for images in found.images.values() for value in images]
