@@ -125,8 +125,9 @@ def parsed(text: str, about: str) -> Protocol:
     for metric, value in tolerance.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise BadValue(f"{about}: tolerance of {metric} is {value!r}, must be a number of at least 0")
+    metrics = _choices(about, "metrics", found.get("metrics", []))
     return Protocol(
-        metrics=_choices(about, "metrics", found.get("metrics", [])),
+        metrics=metrics,
         axes=axes,
         reference={k: str(v) for k, v in _table(about, found, "reference").items()},
         fallback={k: str(v) for k, v in _table(about, found, "fallback").items()},
@@ -134,14 +135,14 @@ def parsed(text: str, about: str) -> Protocol:
         about=str(found.get("about", "")),
         rows=[_axes(about, row) for row in rows],
         tolerance={metric: float(value) for metric, value in tolerance.items()},
-        score=_score(about, found),
+        score=_score(about, found, metrics),
         controls=_axes(about, _table(about, found, "control", required=False), "control"),
         paper=_paper(about, found),
         examples=_examples(about, found.get("example", [])),
     )
 
 
-def _score(about: str, found: Mapping[str, Any]) -> Score | None:
+def _score(about: str, found: Mapping[str, Any], metrics: list[str]) -> Score | None:
     if "score" not in found:
         return None
     table = _table(about, found, "score")
@@ -152,6 +153,11 @@ def _score(about: str, found: Mapping[str, Any]) -> Score | None:
     for key, text in texts.items():
         if not isinstance(text, str) or (key == "metric" and not text):
             raise BadValue(f"{about}: score: {key} is {text!r}, must be a text")
+    for key in ("metric", "against", "cost"):
+        if texts[key] and texts[key] not in metrics:
+            raise BadValue(
+                f"{about}: score: {key} is {texts[key]!r}, must be one of metrics: {', '.join(map(str, metrics))}"
+            )
     return Score(**texts, within=tuple(within))
 
 

@@ -486,6 +486,18 @@ def test_a_departing_row_joins(bench_, folder):
             2,
             "board.toml: reference: no key called 'modl'; did you mean 'model'?",
         ),
+        (
+            "[tolerance]",
+            '[score]\nmetric = "topk_overlp"\n[tolerance]',
+            2,
+            "board.toml: score: metric is 'topk_overlp', must be one of metrics: accuracy, topk_overlap, train_time",
+        ),
+        (
+            "[tolerance]",
+            '[score]\nmetric = "accuracy"\ncost = "time"\n[tolerance]',
+            2,
+            "board.toml: score: cost is 'time', must be one of metrics: accuracy, topk_overlap, train_time",
+        ),
         ("[fallback]\n", "[fall", 2, "board.toml is not TOML: "),
         ('[fallback]\nsurrogate = "gradient"', "", 2, "board.toml: fallback must be a table with something in it"),
         ('"accuracy", "topk', '"acuracy", "topk', 2, "no metric called 'acuracy'; did you mean 'accuracy' or"),
