@@ -5,7 +5,8 @@ for (const table of document.querySelectorAll("table.board")) {
   const heads = [...table.tHead.rows[0].cells];
   const value = (row, place) => {
     const cell = row.cells[place];
-    return cell.dataset.value === undefined ? cell.textContent.trim() : Number(cell.dataset.value);
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    return cell.tagName === "TH" ? cell.textContent.trim() : "";
   };
   heads.forEach((head, place) => head.querySelector("button").addEventListener("click", () => {
     const first = head.dataset.better === "lower" || head.dataset.better === undefined ? "ascending" : "descending";

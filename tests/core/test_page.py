@@ -377,6 +377,17 @@ def test_in_a_browser_it_sorts_within_groups_and_says_so(opened):
 
 
 @pytest.mark.browser
+def test_in_a_browser_what_has_no_value_stands_last_either_way(opened):
+    page = opened()
+    head = page.locator("th[data-name='overlap worst case, linf:8/255']")
+    for order in ("descending", "ascending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        values = first_column(page, 2)[4:]
+        assert values[-1] == "-" and "-" not in values[:-1]
+
+
+@pytest.mark.browser
 def test_in_a_browser_it_filters_and_chooses_columns(opened):
     page = opened()
     page.fill("#filter", "good lrp")
