@@ -271,7 +271,7 @@ def _view(board: Board, row: Row, columns: Sequence[Column], place: int) -> View
         doubts=[flag.partition(": ")[2] or flag for flag in flags if flag.startswith(DOUBT)],
         histogram=_histogram(board, row),
         command=f"bench run --board leaderboards/{board.name}{words} --no-reference",
-        full=score.records[0].command if score else "",
+        full="\n".join(dict.fromkeys(record.command for record in score.records)) if score else "",
         parameters=sorted({text for record in row.records for text in _identities(record.spec)}),
         papers=sorted({text for record in row.records for text in _texts(record.provenance.get("papers"))}),
         weights=sorted({text for record in row.records for text in _texts(record.provenance.get("weights"))}),

@@ -231,6 +231,14 @@ def test_what_a_metric_is_the_suite_says(folder):
     assert "zz" in found["table.csv"] and "trange" not in found["README.md"] + found["index.html"]
 
 
+def test_a_worst_case_takes_the_commands_of_all_its_attacks(tmp_path):
+    found = [(dataclasses.replace(r, command=f"bench run --key {r.key}"), v, n) for r, v, n in records()]
+    board = read_board(written(tmp_path / "made-up", found))
+    page = built(board)["index.html"]
+    parts = board.rows[0].entries[board.score].records
+    assert len(parts) == 2 and "\n".join(r.command for r in parts) in page
+
+
 def test_a_page_says_all_that_there_is_of_a_row(folder):
     page = built(read_board(folder))["index.html"]
     for text in (
