@@ -93,8 +93,10 @@ def publish(
     _, cells = asked_cells(without, reference, board, options)
     beside = Path(meta) if meta else None
     found = open_store(store, complain)
-    count = boards.publish(Path(board), name, cells, found, beside, replace)
+    count, shared = boards.publish(Path(board), name, cells, found, beside, replace)
     click.echo(f"{count} records published as {name}")
+    for other, those in sorted(shared.items()):
+        click.echo(f"{those} records left out, since {other} has published them")
     pictures = boards.draw(Path(board), name, cells, found)
     if pictures:
         click.echo(f"{pictures} rows drawn below {board}/examples")

@@ -6,7 +6,9 @@ import dataclasses
 import datetime
 import hashlib
 import io
+import json
 import random
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from bench.catalog import Catalog
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 from bench.evidence import VOCABULARY
 from bench.graph import TENSORS, Graph, Memory
-from bench.metadata import NAME, SUFFIX, draft, read_meta
+from bench.metadata import NAME, SUFFIX, draft, read_meta, superseded
 from bench.protocol import Protocol, board_protocol
 from bench.record import VALUES, Record
 from bench.request import request
@@ -31,12 +33,14 @@ from bench.untrusted import read_record
 
 def publish(
     folder: Path, name: str, cells: Iterable[Cell], store: Store, meta: Path | None = None, replace: bool = False
-) -> int:
-    """Put the stored records of cells into a board as the submission `name`, and say how many they are.
+) -> tuple[int, dict[str, int]]:
+    """Put the stored records of cells into a board as the submission `name`, and say how many they are, and how many
+    were left out because another submission has them.
 
-    Beside them goes the file `meta`, or, where there is none yet, one to fill in. Raises EnvironmentProblem where some
-    records are not stored, since a submission is whole or not there, and BadValue where other records have this name,
-    unless they may be replaced.
+    A row of a new explainer shares the accuracy of its networks with rows that are there; where nothing is new, all is
+    published, since that can only be a correction. Beside the records goes the file `meta`, or, where there is none
+    yet, one to fill in. Raises EnvironmentProblem where some records are not stored, since a submission is whole or not
+    there, and BadValue where other records have this name, unless they may be replaced.
     """
     import pyarrow
     import pyarrow.parquet
@@ -46,6 +50,11 @@ def publish(
     if meta is not None:
         read_meta(meta)
     wanted = {cell.key: cell for cell in cells if not cell.refused}
+    theirs = _elsewhere(folder / RECORDS, name, meta)
+    shared = {key: theirs[key] for key in wanted if key in theirs}
+    if len(shared) == len(wanted):
+        shared = {}
+    wanted = {key: cell for key, cell in wanted.items() if key not in shared}
     records, tables, missing = [], [], []
     summed: dict[str, str] = {}
     for key, cell in sorted(wanted.items()):
@@ -87,7 +96,23 @@ def publish(
     elif not beside.exists():
         year = datetime.datetime.now(datetime.UTC).year
         beside.write_text(draft(name, "; ".join(devices(records)), year), encoding="utf-8")
-    return len(records)
+    return len(records), dict(Counter(shared.values()))
+
+
+def _elsewhere(place: Path, name: str, meta: Path | None) -> dict[str, str]:
+    """The keys of the records that other submissions have, with whose they are; not those that this one corrects. The
+    suite's own are never left out: of two records of one key they count."""
+    beside = meta or place / f"{name}{SUFFIX}"
+    corrected = superseded(beside) if beside.exists() else []
+    found: dict[str, str] = {}
+    for file in sorted(place.glob("*.jsonl")) if name != "suite" else ():
+        if file.stem not in (name, *corrected):
+            for line in _lines(file) or ():
+                try:
+                    found.setdefault(json.loads(line)["key"], file.stem)
+                except (ValueError, TypeError, KeyError):  # the build that follows says what is wrong with it
+                    continue
+    return found
 
 
 def _weights(store: Store, cell: Cell, summed: dict[str, str]) -> str:

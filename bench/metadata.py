@@ -121,11 +121,13 @@ def corrections(records: Path) -> dict[str, frozenset[str]]:
     """By submission, those that it supersedes, from the metadata in a folder of records; also through others.
 
     All else in a file is left to `read_meta`: a board is built while metadata are still being filled in."""
-    direct = {}
-    for file in sorted(records.glob(f"*{SUFFIX}")):
-        names = _toml(file).get("supersedes", [])
-        direct[file.stem] = [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
-    return closed(direct)
+    return closed({file.stem: superseded(file) for file in sorted(records.glob(f"*{SUFFIX}"))})
+
+
+def superseded(file: Path) -> list[str]:
+    """The submissions that a file of metadata names in `supersedes`."""
+    names = _toml(file).get("supersedes", [])
+    return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
 
 
 def closed(direct: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:

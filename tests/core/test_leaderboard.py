@@ -401,6 +401,26 @@ def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
     assert code == 2 and "submission '../acme': a name has lower-case letters, digits and _ . - only" in err
 
 
+def test_what_another_submission_has_is_left_out_unless_it_is_corrected(bench_, folder, tmp_path):
+    asked = ["--metric", "accuracy", "--metric", "topk_overlap"]
+    mine = [*asked, "--explainer", "edge_map"]
+    publish = ("leaderboard", "publish", str(folder))
+    for options in (asked, mine):
+        assert bench_("run", "--board", str(folder), *options)[0] == 0
+    assert bench_(*publish, *asked)[1].startswith("6 records published as suite\n/")
+    code, out, err = bench_(*publish, *mine, "--name", "acme")
+    assert code == 0 and err.count("\n") == 1 and "acme.toml: authors, licence, selection, selected_on are empty" in err
+    assert out.startswith("4 records published as acme\n2 records left out, since suite has published them\n")
+    lines = (folder / "records" / "acme.jsonl").read_text().splitlines()
+    assert {json.loads(line)["metric"] for line in lines} == {"topk_overlap"}
+    assert bench_(*publish, *mine, "--name", "acme")[1] == out[: out.index("/")]
+    code, out, _ = bench_(*publish, *mine, "--name", "again")
+    assert code == 0 and out == "6 records published as again\n"
+    (folder / "records" / "again.toml").write_text('supersedes = ["acme"]\n')
+    code, out, _ = bench_(*publish, *mine, "--name", "again", "--replace")
+    assert code == 0 and out.startswith("4 records published as again\n2 records left out, since suite has")
+
+
 def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, folder, tmp_path):
     asked = ["--defense", "cosd", "--metric", "accuracy", "--metric", "topk_overlap", "--no-reference"]
     assert bench_("run", "--board", str(folder), *asked)[0] == 0
