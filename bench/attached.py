@@ -50,7 +50,7 @@ def read_values(file: Path) -> dict[str, Values]:
         with pyarrow.parquet.ParquetFile(file, **limits) as opened:
             _check_form(file, opened)
         with pyarrow.parquet.ParquetFile(file, read_dictionary=["key", "level"], **limits) as opened:
-            table = opened.read().unify_dictionaries()
+            table = opened.read(use_threads=False).unify_dictionaries()
         return _by_key(file, table)
     except problems as error:
         raise BadValue(f"{file} is no Parquet file that can be read ({said(str(error))}); publish it again") from None

@@ -18,7 +18,7 @@ from bench.entries import Difference, Entry, Rank, area, difference, entry, rank
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 from bench.metadata import SUFFIX, Meta, corrections, read_meta
 from bench.protocol import Protocol, board_protocol
-from bench.record import Record
+from bench.record import CALMLY, Record
 from bench.trust import Images, doubted
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
@@ -183,7 +183,9 @@ def read_records(folder: Path) -> Published:
                 records[record.key], origin[record.key] = record, file.stem
         beside = file.with_suffix(".values.parquet")
         try:
-            columns = pyarrow.parquet.read_table(beside, columns=["key", "image", "value", "kept"]).to_pydict()
+            columns = pyarrow.parquet.read_table(
+                beside, columns=["key", "image", "value", "kept"], **CALMLY
+            ).to_pydict()
             images.update({key: each for key, each in _by_image(columns).items() if origin.get(key) == file.stem})
         except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
             raise EnvironmentProblem(

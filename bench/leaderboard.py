@@ -23,7 +23,7 @@ from bench.evidence import VOCABULARY
 from bench.graph import TENSORS, Graph, Memory
 from bench.metadata import NAME, SUFFIX, draft, read_meta, superseded
 from bench.protocol import Protocol, board_protocol
-from bench.record import VALUES, Record
+from bench.record import CALMLY, VALUES, Record
 from bench.request import request
 from bench.runner import Cell, cells, described, published, published_text, stale, stored_record
 from bench.store import Store
@@ -68,7 +68,7 @@ def publish(
         records.append(
             dataclasses.replace(record, provenance=record.provenance | ({"weights": weights} if weights else {}))
         )
-        tables.append(pyarrow.parquet.read_table(io.BytesIO(files[VALUES])))
+        tables.append(pyarrow.parquet.read_table(io.BytesIO(files[VALUES]), **CALMLY))
     if missing:
         raise EnvironmentProblem(
             f"board {folder}: {len(missing)} of {len(wanted)} records are not in the store {store.root}, the first is "
@@ -177,7 +177,7 @@ def _holds(file: Path, table: Any) -> bool:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(file).equals(table)
+        return pyarrow.parquet.read_table(file, **CALMLY).equals(table)
     except (OSError, ValueError, pyarrow.ArrowException):
         return False
 

@@ -18,6 +18,8 @@ import numpy as np
 
 VERSION = 2  # of the aggregation below; bumped when its numbers change
 RECORD, VALUES = "record.json", "values.parquet"
+# How small Parquet files are read: a thread of pyarrow's that starts as the process ends aborts it.
+CALMLY = {"use_threads": False, "pre_buffer": False}
 RESAMPLES = 1000
 # The fields of a bench.Case, which needs torch; a test holds them equal.
 AXES = (
