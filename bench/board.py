@@ -187,6 +187,8 @@ def read_records(folder: Path) -> Published:
                 beside, columns=["key", "image", "value", "kept"], **CALMLY
             ).to_pydict()
             images.update({key: each for key, each in _by_image(columns).items() if origin.get(key) == file.stem})
+        except FileNotFoundError:
+            raise EnvironmentProblem(f"{beside} is not there; publish {file.stem} again") from None
         except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
             raise EnvironmentProblem(
                 f"{beside} cannot be read ({' '.join(str(error).split())[:120]}); publish {file.stem} again"

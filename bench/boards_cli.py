@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -26,6 +27,14 @@ def all_boards() -> list[Path]:
     if not places:
         raise BadValue(f"no board below the folder {BOARDS} (none has a {FILE}); name one")
     return places
+
+
+def _once(problems: Iterable[str]) -> list[str]:
+    """Of lines `WHAT: WHY` the first of each reason, and how many more there are."""
+    found: dict[str, list[str]] = {}
+    for text in problems:
+        found.setdefault(text.partition(": ")[2], []).append(text)
+    return [texts[0] + (f" ({len(texts) - 1} more like this)" if texts[1:] else "") for texts in found.values()]
 
 
 FOLDER = click.argument("board", metavar="FOLDER")
@@ -152,10 +161,12 @@ def verify(
         todo, problems = cells_of(records, catalog, protocol)
     records = [record for record in records if record.key not in problems]
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
-    lines = [*problems.values(), *troubles(todo, outcome), *compared(protocol, records, outcome.records)]
+    told = _once(problems.values())
+    lines = [*told, *troubles(todo, outcome), *compared(protocol, records, outcome.records)]
     for text in lines:
         complain(text)
-    click.echo(f"{len(records)} published records compared, {len(lines)} differ")
+    differ = len(lines) - len(told) + len(problems)
+    click.echo(f"{len(records)} published records compared, {differ} differ")
     sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
 
 
@@ -172,13 +183,19 @@ def diff(before: str, after: str) -> None:
     from bench.protocol import FILE
     from bench.standings import changed
 
-    states = []
-    for top in map(Path, (before, after)):
+    states, tops = [], [Path(before), Path(after)]
+    for top in tops:
         if not top.is_dir():
             raise EnvironmentProblem(f"folder {top} is not there; name that of a board, or of all")
         files = [top / FILE] if (top / FILE).exists() else sorted(top.glob(f"*/{FILE}"))
         # Two states of one board are compared, whatever their folders are called.
         states.append({"" if top == file.parent else file.parent.name: read_board(file.parent) for file in files})
+    if not any(states):
+        raise BadValue(f"no board in {before} or {after} (none has a {FILE}); name folders of a board, or of all")
+    one = [top for top in tops if (top / FILE).exists()]
+    if len(one) == 1:
+        other = next(top for top in tops if top not in one)
+        raise BadValue(f"{one[0]} is a board and {other} is none; name two boards, or two folders of all boards")
     click.echo(changed(*states), nl=False)
 
 

@@ -63,7 +63,7 @@ def read_meta(file: Path) -> Meta:
     _check_list(file, "authors", found["authors"], 200)
     year = found["year"]
     if type(year) is not int or not 1900 <= year <= 2200:
-        raise BadValue(f"{file}: year is {said(year)}, must be a year such as 2026")
+        raise BadValue(f"{file}: year is {said(repr(year))}, must be a year such as 2026, without quotes")
     for key in URLS:
         if found[key] and not URL.fullmatch(found[key]):
             raise BadValue(
@@ -90,7 +90,7 @@ def _toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
-        raise BadValue(f"{file} is not TOML ({said(str(error))}); write it as CONTRIBUTING.md shows") from None
+        raise BadValue(f"{file} is not TOML ({said(str(error))}); texts stand in quotes, lists in brackets") from None
 
 
 def _check_list(file: Path, key: str, found: Any, limit: int) -> None:

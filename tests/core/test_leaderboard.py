@@ -18,6 +18,7 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench import board as boards
+from bench import boards_cli
 from bench.board import Column, compared, read_board
 from bench.entries import area, difference, entry, interval, worst
 from bench.page import built
@@ -469,6 +470,10 @@ def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
     code, out, err = bench_("leaderboard", "verify", str(folder), "--name", "acme")
     assert (code, out) == (1, "0 published records compared, 1 differ\n")
     assert "accuracy of cusd cannot be run here: no defense called 'cusd'" in err
+    assert boards_cli._once(["a of b: why", "c of d: why", "e of f: other"]) == [
+        "a of b: why (1 more like this)",
+        "e of f: other",
+    ]
 
 
 def test_a_departing_row_joins(bench_, folder):
@@ -539,6 +544,9 @@ def test_boards_and_records_that_are_not_there(bench_, tmp_path, monkeypatch, pu
     (published / "records" / "suite.values.parquet").write_bytes(b"none")
     code, _, err = bench_("leaderboard", "build", str(published))
     assert code == 3 and "suite.values.parquet cannot be read" in err and "publish suite again" in err
+    (published / "records" / "suite.values.parquet").unlink()
+    code, _, err = bench_("leaderboard", "build", str(published))
+    assert code == 3 and "suite.values.parquet is not there; publish suite again" in err
     (published / "records" / "suite.jsonl").write_text("{}\n")
     code, _, err = bench_("leaderboard", "build", str(published))
     assert code == 2 and "suite.jsonl, line 1: no record of this version; publish it again" in err
@@ -687,5 +695,9 @@ def test_what_a_submission_would_change_is_told(bench_, published):
     assert (code, err) == (0, "") and out.startswith("### `A \\| tiny *board*`\n")
     row = next(line.split("|") for line in out.splitlines() if "`l2`" in line)
     assert [cell.strip() for cell in row[2:6]] == ["-", "-", "1", "`0.610`"]
+    code, out, err = bench_("leaderboard", "diff", str(published), str(top))
+    assert (code, out) == (2, "") and f"{published} is a board and {top} is none; name two boards, or" in err
+    code, _, err = bench_("leaderboard", "diff", str(published / "records"), str(published / "records"))
+    assert code == 2 and "no board in" in err and "(none has a board.toml); name folders of a board, or of all" in err
     code, _, err = bench_("leaderboard", "diff", str(top / "none"), str(top))
     assert code == 3 and "none is not there; name that of a board, or of all" in err

@@ -362,7 +362,7 @@ def test_many_complaints_about_a_file_are_cut(tiny):
         ({"licence": " "}, "licence is empty"),
         ({"authors": ["x", 1]}, "authors is 1, must be a text"),
         ({"authors": "x"}, "authors is x, must be a list"),
-        ({"year": "2026"}, "year is 2026, must be a year"),
+        ({"year": "2026"}, "year is '2026', must be a year such as 2026, without quotes"),
         ({"year": 20260}, "year is 20260, must be a year"),
         ({"title": 3}, "title is 3, must be a text"),
         ({"title": "x" * 201}, "title has 201 characters"),
