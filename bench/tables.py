@@ -113,7 +113,7 @@ def readme(board: Board) -> str:
         "## Protocol",
         f"The same for all rows: {', '.join(f'{axis} `{code(text)}`' for axis, text in common(board).items())}.",
         f"```sh\nbench run --board leaderboards/{board.name}                  # everything; goes on where it stopped\n"
-        f"bench run --board leaderboards/{board.name} --defense MINE   # a row of your own, beside the reference\n"
+        f"bench run --board leaderboards/{board.name} --defense MINE   # or --explainer MINE: a row of your own\n"
         f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",
         _allowance(board.protocol),
         f"Generated from `{RECORDS}/` by `bench leaderboard build`; every record holds the command that gives it.",
