@@ -246,7 +246,9 @@ def read_board(folder: Path) -> Board:
                 column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
                 mine.setdefault(column, []).append(record)
         entries.append({column: entry(found, values) for column, found in mine.items()})
-    for column, parts in worsts(columns).items():
+    # Of the protocol's attacks: one that a submission adds would leave all other rows without a worst case.
+    attacks = {str(text) for table in (protocol.axes, *protocol.rows) for text in table.get("attack", [])}
+    for column, parts in worsts(c for c in columns if c.attack in attacks).items():
         columns.append(column)
         for found in entries:
             if all(part in found for part in parts):

@@ -239,6 +239,16 @@ def test_a_worst_case_takes_the_commands_of_all_its_attacks(tmp_path):
     assert len(parts) == 2 and "\n".join(r.command for r in parts) in page
 
 
+def test_a_further_attack_takes_no_rank_away(tmp_path, folder):
+    before = [(row.name, str(row.rank)) for row in read_board(folder).rows]
+    found = list(records())
+    mine = next(r for r, _, _ in found if r.metric == "overlap" and r.axes["attack"] == "sharp")
+    further = record("overlap", mine.axes | {"attack": "own"}, np.full((COUNT, 1), 0.5))
+    board = read_board(written(tmp_path / "further" / "made-up", [*found, further]))
+    assert [(row.name, str(row.rank)) for row in board.rows] == before
+    assert any(column.attack == "own" for column in board.columns)
+
+
 def test_a_page_says_all_that_there_is_of_a_row(folder):
     page = built(read_board(folder))["index.html"]
     for text in (
