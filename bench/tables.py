@@ -165,17 +165,20 @@ def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
     names = [label(board, row) for row in first]
     about = f"{group}: " if group else ""
     values = [rounded(row.entries[column]) for row in first]
-    span = f"{values[0]} to {values[-1]}"
+    span = values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
     if len(first) == 1:
-        text = f"{about}{names[0]} is ahead, with a {of} of {values[0]}"
+        text = f"{about}{names[0]} is ahead, {of} {values[0]}"
     elif len(first) == len(rows):
-        text = f"{about}no row can be told from all others, with a {of} of {span}"
+        text = f"{about}no row can be told from all others, {of} {span}"
     else:
-        text = f"{about}{', '.join(names[:-1])} and {names[-1]} share the first place, with a {of} of {span}"
+        text = f"{about}{', '.join(names[:-1])} and {names[-1]} share the first place, {of} {span}"
     base = reference_of(board, first[0])
     theirs = base.entries.get(column) if base and base not in first else None
     if base and theirs and theirs.value is not None:
         text += f"; the reference {label(board, base)} has {rounded(theirs)}"
+        found = board.beside.get((first[0].name, column)) if len(first) == 1 else None
+        if found and found.ci95:
+            text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(found.value, *found.ci95)
     return text
 
 
