@@ -247,7 +247,7 @@ def read_board(folder: Path) -> Board:
                 mine.setdefault(column, []).append(record)
         entries.append({column: entry(found, values) for column, found in mine.items()})
     # Of the protocol's attacks: one that a submission adds would leave all other rows without a worst case.
-    attacks = {str(text) for table in (protocol.axes, *protocol.rows) for text in table.get("attack", [])}
+    attacks = protocol.choices("attack")
     for column, parts in worsts(c for c in columns if c.attack in attacks).items():
         columns.append(column)
         for found in entries:

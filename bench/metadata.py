@@ -84,7 +84,9 @@ def _toml(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             raw = stream.read(SIZE + 1)
     except OSError as error:
-        raise BadValue(f"{file} cannot be read ({error.strerror}); bench leaderboard publish begins one") from None
+        raise BadValue(
+            f"{file} cannot be read ({error.strerror}); publish without --meta writes one to fill in"
+        ) from None
     if len(raw) > SIZE:
         raise BadValue(f"{file} has more than {SIZE} bytes; shorten it")
     try:

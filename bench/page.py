@@ -29,13 +29,12 @@ from bench.board import (
     reference_of,
     rounded,
 )
+from bench.exports import as_json, latex, table
 from bench.plots import Series, curves, histogram, points
 from bench.tables import (
-    as_json,
     common,
     heading,
     label,
-    latex,
     leads,
     legend,
     markdown,
@@ -45,8 +44,7 @@ from bench.tables import (
     paper_columns,
     printed,
     readme,
-    table,
-)  # fmt: skip
+)
 
 PAGE = "index.html"
 DOUBT = "not to be trusted"
@@ -64,7 +62,8 @@ def page(board: Board) -> str:
     groups: dict[str, list[Row]] = {}
     for row in board.rows:
         groups.setdefault(row.group, []).append(row)
-    views = {row.name: _view(board, row, columns, place) for place, row in enumerate(board.rows)}
+    span = _span(board)
+    views = {row.name: _view(board, row, columns, place, span) for place, row in enumerate(board.rows)}
     paper = board.protocol.paper
     return _rendered(
         "board.html",
@@ -258,7 +257,7 @@ class View:
         return " ".join(self.row.axes.values())
 
 
-def _view(board: Board, row: Row, columns: Sequence[Column], place: int) -> View:
+def _view(board: Board, row: Row, columns: Sequence[Column], place: int, span: tuple[float, float]) -> View:
     flags = sorted({flag for record in row.records for flag in record.flags})
     score = row.entries.get(board.score) if board.score else None
     chosen = {axis: row.axes[axis] for axis in board.naming if row.axes.get(axis)}
@@ -269,7 +268,7 @@ def _view(board: Board, row: Row, columns: Sequence[Column], place: int) -> View
         order=place,
         cells=[_cell(board, row, column) for column in columns],
         doubts=[flag.partition(": ")[2] or flag for flag in flags if flag.startswith(DOUBT)],
-        histogram=_histogram(board, row),
+        histogram=_histogram(board, row, span),
         command=f"bench run --board leaderboards/{board.name}{words} --no-reference",
         full="\n".join(dict.fromkeys(record.command for record in score.records)) if score else "",
         parameters=sorted({text for record in row.records for text in _identities(record.spec)}),
@@ -308,14 +307,19 @@ def _texts(found: Any) -> list[str]:
     return [found] if isinstance(found, str) and found else []
 
 
-def _histogram(board: Board, row: Row) -> Markup | None:
-    """Of the score, image by image, on one scale for all rows."""
+def _span(board: Board) -> tuple[float, float]:
+    """The least and the largest value of any image in the score of any row."""
+    found = [row.entries[board.score].images for row in board.rows if board.score in row.entries]
+    values = [value for images in found for value in _defined(images)]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _histogram(board: Board, row: Row, span: tuple[float, float]) -> Markup | None:
+    """Of the score, image by image, on the scale of all rows."""
     if board.score is None or board.score not in row.entries:
         return None
-    of_all = [_defined(other.entries[board.score].images) for other in board.rows if board.score in other.entries]
     values = _defined(row.entries[board.score].images)
-    together = [value for values in of_all for value in values]
-    return histogram(values, min(together), max(together)) if len(values) > 1 else None
+    return histogram(values, *span) if len(values) > 1 else None
 
 
 def _defined(images: Mapping[str, Sequence[float | None]]) -> list[float]:

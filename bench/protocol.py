@@ -5,9 +5,11 @@ Uses neither torch nor plugins: names of components are texts here.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,12 @@ class Protocol:
     def control(self, row: Mapping[str, str]) -> bool:
         return any(row.get(axis) in map(str, choices) for axis, choices in self.controls.items())
 
+    def choices(self, axis: str) -> list[str]:
+        """What the axes and the departing rows have along an axis, as a record writes it."""
+        if axis == "ball":
+            return [f"{norm}:{_fraction(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
+        return list(dict.fromkeys(str(c) for table in (self.axes, *self.rows) for c in table.get(axis, [])))
+
     def allowed(self, metric: str) -> float:
         """How far a value may be off: what is said of the metric's whole text, else of its name, else 0."""
         return self.tolerance.get(metric, self.tolerance.get(metric.partition(":")[0], 0.0))
@@ -126,7 +134,7 @@ def parsed(text: str, about: str) -> Protocol:
         if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
             raise BadValue(f"{about}: tolerance of {metric} is {value!r}, must be a number of at least 0")
     metrics = _choices(about, "metrics", found.get("metrics", []))
-    return Protocol(
+    protocol = Protocol(
         metrics=metrics,
         axes=axes,
         reference={k: str(v) for k, v in _table(about, found, "reference").items()},
@@ -140,6 +148,15 @@ def parsed(text: str, about: str) -> Protocol:
         paper=_paper(about, found),
         examples=_examples(about, found.get("example", [])),
     )
+    balls = protocol.choices("ball")
+    if protocol.score and protocol.score.ball not in ("", *balls):
+        raise BadValue(f"{about}: score: ball is {protocol.score.ball!r}, must be one of {', '.join(balls)}")
+    return protocol
+
+
+def _fraction(text: str) -> str:
+    # As a record writes it: 2/4 is 1/2. Not of any text that Fraction takes: 1e999999999 is a whole number to it.
+    return str(Fraction(text)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", text) else text
 
 
 def _score(about: str, found: Mapping[str, Any], metrics: list[str]) -> Score | None:

@@ -9,7 +9,6 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -274,27 +273,10 @@ def _unfit(folder: Path, one: Submission, protocol: Protocol) -> Iterator[str]:
             yield f"{about}: metric is '{said(record.metric)}', and the board has {', '.join(protocol.metrics)}"
             continue
         for axis, text in record.axes.items():
-            allowed = _allowed(protocol, axis)
+            allowed = protocol.choices(axis)
             if axis not in FREE and text not in allowed:
                 yield f"{about}: axis {axis} is '{said(text)}', and the board has {' or '.join(allowed)}"
                 break
-
-
-def _allowed(protocol: Protocol, axis: str) -> list[str]:
-    """What the axes and the departing rows of a protocol have along an axis."""
-    tables = [protocol.axes, *protocol.rows]
-
-    def choices(option: str) -> list[str]:
-        return list(dict.fromkeys(str(choice) for table in tables for choice in table.get(option, [])))
-
-    if axis == "ball":
-        return [f"{norm}:{_fraction(eps)}" for norm in choices("norm") for eps in choices("eps")]
-    return choices(axis)
-
-
-def _fraction(text: str) -> str:
-    # As a record writes it: 2/4 is 1/2. Not of any text that Fraction takes: 1e999999999 is a whole number to it.
-    return str(Fraction(text)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", text) else text
 
 
 def _pictures(folder: Path, one: Submission, files: Mapping[str, Path]) -> list[str]:

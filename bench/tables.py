@@ -1,14 +1,9 @@
-"""Boards and runs as text: the plain table of a run; README.md, table.csv, table.tex and board.json of a board."""
+"""Boards and runs as text: the plain table of a run, and README.md of a board."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -199,18 +194,18 @@ def named(column: Column) -> str:
 
 
 def _markdown(board: Board, body: Sequence[Sequence[str]], columns: Sequence[Column]) -> str:
-    rank = ["rank"] if board.score and len(body[0]) > len(board.naming) + len(columns) else []
-    headers = [*rank, *board.naming, *(_header(board, column) for column in columns)]
+    place = ["rank"] if board.score and len(body[0]) > len(board.naming) + len(columns) else []
+    headers = [*place, *board.naming, *(_header(board, column) for column in columns)]
     return tabulate(body, headers=headers, tablefmt="github", disable_numparse=True)
 
 
 def _line(board: Board, row: Row, columns: Sequence[Column], short: bool = False) -> list[str]:
-    rank = [_rank(row)] if board.score and not short else []
+    place = [rank(row)] if board.score and not short else []
     cells = [cell(board, row, column, markdown) for column in columns]
-    return [*rank, *(markdown(row.axes.get(axis, "-")) for axis in board.naming), *cells]
+    return [*place, *(markdown(row.axes.get(axis, "-")) for axis in board.naming), *cells]
 
 
-def _rank(row: Row) -> str:
+def rank(row: Row) -> str:
     return str(row.rank) if row.rank else "control" if row.control else "-"
 
 
@@ -358,150 +353,6 @@ def _allowance(protocol: Protocol) -> str:
 
 def _number(text: str) -> tuple[int, str]:
     return (int(text) if text.isdigit() else 0, text)
-
-
-def table(board: Board) -> str:
-    """table.csv: all entries in long form."""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    found = [_numbers(board, row, column) for row in board.rows for column in board.columns if column in row.entries]
-    names = (
-        *ROW,
-        "rank",
-        "control",
-        "metric",
-        "attack",
-        "ball",
-        "seeds",
-        *NUMBERS,
-        "unit",
-        "better",
-        "device",
-        "flags",
-    )
-    lines.writerow(names)
-    for each in found:
-        lines.writerow([_field(each[name]) for name in names])
-    return stream.getvalue()
-
-
-NUMBERS = (
-    "value", "ci95_low", "ci95_high", "value_kept", "difference", "difference_low", "difference_high", "n", "kept",
-    "undefined",
-)  # fmt: skip
-
-
-def _numbers(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
-    """All that there is to say of one entry."""
-    found = row.entries[column]
-    low, high = found.ci95 or (None, None)
-    other = board.beside.get((row.name, column))
-    # The images that every budget or attack keeps are not the same ones: of those there is no mean.
-    kept = [None if column.derived else r.value_kept for r in found.records]
-    values = [value for images in found.images.values() for value in images]
-    counts = {name: _sum(getattr(r, name) for r in found.records) for name in ("n", "kept", "undefined")}
-    if column.derived:
-        counts = {"n": len(values), "kept": None, "undefined": values.count(None)}
-    return {
-        **{axis: row.axes.get(axis, "") for axis in ROW},
-        "rank": str(row.rank or ""),
-        "control": "control" if row.control else "",
-        **dataclasses.asdict(column),
-        "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in found.records)).strip(),
-        "value": found.value,
-        "ci95_low": low,
-        "ci95_high": high,
-        "value_kept": None if None in kept else math.fsum(kept) / len(kept),
-        "difference": other.value if other else None,
-        "difference_low": other.ci95[0] if other and other.ci95 else None,
-        "difference_high": other.ci95[1] if other and other.ci95 else None,
-        **counts,
-        "unit": found.records[0].unit,
-        "better": found.records[0].better,
-        "device": "; ".join(devices(found.records)),
-        "flags": "; ".join(sorted({flag for r in found.records for flag in r.flags})),
-    }
-
-
-def _field(value: str | float | None) -> str:
-    if isinstance(value, str):
-        return harmless(value)
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
-
-
-def as_json(board: Board) -> str:
-    """board.json: the same numbers, for programs."""
-    rows = []
-    for row in board.rows:
-        entries = [_numbers(board, row, column) for column in board.columns if column in row.entries]
-        shared = {*ROW, "rank", "control"}
-        rows.append(
-            {
-                "name": row.name,
-                "axes": row.axes,
-                "rank": [row.rank.best, row.rank.last] if row.rank else None,
-                "control": row.control,
-                "missing": row.missing,
-                "entries": [
-                    {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in e.items() if k not in shared}
-                    for e in entries
-                ],
-            }
-        )
-    found = {
-        "name": board.name,
-        "title": board.protocol.title,
-        "about": board.protocol.about,
-        "score": dataclasses.asdict(board.score) if board.score else None,
-        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in meanings(board)],
-        "rows": rows,
-    }
-    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def latex(board: Board) -> str:
-    """table.tex: the short table, for a paper (booktabs)."""
-    rank = ["rank"] if board.score else []
-    heads = [*rank, *board.naming, *(", ".join(heading(board, column)) for column in board.summary)]
-    left = len(rank) + len(board.naming)
-    lines = [
-        f"% {_comment(board.protocol.title or board.name)}. Generated by bench leaderboard build; needs booktabs.",
-        f"\\begin{{tabular}}{{{'l' * left}{'r' * len(board.summary)}}}",
-        "\\toprule",
-        " & ".join(map(tex, heads)) + " \\\\",
-        "\\midrule",
-    ]
-    for row in board.rows:
-        words = [*([_rank(row)] if rank else []), *(row.axes.get(axis, "-") for axis in board.naming)]
-        lines.append(" & ".join([*map(tex, words), *(cell(board, row, c, tex) for c in board.summary)]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
-
-
-def _comment(text: str) -> str:
-    return escaped(text).replace("%", "")
-
-
-TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
-}  # fmt: skip
-
-
-def tex(text: str) -> str:
-    """A text that LaTeX prints as it is."""
-    return "".join(TEX.get(letter, letter) for letter in escaped(text))
-
-
-def harmless(text: str) -> str:
-    """A text that a spreadsheet does not run."""
-    text = escaped(text)
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 def markdown(text: str) -> str:

@@ -21,11 +21,12 @@ from bench import board as boards
 from bench import boards_cli
 from bench.board import Column, compared, read_board
 from bench.entries import area, difference, entry, interval, worst
+from bench.exports import _field, harmless
 from bench.page import built
 from bench.protocol import parsed, quick
 from bench.record import Record, values_file
 from bench.store import key
-from bench.tables import _field, harmless, markdown
+from bench.tables import markdown
 
 PROTOCOL = """
 title = "A | tiny *board*"
@@ -701,3 +702,10 @@ def test_what_a_submission_would_change_is_told(bench_, published):
     assert code == 2 and "no board in" in err and "(none has a board.toml); name folders of a board, or of all" in err
     code, _, err = bench_("leaderboard", "diff", str(top / "none"), str(top))
     assert code == 3 and "none is not there; name that of a board, or of all" in err
+
+
+@pytest.mark.parametrize("ball", ["8/255", "linf:4/255"])
+def test_a_score_has_a_budget_of_its_board(bench_, folder, ball):
+    (folder / "board.toml").write_text(PROTOCOL + f'[score]\nmetric = "topk_overlap"\nball = "{ball}"\n')
+    code, _, err = bench_("leaderboard", "build", str(folder))
+    assert code == 2 and f"board.toml: score: ball is '{ball}', must be one of linf:8/255\n" in err
