@@ -6,10 +6,10 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "components": ("Component", "Paper", "checksum", "param"),
-    "datadir": ("data_dir",),
-    "hookspecs": ("hookimpl",),
-    "kinds": (
+    "components.base": ("Component", "Paper", "checksum", "param"),
+    "components.files": ("data_dir",),
+    "engine.hooks": ("hookimpl",),
+    "components.kinds": (
         "Attack",
         "Ball",
         "Data",
@@ -25,12 +25,12 @@ _HOME = {
         "Victim",
         "checked_eager",
     ),
-    "case": ("Case",),
+    "components.case": ("Case",),
     "gradients": ("normalisation",),
-    "training": ("Batch", "Fit"),
-    "evidence": ("chunked",),
-    "record": ("Record",),
-    "runner": ("component", "run"),
+    "engine.training": ("Batch", "Fit"),
+    "engine.evidence": ("chunked",),
+    "boards.record": ("Record",),
+    "engine.runner": ("component", "run"),
     "errors": (
         "BadComponent",
         "BadValue",
@@ -45,7 +45,7 @@ _HOME = {
     ),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
-_MODULES = ("gradients", "noise", "pictures", "testing")
+_MODULES = ("gradients", "images", "noise", "testing")
 
 __all__ = [*_WHERE, *_MODULES]  # noqa: PLE0604
 

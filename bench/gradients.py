@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from bench.components.kinds import Normalised, checked_logits
 from bench.errors import BadValue
-from bench.kinds import Normalised, checked_logits
 
 # Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
 # one of 3 x 224 x 224; a GPU wants many.

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from interleaved import interleaved, report
 
 import bench
-from bench import catalog as catalogs
-from bench.request import request
-from bench.runner import cells, run_cells
-from bench.store import Store
+from bench.engine import catalog as catalogs
+from bench.engine.runner import cells, run_cells
+from bench.engine.selection import request
+from bench.engine.store import Store
 
 LIMIT, BATCH, SAMPLES, STEPS = 2048, 16, 85, 50
 EPS, STEP, K = 8 / 255, 0.1, 20

@@ -14,8 +14,8 @@ import sys
 import numpy as np
 from tabulate import tabulate
 
-from bench.entries import difference, entry
-from bench.record import Record, interval
+from bench.boards.record import Record, interval
+from bench.boards.statistics import difference, entry
 
 FORMS = {
     "normal": lambda rng, size: rng.normal(0.5, 0.2, size),

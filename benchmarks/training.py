@@ -15,9 +15,9 @@ import torch
 from interleaved import interleaved, report
 
 import bench
-from bench.kinds import Data, Schedule
-from bench.store import Store
-from bench.training import Fit
+from bench.components.kinds import Data, Schedule
+from bench.engine.store import Store
+from bench.engine.training import Fit
 
 DEFENSES = (
     "l2",

@@ -11,11 +11,11 @@ import pytest
 # Before `datasets` is imported: what it keeps goes with the tests, and it asks no hub.
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
-from bench import catalog as catalogs
-from bench import runner
-from bench.cli import main
-from bench.request import request
-from bench.store import Store
+from bench.cli.commands import main
+from bench.engine import catalog as catalogs
+from bench.engine import runner
+from bench.engine.selection import request
+from bench.engine.store import Store
 
 TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
 

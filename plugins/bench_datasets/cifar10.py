@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bench
-from bench.pictures import Frame
+from bench.images import Frame
 from bench_datasets.splits import Files, assembled
 from bench_datasets.tables import one_of, parquet_files, quiet, rows_of, table
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 import bench
-from bench.pictures import Frame
+from bench.images import Frame
 from bench_datasets.splits import Files, assembled, contents
 from bench_datasets.tables import SPLITS
 

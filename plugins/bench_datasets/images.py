@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import bench
-from bench.pictures import UNREADABLE, Frame, opened
+from bench.images import UNREADABLE, Frame, opened
 
 
 def object_mask(content: bytes, frame: Frame) -> Tensor:

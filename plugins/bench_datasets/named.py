@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import bench
-from bench.pictures import Frame
+from bench.images import Frame
 from bench_datasets.folder import image_folders
 from bench_datasets.splits import Files, assembled
 from bench_datasets.tables import one_of, parquet_files, rows_of, table

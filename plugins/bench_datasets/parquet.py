@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import bench
-from bench.pictures import Frame
+from bench.images import Frame
 from bench_datasets.splits import assembled
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 

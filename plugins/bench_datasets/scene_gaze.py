@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.pictures import Frame, pixels
+from bench.images import Frame, pixels
 from bench_datasets.images import Decoded
 from bench_datasets.named import place_of
 from bench_datasets.tables import parquet_files, rows_of, table

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.pictures import UNREADABLE, Frame, pixels
+from bench.images import UNREADABLE, Frame, pixels
 from bench_datasets.images import Decoded, gaze_map, object_mask, readable
 
 Read = Callable[[Sequence[int]], list[bytes]]

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from bench.record import VERSION, Record, reproducing, summarise, values_file
-from bench.store import key
+from bench.boards.record import VERSION, Record, reproducing, summarise, values_file
+from bench.engine.store import key
 
 PROTOCOL = """
 title = "Tiny"

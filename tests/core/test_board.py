@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.record import Record
-from bench.tables import plain_table, shown
+from bench.boards.record import Record
+from bench.boards.render.readme import plain_table, shown
 
 BLANK = Record(
     metric="m",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import bench
-from bench import catalog as catalogs
-from bench.components import parameters
-from bench.kinds import KINDS
+from bench.components.base import parameters
+from bench.components.kinds import KINDS
+from bench.engine import catalog as catalogs
 
 GOOD = """
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from bench.store import Store
+from bench.engine.store import Store
 
 TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1", "--samples", "10", "--device", "cpu"]
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bench
-from bench.components import checksum, parameters, read, split
-from bench.datadir import data_from
+from bench.components.base import checksum, parameters, read, split
+from bench.components.files import data_from
 from bench.errors import suggestion
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import catalog as catalogs
+from bench.engine import catalog as catalogs
 from bench.testing import checks
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()

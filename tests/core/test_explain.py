@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import bench
-from bench.panel import _scale, drawn, overlap
+from bench.publishing.panels import _scale, drawn, overlap
 
 TINY = ["--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--eps", "8/255"]
 

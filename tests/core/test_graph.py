@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import bench
-from bench.case import AXES, Case, cases
-from bench.evidence import VOCABULARY
-from bench.graph import Graph, Memory, Vocabulary, value, wanted
+from bench.components.case import AXES, Case, cases
+from bench.engine.evidence import VOCABULARY
+from bench.engine.graph import Graph, Memory, Vocabulary, value, wanted
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 from submissions import describe, relined, submit
 
-from bench import submission
-from bench.board import read_board
+from bench.boards.board import read_board
+from bench.boards.record import Record, summarise
+from bench.boards.render.page import built
+from bench.boards.submissions import validate as submission
+from bench.boards.submissions.sanitize import HIDDEN, read_json
+from bench.boards.submissions.validate import validate
 from bench.errors import BadValue
-from bench.page import built
-from bench.record import Record, summarise
-from bench.submission import validate
-from bench.untrusted import HIDDEN, read_json
 
 TEXTS = {
     "script": "<script>alert(1)</script>",

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import bench
 from bench import noise
-from bench.kinds import mask, reduce
+from bench.components.kinds import mask, reduce
 
 LINF, L2 = bench.Ball("linf", Fraction(8, 255)), bench.Ball("l2", Fraction(1, 2))
 

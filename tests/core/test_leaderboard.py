@@ -17,16 +17,16 @@ from scipy import stats
 from scipy.integrate import trapezoid
 
 import bench
-from bench import board as boards
-from bench import boards_cli
-from bench.board import Column, compared, read_board
-from bench.entries import area, difference, entry, interval, worst
-from bench.exports import _field, harmless
-from bench.page import built
-from bench.protocol import parsed, quick
-from bench.record import Record, values_file
-from bench.store import key
-from bench.tables import markdown
+from bench.boards import board as boards
+from bench.boards.board import Column, compared, read_board
+from bench.boards.protocol import parsed, quick
+from bench.boards.record import Record, values_file
+from bench.boards.render.data import _field, harmless
+from bench.boards.render.page import built
+from bench.boards.render.readme import markdown
+from bench.boards.statistics import area, difference, entry, interval, worst
+from bench.cli import leaderboard as boards_cli
+from bench.engine.store import key
 
 PROTOCOL = """
 title = "A | tiny *board*"
@@ -347,7 +347,7 @@ def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(pub
 
     before = built(read_board(published))
     code = (
-        "import sys; from bench.cli import main\n"
+        "import sys; from bench.cli.commands import main\n"
         "try: main(['leaderboard', 'build', sys.argv[1]])\n"
         "finally: print('torch' in sys.modules, any(m.startswith('bench_') for m in sys.modules))"
     )

@@ -16,12 +16,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bench.board import WORST, read_board
-from bench.entries import Rank
-from bench.page import built, overview
-from bench.plots import Series, curves, histogram, points, spread, ticks
-from bench.record import Record, values_file
-from bench.tables import leads
+from bench.boards.board import WORST, read_board
+from bench.boards.record import Record, values_file
+from bench.boards.render.page import built, overview
+from bench.boards.render.plots import Series, curves, histogram, points, spread, ticks
+from bench.boards.render.readme import leads
+from bench.boards.statistics import Rank
 
 TOML = """
 title = "Made up"

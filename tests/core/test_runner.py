@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import bench
-from bench import catalog as catalogs
-from bench.evidence import VOCABULARY, chunked
-from bench.kinds import Data
-from bench.record import Record, interval, mean, summarise
-from bench.runner import reason
+from bench.boards.record import Record, interval, mean, summarise
+from bench.components.kinds import Data
+from bench.engine import catalog as catalogs
+from bench.engine.evidence import VOCABULARY, chunked
+from bench.engine.runner import reason
 
 
 def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
@@ -40,7 +40,7 @@ def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
 
 def test_a_run_again_computes_nothing_and_gives_the_same(tiny_run, monkeypatch):
     first = tiny_run(metric=["accuracy", "spearman"])
-    monkeypatch.setattr("bench.runner.computed", None)
+    monkeypatch.setattr("bench.engine.runner.computed", None)
     again = tiny_run(metric=["accuracy", "spearman"])
     assert [r.line() for r in first.records.values()] == [r.line() for r in again.records.values()]
 

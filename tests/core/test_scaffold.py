@@ -10,10 +10,10 @@ import tomllib
 
 import pytest
 
-from bench import catalog as catalogs
-from bench.contracts import CONTRACTS
-from bench.kinds import KINDS
-from bench.scaffold import class_name, scaffold
+from bench.components.kinds import KINDS
+from bench.engine import catalog as catalogs
+from bench.testing.contracts import CONTRACTS
+from bench.testing.scaffold import class_name, scaffold
 
 METRIC = {"schedule": "accuracy", "dataset": "accuracy", "model": "accuracy", "defense": "accuracy"}
 

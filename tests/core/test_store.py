@@ -15,7 +15,7 @@ import time
 import pytest
 
 import bench
-from bench.store import Lock, Store, abandoned
+from bench.engine.store import Lock, Store, abandoned
 
 FILES = {"value.safetensors": b"numbers", "spec.json": b"text"}
 
@@ -188,13 +188,14 @@ def test_another_machines_lock_counts_by_its_heartbeat(tmp_path, host, age, gone
         (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 1, False),
         (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 10_000, True),  # the number is another's now
     ],
+    ids=range(6),
 )
 def test_a_lock_that_nobody_holds_is_no_lock(text, age, gone):
     assert abandoned(text, age) is gone
 
 
 def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.store.STALE", 0.2)
+    monkeypatch.setattr("bench.engine.store.STALE", 0.2)
     first, second = Lock(tmp_path / "lock", print), Lock(tmp_path / "lock", print)
     first.take()
     os.utime(tmp_path / "lock", (0, 0))

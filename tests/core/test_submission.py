@@ -20,16 +20,18 @@ import pytest
 from PIL import Image
 from submissions import META, describe, relined, submit
 
-from bench import attached, case, record
-from bench.board import ROW, read_board, read_records, row_name
+from bench.boards import record
+from bench.boards.board import ROW, read_board, read_records, row_name
+from bench.boards.render.diff import changed
+from bench.boards.render.page import built
+from bench.boards.submissions import attachments as attached
+from bench.boards.submissions.metadata import closed, draft, read_meta
+from bench.boards.submissions.sanitize import said
+from bench.boards.submissions.validate import validate
+from bench.components import case
+from bench.engine.store import key
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
-from bench.leaderboard import sampled
-from bench.metadata import closed, draft, read_meta
-from bench.page import built
-from bench.standings import changed
-from bench.store import key
-from bench.submission import validate
-from bench.untrusted import said
+from bench.publishing.publication import sampled
 
 
 def png(width=8, height=8):
@@ -76,7 +78,7 @@ def test_the_axes_are_those_of_a_case():
 
 def test_validation_needs_neither_torch_nor_plugins(tiny):
     code = (
-        "import sys; from bench.cli import main\n"
+        "import sys; from bench.cli.commands import main\n"
         "try: main(['leaderboard', 'validate', sys.argv[1]])\n"
         "finally: print('torch' in sys.modules, any(m.startswith('bench_') for m in sys.modules))"
     )

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import bench
-from bench.catalog import Catalog
-from bench.contracts import CONTRACTS
+from bench.components.kinds import KINDS
+from bench.engine.catalog import Catalog
 from bench.gradients import input_gradient, softened
-from bench.kinds import KINDS
 from bench.testing import TinyModel, checks, named, tiny_data
+from bench.testing.contracts import CONTRACTS
 
 
 def made(kind, **members):
@@ -339,7 +339,9 @@ def test_an_attack_that_leaves_the_picture_is_told_so():
     dark = made(bench.Attack, perturb=perturb)
     # The tiny images keep away from 0 by more than most budgets: here they are moved to it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.contracts.tiny_images", lambda: (torch.zeros(5, 3, 12, 12).double(), torch.arange(5) % 3))
+        patch.setattr(
+            "bench.testing.contracts.tiny_images", lambda: (torch.zeros(5, 3, 12, 12).double(), torch.arange(5) % 3)
+        )
         assert failures(dark)[BALL] == "its images leave [0, 1]; use ball.project(moved, images)"
 
 

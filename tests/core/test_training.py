@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 import bench
 from bench import noise
-from bench.augmentation import crop_flip, rotate_flip_blur
+from bench.engine.augmentation import crop_flip, rotate_flip_blur
+from bench.engine.training import measured, products_in, seeded
 from bench.testing import TinySchedule, tiny_data, tiny_fit
-from bench.training import measured, products_in, seeded
 
 
 def cross_entropy(network, batch):

@@ -8,7 +8,7 @@ import random
 import pytest
 from test_board import BLANK
 
-from bench.trust import doubted
+from bench.boards.doubts import doubted
 
 AXES = {"defense": "ce", "explainer": "gradient", "surrogate": "gradient", "ball": "linf:8/255", "seed": "0"}
 WHITE = dataclasses.replace(

@@ -19,7 +19,7 @@ from torch.testing import assert_close
 import bench
 from bench import noise
 from bench.testing import TinySchedule, tiny_fit
-from bench.tiny import tiny_data
+from bench.testing.fixtures import tiny_data
 
 LABELS = torch.tensor([0, 2, 1, 2])
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
@@ -142,7 +142,7 @@ def test_hessian_is_the_squared_norm_on_average(smooth, batch):
 
 
 def test_hessian_refuses_networks_without_curvature(catalog):
-    from bench.request import request
+    from bench.engine.selection import request
 
     asked = request(catalog, {"defense": ["hessian"], "model": ["lenet:activation=relu"]}, reference=False)
     why = bench.component("defense", "hessian").refuse(asked.cases[0])
@@ -313,7 +313,7 @@ def test_gaussian_noise_harmonize_and_maxent(network, batch):
 
 
 def test_harmonize_needs_its_attention(catalog):
-    from bench.request import request
+    from bench.engine.selection import request
 
     case = request(catalog, {"defense": ["harmonize"]}, reference=False).cases[0]
     assert bench.component("defense", "harmonize").refuse(case) == "dataset shapes has no gaze"

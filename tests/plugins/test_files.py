@@ -17,8 +17,8 @@ from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
 
 import bench
-from bench.datadir import data_from
-from bench.pictures import Frame, opened, pixels
+from bench.components.files import data_from
+from bench.images import Frame, opened, pixels
 from bench.testing import checks
 
 CLASSES = ["ant", "bee", "cow"]

@@ -17,7 +17,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import bench
-from bench import noise, runner
+from bench import noise
+from bench.engine import runner
 from bench.gradients import Passes, input_gradient
 from bench.testing import TinyModel, tiny_data, tiny_fit, tiny_images, tiny_network
 

@@ -15,8 +15,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import bench
-from bench import runner
-from bench.graph import Memory
+from bench.engine import runner
+from bench.engine.graph import Memory
 from bench.testing import TinyModel, tiny_data, tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(4)

@@ -1,0 +1,1 @@
+"""Boards as Markdown, pages, plots and data."""

@@ -1,0 +1,1 @@
+"""What a component is: its text form, the files it reads, the seven kinds, and a case."""

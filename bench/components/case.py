@@ -1,0 +1,72 @@
+"""A case picks one value along every axis; lists of choices become cases."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from bench.components.base import Component
+from bench.components.kinds import Attack, Ball, Dataset, Defense, Explainer, Model, Schedule
+from bench.errors import BadValue
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the benchmark, the metric aside. Its fields are the axes."""
+
+    dataset: Dataset
+    split: Literal["test", "validation", "train"]
+    model: Model
+    schedule: Schedule
+    defense: Defense
+    seed: int
+    explainer: Explainer
+    surrogate: Explainer
+    attack: Attack
+    ball: Ball
+    target: Literal["predicted", "label"]
+    samples: int
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Case)
+        for axis in ("split", "target"):
+            value, choices = getattr(self, axis), get_args(hints[axis])
+            if value not in choices:
+                raise BadValue(f"{axis} {value!r}: choose {' or '.join(choices)}")
+        if self.samples < 1:
+            raise BadValue(f"samples {self.samples}: at least one image is needed")
+        if self.seed < 0:
+            raise BadValue(f"seed {self.seed}: must be 0 or more")
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        return {axis: getattr(self, axis) for axis in AXES}
+
+    @property
+    def components(self) -> dict[str, Component]:
+        return {axis: value for axis, value in self.axes.items() if isinstance(value, Component)}
+
+
+AXES = tuple(field.name for field in dataclasses.fields(Case))
+
+
+def cases(choices: Mapping[str, Sequence[Any]], fallback: Explainer) -> Iterator[Case]:
+    """Every combination of the choices, each once, in the order of the axes.
+
+    Without a choice of surrogates, the attack differentiates the explainer itself, or `fallback` where that has no
+    gradient.
+    """
+    rest = [axis for axis in AXES if axis != "surrogate"]
+    seen = set()
+    for values in itertools.product(*(choices[axis] for axis in rest)):
+        axes = dict(zip(rest, values, strict=True))
+        explainer = axes["explainer"]
+        own = explainer if explainer.differentiable else fallback
+        for surrogate in choices.get("surrogate") or [own]:
+            case = Case(**axes, surrogate=surrogate)
+            if case not in seen:
+                seen.add(case)
+                yield case

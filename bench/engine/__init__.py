@@ -1,0 +1,1 @@
+"""Computes the values of a case, keeps them, and turns them into records."""

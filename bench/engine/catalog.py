@@ -1,0 +1,180 @@
+"""What is installed: from entry points to components by kind and name. Loud about everything that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+
+import pluggy
+
+from bench.components.base import NAME, Component, check_parameters, read
+from bench.components.kinds import KINDS, Metric
+from bench.engine import hooks as hookspecs
+from bench.engine.evidence import VOCABULARY
+from bench.errors import BadValue, BenchError, PluginError, UnknownName, short, suggestion
+
+
+class _Clash(PluginError):
+    """Two plugins with one name: either can be left out."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point: its name, its distribution and, where it cannot be used, why."""
+
+    name: str
+    distribution: str
+    version: str
+    problem: str = ""
+
+
+@dataclass
+class Catalog:
+    """Components by kind and name, and where each came from. Made by `load`."""
+
+    hooks: pluggy.PluginManager
+    plugins: list[Plugin] = field(default_factory=list)
+    components: dict[str, dict[str, type[Component]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    sources: dict[type[Component], Plugin] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.problem]
+
+    def of(self, kind: str) -> dict[str, type[Component]]:
+        """The classes of a kind by name, sorted."""
+        if kind not in self.components:
+            raise UnknownName(f"no kind called {kind!r}{suggestion(kind, self.components)}")
+        return dict(sorted(self.components[kind].items()))
+
+    def find(self, kind: str, name: str) -> type[Component]:
+        """The class of a component; UnknownName with a suggestion where there is none."""
+        known = self.of(kind)
+        if name not in known:
+            other = next((other for other, theirs in self.components.items() if name in theirs), None)
+            hint = f"; {name} is a component of kind {other}" if other else suggestion(name, known)
+            if self.broken:
+                hint += f" ({', '.join(sorted({p.distribution for p in self.broken}))} cannot be used, see bench list)"
+            raise UnknownName(f"no {kind} called {name!r}{hint}")
+        return known[name]
+
+    def read(self, kind: str, text: str) -> Component:
+        """A component from its text form, such as "topk:k=20"."""
+        if not isinstance(text, str):
+            raise BadValue(f"{kind} {text!r}: give a text such as NAME or NAME:parameter=value, or a component")
+        return read(text, kind, self.find)
+
+    def require_whole(self) -> None:
+        """Raise PluginError where a plugin is broken: its components would be missing without a word."""
+        for plugin in self.broken:
+            raise PluginError(plugin.problem)
+
+
+def load(without: Collection[str] = ()) -> Catalog:
+    """All plugins of the entry-point group `bench`, in order of distribution and name, but for those of `without`
+    (names of distributions or entry points). A plugin that cannot be used is listed with its problem."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    catalog = Catalog(manager)
+    found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: (_owner(point).lower(), point.name))
+    names = {_owner(point) for point in found} | {point.name for point in found}
+    for name in without:
+        if name not in names:
+            raise UnknownName(f"--without {name}: no such plugin{suggestion(name, names)}")
+    for point in found:
+        if point.name not in without and _owner(point) not in without:
+            plugin = Plugin(point.name, _owner(point), point.dist.version if point.dist else "")
+            try:
+                for cls in _components(manager, point, plugin):
+                    _add(catalog, cls, plugin)
+            except _Clash as problem:
+                plugin = dataclasses.replace(plugin, problem=str(problem))
+            except BenchError as problem:
+                remedy = f"mend it, or go on with --without {plugin.distribution}"
+                plugin = dataclasses.replace(plugin, problem=f"{problem}; {remedy}")
+            catalog.plugins.append(plugin)
+    return catalog
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin) -> Iterable[type[Component]]:
+    """Import and register one plugin; the classes that it yields."""
+    about = f"plugin {plugin.name!r} of {plugin.distribution}"
+    try:
+        module = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may do anything when imported, sys.exit included
+        top = point.value.partition(":")[0].partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            raise PluginError(f"{about}: its entry point names {point.value}, and there is no such module") from None
+        raise PluginError(f"{about} does not import ({short(error, top)})") from error
+    meant = sorted(n for n in vars(module) if getattr(vars(module)[n], f"{hookspecs.PROJECT}_impl", None))
+    known = {n for n in vars(hookspecs) if n.startswith("bench_")}
+    for name in meant:
+        if name not in known:
+            raise PluginError(f"{about} implements a hook {name!r} that does not exist{suggestion(name, known)}")
+    if not meant:
+        raise PluginError(f"{about} implements no hook; is @bench.hookimpl missing above bench_components?")
+    try:
+        manager.register(module, name=f"{plugin.distribution}/{plugin.name}")
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{about}: {' '.join(str(error).split())}") from None
+    except ValueError:
+        raise PluginError(f"{about}: its module {module.__name__} is registered by another entry point too") from None
+    if "bench_components" not in meant:
+        return []
+    try:
+        return list(module.bench_components())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{about}: bench_components failed ({short(error)})") from error
+
+
+def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
+    about = f"plugin {plugin.name!r} of {plugin.distribution}"
+    if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
+        raise PluginError(f"{about}: {cls!r} is not a class of a kind ({', '.join(KINDS)})")
+    if not cls.__dict__.get("__dataclass_params__") or not cls.__dataclass_params__.frozen:
+        raise PluginError(f"{about}: {cls.__qualname__} is not decorated with @dataclass(frozen=True)")
+    if not NAME.fullmatch(cls.__dict__.get("name", "")):
+        raise PluginError(
+            f"{about}: {cls.__qualname__} needs a name of lower-case letters, digits and _, a letter first, not "
+            f"{cls.__dict__.get('name', '')!r}"
+        )
+    if issubclass(cls, Metric) and isinstance(cls.better, str) and cls.better not in ("higher", "lower"):
+        raise PluginError(f"{about}: metric {cls.name}: better is {cls.better!r}, must be 'higher' or 'lower'")
+    if cls.__abstractmethods__:
+        raise PluginError(f"{about}: {cls.kind} {cls.name} lacks {', '.join(sorted(cls.__abstractmethods__))}")
+    other = catalog.components[cls.kind].get(cls.name)
+    if other:
+        first = catalog.sources[other].distribution
+        raise _Clash(
+            f"{cls.kind} {cls.name} comes from both {first} and {plugin.distribution}; "
+            f"go on with --without {first} or --without {plugin.distribution}"
+        )
+    check_parameters(cls)
+    if cls.kind == "metric":
+        VOCABULARY.check(f"{about}: metric {cls.name}", cls.__call__)
+    catalog.components[cls.kind][cls.name] = cls
+    catalog.sources[cls] = plugin
+
+
+def installed() -> Catalog:
+    """The catalog of this process, loaded once, whole."""
+    global _installed
+    if _installed is None:
+        catalog = load()
+        catalog.require_whole()
+        _installed = catalog
+    return _installed
+
+
+_installed: Catalog | None = None

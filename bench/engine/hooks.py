@@ -1,0 +1,35 @@
+"""The hooks that a plugin may implement."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+
+import pluggy
+
+if typing.TYPE_CHECKING:
+    from bench.boards.record import Record
+    from bench.components.base import Component
+    from bench.components.case import Case
+
+PROJECT = "bench"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def bench_components() -> Iterable[type[Component]]:
+    """The component classes that this plugin provides; called once, when the catalog is built."""
+
+
+@hookspec(firstresult=True)
+def bench_refuse(case: Case, used: dict[str, Component]) -> str | None:
+    """Why a case cannot be computed, or None; called before anything is.
+
+    `used` holds the components of the axes that the asked metric reaches, and the metric itself as "metric".
+    """
+
+
+@hookspec
+def bench_recorded(record: Record) -> None:
+    """Called after a new record is stored: for loggers."""

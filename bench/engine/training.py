@@ -1,0 +1,362 @@
+"""The one training loop, and what a defense sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bench import noise
+from bench.components.kinds import Data, Defense, Model, Schedule
+from bench.engine.augmentation import AUGMENTATIONS
+from bench.engine.graph import packed
+from bench.engine.store import Unfinished
+from bench.errors import BadComponent, Diverged, EnvironmentProblem
+from bench.gradients import Passes
+
+RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
+CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
+
+Loss = Callable[[nn.Module, "Batch"], Tensor]
+TrainedBy = Callable[[Defense], tuple[nn.Module, "list[Phase]"]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the work on a stored value and its cost: wall seconds, peak GPU bytes (None on a CPU), forward passes
+    over a batch, runs of the autograd engine."""
+
+    name: str
+    seconds: float
+    peak_bytes: int | None
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees: augmented rows of the training data, on the device; `indices` are their places in the split."""
+
+    images: Tensor
+    labels: Tensor | None
+    object_masks: Tensor | None
+    gaze: Tensor | None
+    indices: Tensor
+
+
+@contextlib.contextmanager
+def measured(log: list[Phase], name: str, network: nn.Module, before: Phase | None = None) -> Iterator[Passes]:
+    """Append to a log what the work inside costs, added to what it cost `before` an interruption.
+
+    Backward passes are counted where the yielded mode is entered: it costs microseconds for every torch function.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    passes = Passes()
+    with passes.watch(network):
+        yield passes
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    if before is not None:
+        seconds += before.seconds
+        peak = None if peak is None else max(peak, before.peak_bytes or 0)
+        passes.forwards, passes.backwards = passes.forwards + before.forwards, passes.backwards + before.backwards
+    log.append(Phase(name, seconds, peak, passes.forwards, passes.backwards))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Inside, torch's own generators start from (seed, name); outside they are as they were."""
+    with torch.random.fork_rng(), noise.rows(seed, name, [0]):
+        torch.manual_seed(int(noise.uniform(torch.empty(1, 1), 0, 2**31)))
+        yield
+
+
+class Fit:
+    """What a defense trains with. `data` is the training data; `state` holds tensors that a phase keeps with its
+    checkpoints; `log` says what each finished phase cost."""
+
+    def __init__(
+        self,
+        data: Data,
+        model: Model,
+        schedule: Schedule,
+        seed: int,
+        device: torch.device,
+        unfinished: Unfinished,
+        log: list[Phase],
+        trained_by: TrainedBy,
+    ) -> None:
+        self.data = data
+        self.state: dict[str, Tensor] = {}
+        self.log = log
+        self._model, self._schedule, self._seed = model, schedule, seed
+        self._device, self._unfinished = device, unfinished
+        self._trained_by = trained_by
+        self._phases: set[str] = set()
+        self._teachers: list[nn.Module] = []
+
+    def fresh(self) -> nn.Module:
+        """The model with its initial weights, the same at every call."""
+        with seeded(self._seed, "weights"):
+            return self._model.build(self.data.shape, len(self.data.classes)).to(self._device)
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """The training images that the schedule uses, by their places in the data, in order."""
+        limit, count = self._schedule.limit, len(self.data)
+        if not count:
+            raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
+        if self.data.labels is None:
+            raise EnvironmentProblem("the training images have no labels; train on others, or take trained weights")
+        if limit > count:
+            raise EnvironmentProblem(f"the schedule's limit is {limit}, there are {count} training images")
+        return self._schedule.used(self.data)
+
+    @property
+    def batch(self) -> int:
+        """Images in the largest batch that the schedule makes; see _order."""
+        return min(self._schedule.batch + 1, len(self.rows))
+
+    def decoded(self, rows: Tensor) -> Batch:
+        """Some rows of the training data as they are stored, on the device."""
+        return _Batches(self.data, rows, self._device, "none").at(rows)
+
+    def trained_by(self, defense: Defense) -> nn.Module:
+        """The network that another defense trains on the same data, with the same model, schedule and seed, in eval
+        mode, frozen; what it cost, and what its passes cost in later phases, is part of what this training costs."""
+        network, phases = self._trained_by(defense)
+        self._teachers.append(network)
+        self.log.extend(dataclasses.replace(phase, name=f"{defense.name}/{phase.name}") for phase in phases)
+        return network
+
+    @contextlib.contextmanager
+    def measured(self, name: str, network: nn.Module) -> Iterator[None]:
+        """Inside, work that is no `minimise`, such as passes of a teacher: what it costs is a phase of its own."""
+        with measured(self.log, name, network) as passes, passes:
+            yield
+
+    @staticmethod
+    @contextlib.contextmanager
+    def evaluating(network: nn.Module) -> Iterator[None]:
+        """Inside, a network is in eval mode: what is computed for a batch moves no batch norm, and no image meets
+        another one's statistics."""
+        modes = [(module, module.training) for module in network.modules()]
+        network.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def minimise(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        name: str = "train",
+        augment: bool = True,
+        replays: int = 1,
+        after: Callable[[Batch, Tensor], None] | None = None,
+    ) -> nn.Module:
+        """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
+
+        Without `augment` images come as they are stored. Every batch is taken `replays` times in a row, and epochs and
+        decay points are divided by that number, rounded up. `after(batch, gradient)` is told the gradient of each loss
+        by the batch's images, from the same backward pass.
+
+        A checkpoint is kept after every epoch under the phase's name, which no other phase of the training may have;
+        everything drawn in an epoch follows from (seed, name, epoch), so that a resumed training ends with the same
+        weights. Raises Diverged where the loss or a weight is not finite.
+        """
+        if name in self._phases:
+            raise BadComponent(
+                f"two phases of one training are called {name!r}; give each its own: fit.minimise(..., name=...)"
+            )
+        self._phases.add(name)
+        schedule, rows = self._schedule, self.rows
+        epochs = math.ceil(schedule.epochs / replays)
+        decay = [math.ceil(point / replays) for point in schedule.decay]
+        batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
+        optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.precision == "bfloat16")
+        network.train()
+        before = self._resume(name, network, optimiser)
+        done = before.epoch if before else 0
+        steps = max(1, math.ceil((len(rows) - 1) / schedule.batch))  # see _order
+        phases: list[Phase] = [before.phase] if before else []
+        with tqdm(
+            total=epochs * steps * replays,
+            initial=done * steps * replays,
+            desc=name,
+            unit="step",
+            leave=False,
+            disable=None,
+            delay=1,
+        ) as bar:
+            for epoch in range(done, epochs):
+                for group in optimiser.param_groups:
+                    group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in decay)
+                part = f"{name}/{epoch}"
+                last = phases[-1] if phases else None
+                with (
+                    seeded(self._seed, part),
+                    products_in(schedule.precision),
+                    measured(phases, name, network, last) as passes,
+                    contextlib.ExitStack() as around,
+                ):
+                    for teacher in self._teachers:
+                        around.enter_context(passes.watch(teacher))
+                    losses, step = [], -1
+                    for chosen, replay in itertools.product(self._order(rows, part), range(replays)):
+                        step += 1
+                        optimiser.zero_grad()
+                        with noise.rows(self._seed, f"{part}/{replay}" if replay else part, chosen):
+                            if not replay:
+                                batch = batches.at(chosen)
+                            with passes:
+                                images = batch.images.detach().requires_grad_() if after else batch.images
+                                with half:
+                                    value = loss(network, dataclasses.replace(batch, images=images))
+                                value.backward()
+                            if after:
+                                after(batch, images.grad)
+                        if schedule.clipping:
+                            nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
+                        optimiser.step()
+                        losses.append(value.detach())
+                        if len(losses) == CHECKED:
+                            self._check(losses, name, epoch, step + 1 - CHECKED)
+                            losses = []
+                        bar.update()
+                    self._check(losses, name, epoch, step + 1 - len(losses))
+                    self._check_weights(network, name, epoch)
+                self._save(name, network, optimiser, epoch + 1, phases[-1])
+        self.log.append(phases[-1])
+        return network
+
+    def _order(self, rows: Tensor, part: str) -> Iterator[Tensor]:
+        """The batches of an epoch. A last batch of one row joins the one before, since batch norm cannot take it."""
+        with noise.rows(self._seed, f"{part}/order", rows):
+            shuffled = rows[noise.uniform(torch.empty(len(rows), 1))[:, 0].argsort(stable=True)]
+        parts = list(shuffled.split(self._schedule.batch))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        yield from parts
+
+    def _check_weights(self, network: nn.Module, name: str, epoch: int) -> None:
+        if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+            self._unfinished.discard()
+            raise Diverged(
+                f"a weight is not finite after epoch {epoch + 1} ({name}); lower the schedule's rate or the weight of "
+                "the regulariser"
+            )
+
+    def _check(self, losses: list[Tensor], name: str, epoch: int, first: int) -> None:
+        bad = (~torch.stack(losses).isfinite()).nonzero() if losses else ()
+        if len(bad):
+            step = int(bad[0])
+            self._unfinished.discard()
+            raise Diverged(
+                f"the loss is {float(losses[step])} at step {first + step + 1} of epoch {epoch + 1} ({name}); "
+                "lower the schedule's rate or the weight of the regulariser"
+            )
+
+    def _save(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, phase: Phase) -> None:
+        state = optimiser.state_dict()["state"]
+        self._unfinished.save(
+            name,
+            {
+                "weights.safetensors": packed(network.state_dict()),
+                "optimiser.safetensors": packed(
+                    {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items() if v is not None}
+                ),
+                "state.safetensors": packed(self.state),
+                "progress.json": json.dumps({"epoch": epoch, "phase": dataclasses.asdict(phase)}).encode(),
+            },
+        )
+
+    def _resume(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress | None:
+        files = self._unfinished.load(
+            name, ("weights.safetensors", "optimiser.safetensors", "state.safetensors", "progress.json")
+        )
+        if files is None:
+            return None
+        network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in safetensors.torch.load(files["optimiser.safetensors"]).items():
+            index, _, part = key.partition(".")
+            state.setdefault(int(index), {})[part] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        kept = safetensors.torch.load(files["state.safetensors"])
+        self.state = {key: tensor.to(self._device) for key, tensor in kept.items()}
+        progress = json.loads(files["progress.json"])
+        return _Progress(progress["epoch"], Phase(**progress["phase"]))
+
+
+@dataclass(frozen=True)
+class _Progress:
+    epoch: int
+    phase: Phase
+
+
+OPTIMISERS: dict[str, Callable[[nn.Module, Schedule], torch.optim.Optimizer]] = {
+    "adam": lambda net, s: torch.optim.Adam(net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay),
+    "adamw": lambda net, s: torch.optim.AdamW(
+        net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay
+    ),
+    "sgd": lambda net, s: torch.optim.SGD(net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay),
+    "nesterov": lambda net, s: torch.optim.SGD(
+        net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, nesterov=True
+    ),
+}
+
+
+@contextlib.contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Inside, a GPU multiplies in tf32 where that is asked, and otherwise, in convolutions too, in single precision."""
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    for kind in kinds:
+        kind.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for kind, allowed in zip(kinds, before, strict=True):
+            kind.allow_tf32 = allowed
+
+
+class _Batches:
+    """Rows of the training data on the device; a small set is decoded once."""
+
+    def __init__(self, data: Data, rows: Tensor, device: torch.device, augmentation: str) -> None:
+        self.device, self.augmentation = device, augmentation
+        self.columns = (data.images, data.labels, data.object_masks, data.gaze)
+        self.place = torch.arange(len(data))
+        if data.images[rows[:1]].nbytes * len(rows) <= RESIDENT:
+            self.columns = tuple(None if column is None else column[rows].to(device) for column in self.columns)
+            self.place[rows] = torch.arange(len(rows))
+
+    def at(self, rows: Tensor) -> Batch:
+        place = self.place[rows]
+        images, labels, masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns)
+        if self.augmentation != "none":
+            moved = AUGMENTATIONS[self.augmentation]([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
+            images = moved.pop(0)
+            masks = moved.pop(0)[:, 0] if masks is not None else None
+            gaze = moved.pop(0)[:, 0] if gaze is not None else None
+        return Batch(images, labels, masks, gaze, rows)

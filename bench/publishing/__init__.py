@@ -1,0 +1,1 @@
+"""Joins store and boards: publishes records, re-runs them, draws panels."""

@@ -1,0 +1,136 @@
+"""What contracts run on: tiny networks, data and evidence, the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench import noise
+from bench.components.kinds import Data, Defense, Explainer, Model, Normalised, Schedule, Victim
+from bench.engine.store import Store
+from bench.engine.training import Fit, Phase
+from bench.gradients import input_gradient
+
+
+def tiny_network(
+    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
+) -> nn.Module:
+    """A convolutional network for images of a shape and 3 classes, in eval mode, frozen, the same every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = TinyModel(activation="softplus" if smooth else "relu").build(shape, 3)
+    return network.to(dtype).eval().requires_grad_(False)
+
+
+def tiny_images(rows: int = 5, shape: tuple[int, int, int] = (3, 12, 12)) -> tuple[Tensor, Tensor]:
+    """Images (rows, *shape) in float64, and targets."""
+    with noise.rows(0, "tiny", range(rows)):
+        return noise.uniform(torch.empty(rows, *shape, dtype=torch.float64), 0.1, 0.9), torch.arange(rows) % 3
+
+
+@dataclass(frozen=True)
+class TinyModel(Model):
+    """Two convolutions and a linear layer."""
+
+    name = "tiny"
+    activation: Literal["softplus", "relu"] = "softplus"
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> Normalised:
+        def act() -> nn.Module:
+            return nn.Softplus(3.0) if self.activation == "softplus" else nn.ReLU()
+
+        channels, height, width = shape
+        return Normalised(
+            nn.Sequential(
+                nn.Conv2d(channels, 6, 3, padding=1),
+                act(),
+                nn.Conv2d(6, 8, 3, padding=1),
+                act(),
+                nn.MaxPool2d(2),
+                nn.Flatten(),
+                nn.Linear(8 * (height // 2) * (width // 2), classes),
+            ),
+            [0.5] * channels,
+            [0.25] * channels,
+        )
+
+
+@dataclass(frozen=True)
+class TinySchedule(Schedule):
+    """Two epochs of four steps."""
+
+    name = "tiny"
+    epochs: int = 2
+    batch: int = 6
+    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
+    rate: float = 0.01
+    weight_decay: float = 0.0
+    decay: tuple[int, ...] = ()
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
+    clipping: float = 0.5
+    limit: int = 0
+
+
+def tiny_data(rows: int = 24) -> Data:
+    images, labels = tiny_images(rows)
+    masks = (images.mean(1) > 0.5).float()
+    return Data(images.float(), labels, ("a", "b", "c"), object_masks=masks, gaze=masks)
+
+
+def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
+    """A Fit on tiny data, with checkpoints in a folder; those of teachers in folders inside."""
+
+    def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
+        fit = tiny_fit(str(Path(folder) / "teacher"), schedule)
+        return defense.train(fit).eval().requires_grad_(False), fit.log
+
+    with Store(Path(folder), lambda text: None).unfinished("tiny") as unfinished:
+        return Fit(
+            tiny_data(), TinyModel(), schedule or TinySchedule(), 0, torch.device("cpu"), unfinished, [], trained_by
+        )
+
+
+@dataclass(frozen=True)
+class PlainGradient(Explainer):
+    """The explainer that attacks are checked on."""
+
+    name = "plain_gradient"
+    differentiable = True
+
+    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        return input_gradient(network, images, targets)
+
+
+def tiny_victim(network: nn.Module) -> Victim:
+    """A tiny network behind the plain gradient, with references, and another network for every defense."""
+    parameter = next(network.parameters())
+    smooth = any(isinstance(module, nn.Softplus) for module in network.modules())
+    references = tiny_images(8)[0][5:].to(parameter.dtype)
+    return Victim(network, PlainGradient(), references, lambda defense: tiny_network(smooth, parameter.dtype, seed=6))
+
+
+def tiny_evidence(rows: int = 6) -> dict[str, Any]:
+    """Evidence of every name that holds rows, with clean and attacked maps that are the same."""
+    images, targets = tiny_images(rows)
+    network = tiny_network(smooth=True)
+    attributions = input_gradient(network, images, targets)
+    maps = PlainGradient().maps(network, images, targets)
+    with torch.no_grad():
+        logits, masks = network(images), PlainGradient().masks(network, images, targets)
+    sides = {"attributions": attributions.detach(), "maps": maps.detach(), "masks": masks, "logits": logits}
+    return {
+        **{f"{side}_{name}": value for name, value in sides.items() for side in ("clean", "attacked")},
+        "images": images,
+        "attacked_images": images,
+        "labels": targets,
+        "targets": targets,
+        "object_masks": (maps > maps.mean()).float(),
+        "gaze": maps.detach(),
+        "kept": torch.ones(rows, dtype=torch.bool),
+        "attack_success": torch.ones(rows, dtype=torch.bool),
+        **{name: [Phase(name, 1.0, None, 1, 1)] for name in ("training", "explaining", "attacking")},
+    }
