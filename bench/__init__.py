@@ -1,60 +1,87 @@
-"""The names that a plugin author may import; each is loaded when it is first used, so that `import bench` is quick."""
+"""The names that a plugin's author may import. Each loads on first use, so that `import bench` is quick."""
 
 from __future__ import annotations
 
 import importlib
+import typing
+import warnings
 from typing import Any
 
-_HOME = {
-    "components.base": ("Component", "Paper", "checksum", "param"),
-    "components.files": ("data_dir",),
-    "engine.hooks": ("hookimpl",),
-    "components.kinds": (
-        "Attack",
-        "Ball",
-        "Data",
-        "Dataset",
-        "Defense",
-        "Explainer",
-        "Levels",
-        "Metric",
-        "Model",
-        "Normalised",
-        "Schedule",
-        "Undefined",
-        "Victim",
-        "checked_eager",
-    ),
-    "components.case": ("Case",),
-    "gradients": ("normalisation",),
-    "engine.training": ("Batch", "Fit"),
-    "engine.evidence": ("chunked",),
-    "boards.record": ("Record",),
-    "engine.runner": ("component", "run"),
-    "errors": (
-        "BadComponent",
-        "BadValue",
-        "BenchError",
-        "CellFailed",
-        "Diverged",
-        "EnvironmentProblem",
-        "PluginError",
-        "StoreError",
-        "UnknownName",
-        "suggestion",
-    ),
-}
-_WHERE = {name: module for module, names in _HOME.items() for name in names}
-_MODULES = ("gradients", "images", "noise", "testing")
+if typing.TYPE_CHECKING:
+    from bench import gradients as gradients, images as images, maps as maps, noise as noise, testing as testing
+    from bench.boards.record import Record as Record
+    from bench.components.ball import Ball as Ball
+    from bench.components.base import Component as Component, Paper as Paper, param as param
+    from bench.components.case import Case as Case
+    from bench.components.data import Data as Data
+    from bench.components.files import checksum as checksum, data_dir as data_dir
+    from bench.components.kinds import (
+        Attack as Attack,
+        Dataset as Dataset,
+        Defense as Defense,
+        Explainer as Explainer,
+        Levels as Levels,
+        Metric as Metric,
+        Model as Model,
+        Schedule as Schedule,
+        Undefined as Undefined,
+    )
+    from bench.components.victim import Victim as Victim
+    from bench.engine.chunks import chunked as chunked
+    from bench.engine.hooks import hookimpl as hookimpl
+    from bench.engine.runner import component as component, run as run
+    from bench.engine.training import Batch as Batch, Fit as Fit
+    from bench.errors import (
+        BadComponent as BadComponent,
+        BadValue as BadValue,
+        BenchError as BenchError,
+        CellFailed as CellFailed,
+        Diverged as Diverged,
+        EnvironmentProblem as EnvironmentProblem,
+        PluginError as PluginError,
+        StoreError as StoreError,
+        UnknownName as UnknownName,
+        suggestion as suggestion,
+    )
+    from bench.networks import Normalised as Normalised, check_eager as check_eager, normalisation as normalisation
 
-__all__ = [*_WHERE, *_MODULES]  # noqa: PLE0604
+_HOMES = {
+    "boards.record": ("Record",),
+    "components.ball": ("Ball",),
+    "components.base": ("Component", "Paper", "param"),
+    "components.case": ("Case",),
+    "components.data": ("Data",),
+    "components.files": ("checksum", "data_dir"),
+    "components.kinds": (
+        *("Attack", "Dataset", "Defense", "Explainer", "Metric", "Model", "Schedule"),
+        *("Levels", "Undefined"),
+    ),
+    "components.victim": ("Victim",),
+    "engine.chunks": ("chunked",),
+    "engine.hooks": ("hookimpl",),
+    "engine.runner": ("component", "run"),
+    "engine.training": ("Batch", "Fit"),
+    "errors": (
+        *("BadComponent", "BadValue", "BenchError", "CellFailed", "Diverged", "EnvironmentProblem", "PluginError"),
+        *("StoreError", "UnknownName", "suggestion"),
+    ),
+    "networks": ("Normalised", "check_eager", "normalisation"),
+}
+_MODULES = ("gradients", "images", "maps", "noise", "testing")
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_RENAMED = {"checked_eager": "check_eager", "pictures": "images"}  # since version 0.1
+
+__all__ = [*_HOME_OF, *_MODULES]  # noqa: PLE0604 (made of the tables above; a test compares it with the imports)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"bench.{name} is now called bench.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name in _MODULES:
         return importlib.import_module(f"bench.{name}")
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"bench.{_WHERE[name]}"), name)
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"bench.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
 
 

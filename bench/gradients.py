@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from bench.components.kinds import Normalised, checked_logits
 from bench.errors import BadValue
+from bench.networks import check_logits
 
 # Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
 # one of 3 x 224 x 224; a GPU wants many.
@@ -75,7 +75,7 @@ def slope(scores: Tensor, images: Tensor) -> Tensor:
 def target_logits(logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
     """Each image's logit of its target: (B, K), (B, ...), (B,) -> (B,). Raises where there is none."""
     try:
-        return checked_logits(logits, images).gather(1, targets[:, None])[:, 0]
+        return check_logits(logits, images).gather(1, targets[:, None])[:, 0]
     except RuntimeError:
         low, high = (int(bound) for bound in targets.aminmax()) if targets.numel() else (0, -1)
         if low >= 0 and high < logits.shape[1]:
@@ -205,19 +205,6 @@ class _Summed(torch.autograd.Function):
             return found
 
         return _again(context.around, products), None, None
-
-
-def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and std by which a network normalises images in [0, 1], (C, 1, 1) each; 0 and 1 for a stranger's network.
-
-    A gradient in normalised space is std times the gradient in pixel space.
-    """
-    if isinstance(network, Normalised):
-        return network.mean, network.std
-    like = next(network.parameters(), torch.zeros(()))
-    return torch.zeros((1, 1, 1), dtype=like.dtype, device=like.device), torch.ones(
-        (1, 1, 1), dtype=like.dtype, device=like.device
-    )
 
 
 _betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())

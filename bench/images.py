@@ -28,7 +28,7 @@ class Frame:
     resize: int
     crop: Literal["center", "none"]
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         """What is wrong with the parameters, if anything."""
         if self.resize and not self.size:
             return f"resize is {self.resize} and size is 0; give the size to crop to as well"

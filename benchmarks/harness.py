@@ -14,8 +14,9 @@ from interleaved import interleaved, report
 
 import bench
 from bench.engine import catalog as catalogs
-from bench.engine.runner import cells, run_cells
-from bench.engine.selection import request
+from bench.engine.cells import list_cells
+from bench.engine.runner import run_cells
+from bench.engine.selection import select
 from bench.engine.store import Store
 
 LIMIT, BATCH, SAMPLES, STEPS = 2048, 16, 85, 50
@@ -24,7 +25,7 @@ EPS, STEP, K = 8 / 255, 0.1, 20
 
 def harness() -> None:
     catalog = catalogs.load()
-    asked = request(
+    asked = select(
         catalog,
         {
             "defense": ["ce"],
@@ -35,7 +36,7 @@ def harness() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_cells(
-            cells(catalog, asked.cases, asked.metrics), catalog, Store(Path(folder), print), torch.device("cpu")
+            list_cells(catalog, asked.cases, asked.metrics), catalog, Store(Path(folder), print), torch.device("cpu")
         )
     assert not outcome.failures
 

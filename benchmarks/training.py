@@ -15,7 +15,8 @@ import torch
 from interleaved import interleaved, report
 
 import bench
-from bench.components.kinds import Data, Schedule
+from bench.components.data import Data
+from bench.components.kinds import Schedule
 from bench.engine.store import Store
 from bench.engine.training import Fit
 

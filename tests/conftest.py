@@ -12,9 +12,9 @@ import pytest
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
 from bench.cli.commands import main
-from bench.engine import catalog as catalogs
-from bench.engine import runner
-from bench.engine.selection import request
+from bench.engine import catalog as catalogs, runner
+from bench.engine.cells import list_cells
+from bench.engine.selection import select
 from bench.engine.store import Store
 
 TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
@@ -47,8 +47,8 @@ def tiny_run(store):
 
     def run(catalog=None, reference=True, **options):
         catalog = catalog or catalogs.load()
-        asked = request(catalog, {**TINY, **options}, reference)
-        todo = runner.cells(catalog, asked.cases, asked.metrics)
+        asked = select(catalog, {**TINY, **options}, reference)
+        todo = list_cells(catalog, asked.cases, asked.metrics)
         return runner.run_cells(todo, catalog, store, runner.choose_device("cpu"))
 
     return run
@@ -90,5 +90,5 @@ def bench_(capsys):
 
 @pytest.fixture
 def tiny_case(catalog):
-    asked = request(catalog, {**TINY, "defense": ["ce"]})
+    asked = select(catalog, {**TINY, "defense": ["ce"]})
     return asked.cases[0]

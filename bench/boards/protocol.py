@@ -14,23 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from bench.axes import OPTIONS
 from bench.errors import BadValue, EnvironmentProblem, UnknownName, suggestion
 
 FILE = "board.toml"
-OPTIONS = (
-    "dataset",
-    "split",
-    "model",
-    "schedule",
-    "defense",
-    "seed",
-    "explainer",
-    "attack",
-    "eps",
-    "norm",
-    "target",
-    "samples",
-)
+# The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
+REQUIRED = tuple(name for name in OPTIONS if name not in ("surrogate", "metric"))
 KEYS = (
     "title", "about", "metrics", "axes", "reference", "fallback", "row", "tolerance", "score", "control", "paper",
     "example",
@@ -123,7 +112,7 @@ def parsed(text: str, about: str) -> Protocol:
         raise BadValue(f"{about} is not TOML: {error}") from None
     _known(about, found, KEYS)
     axes = _axes(about, _table(about, found, "axes"))
-    missing = [option for option in OPTIONS if option not in axes]
+    missing = [option for option in REQUIRED if option not in axes]
     if missing:
         raise BadValue(f"{about}: axes has no {', '.join(missing)}")
     rows = found.get("row", [])
@@ -164,7 +153,7 @@ def _score(about: str, found: Mapping[str, Any], metrics: list[str]) -> Score | 
         return None
     table = _table(about, found, "score")
     within = table.get("within", [])
-    if not isinstance(within, list) or not set(map(str, within)) <= set(OPTIONS):
+    if not isinstance(within, list) or not set(map(str, within)) <= set(REQUIRED):
         raise BadValue(f'{about}: score: within is {within!r}, must be a list of axes such as ["explainer"]')
     texts = {key: table.get(key, "") for key in ("metric", "ball", "against", "cost")}
     for key, text in texts.items():
@@ -210,7 +199,7 @@ def _table(about: str, found: Mapping[str, Any], key: str, required: bool = True
     if not isinstance(table, dict) or (required and not table):
         raise BadValue(f"{about}: {key} must be a table with something in it, written [{key}]")
     known = {
-        "reference": OPTIONS,
+        "reference": REQUIRED,
         "fallback": ("surrogate",),
         "score": ("metric", "ball", "within", "against", "cost"),
         "paper": ("source", "url", "metrics", "rows"),
@@ -220,7 +209,7 @@ def _table(about: str, found: Mapping[str, Any], key: str, required: bool = True
 
 
 def _axes(about: str, axes: Mapping[str, Any], key: str = "axes") -> dict[str, list[Any]]:
-    _known(f"{about}: {key}", axes, (*OPTIONS, "surrogate"))
+    _known(f"{about}: {key}", axes, (*REQUIRED, "surrogate"))
     return {option: _choices(about, option, value) for option, value in axes.items()}
 
 

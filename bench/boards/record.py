@@ -16,26 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.axes import AXES, option_texts
+
 VERSION = 2  # of the aggregation below; bumped when its numbers change
 RECORD, VALUES = "record.json", "values.parquet"
 # How small Parquet files are read: a thread of pyarrow's that starts as the process ends aborts it.
 CALMLY = {"use_threads": False, "pre_buffer": False}
 RESAMPLES = 1000
-# The fields of a bench.Case, which needs torch; a test holds them equal.
-AXES = (
-    "dataset",
-    "split",
-    "model",
-    "schedule",
-    "defense",
-    "seed",
-    "explainer",
-    "surrogate",
-    "attack",
-    "ball",
-    "target",
-    "samples",
-)
 
 
 @dataclass(frozen=True)
@@ -98,9 +85,7 @@ def reproducing(metric: str, axes: Mapping[str, str]) -> str:
     words = ["bench", "run"]
     for axis in AXES:
         if axis in axes:
-            norm, _, eps = axes[axis].partition(":")
-            pairs = {"eps": eps, "norm": norm} if axis == "ball" else {axis: axes[axis]}
-            words += [word for option, text in pairs.items() for word in (f"--{option}", text)]
+            words += [word for option, text in option_texts(axis, axes[axis]).items() for word in (f"--{option}", text)]
     return shlex.join([*words, "--metric", metric])
 
 

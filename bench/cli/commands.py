@@ -14,14 +14,14 @@ from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
     DATA_DIR,
-    EXPLAINING,
     STORE,
     WITHOUT,
-    asked_cells,
-    asking,
     complain,
+    describe_troubles,
+    explaining,
+    select_cells,
+    selecting,
     split_lists,
-    troubles,
 )
 from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion
 
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 @main.command()
-@asking
+@selecting
 @BOARD
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 def run(
@@ -93,7 +93,7 @@ def run(
     from bench.boards.render.readme import plain_table
     from bench.engine.runner import choose_device, open_store, run_cells
 
-    catalog, todo = asked_cells(without, reference, board, options)
+    catalog, todo = select_cells(without, reference, board, options)
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
     if as_json:
         click.echo("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
@@ -108,13 +108,13 @@ def run(
         ]
         if shown:
             click.echo(plain_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
-    for text in troubles(todo, outcome):
+    for text in describe_troubles(todo, outcome):
         complain(text)
     sys.exit(outcome.exit_code)
 
 
 @main.command()
-@asking
+@selecting
 @BOARD
 def plan(
     without: tuple[str, ...],
@@ -125,17 +125,17 @@ def plan(
     **options: tuple[str, ...],
 ) -> None:
     """Say what `run` would do; compute nothing."""
-    from bench.engine.plan import planned, text
+    from bench.engine.plan import describe_plan, make_plan
     from bench.engine.runner import choose_device, open_store
 
-    _, todo = asked_cells(without, reference, board, options)
+    _, todo = select_cells(without, reference, board, options)
     choose_device(device)
-    click.echo(text(planned(todo, open_store(store, complain))))
+    click.echo(describe_plan(make_plan(todo, open_store(store, complain))))
 
 
 @main.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@EXPLAINING
+@explaining
 @click.option("--class", "label", metavar="NAME|N", help="Class explained. [default: the one predicted]")
 @click.option("--out", metavar="FILE", default="panel.png", show_default=True, help="Where the picture goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of predictions and overlaps as well.")
@@ -158,24 +158,26 @@ def explain(
 
     from bench.engine import catalog as catalogs
     from bench.engine.runner import choose_device, open_store
-    from bench.engine.selection import request
-    from bench.publishing.panels import checked, drawn, explained, picture_files
+    from bench.engine.selection import select
+    from bench.publishing.examples import check_cases, explain_pictures, list_pictures
+    from bench.publishing.panels import draw_panel
 
     catalog = catalogs.load(without)
     catalog.require_whole()
-    asked = request(catalog, split_lists(options), reference=False)
+    selection = select(catalog, split_lists(options), reference=False)
     attack = bool(options["attack"])
-    for case in asked.cases:
-        checked(case, catalog, attack)
+    check_cases(selection.cases, catalog, attack)
     place = Path(out)
     if place.is_dir() or not place.absolute().parent.is_dir():
         raise BadValue(f"out {out!r} is no file in a folder that is there; name one such as panel.png")
-    files, chosen = picture_files(images), choose_device(device)
-    found = explained(files, asked.cases, attack, label, open_store(store, complain), chosen)
-    place.write_bytes(drawn(found))
+    files, chosen = list_pictures(images), choose_device(device)
+    examples = explain_pictures(files, selection.cases, attack, label, open_store(store, complain), chosen)
+    place.write_bytes(draw_panel(examples))
     if as_json:
-        click.echo("[" + ",\n ".join(json.dumps(example.row()) for example in found) + "]")
-    complain(f"{len(found)} rows drawn to {out}")
+        click.echo("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
+    for flag in dict.fromkeys(flag for example in examples for flag in example.flags):
+        complain(f"warning: {flag}")
+    complain(f"{len(examples)} rows drawn to {out}")
 
 
 @main.command(name="list")
@@ -219,7 +221,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
     from bench.components.base import parameters, write
     from bench.components.kinds import Metric
     from bench.engine import catalog as catalogs
-    from bench.engine.graph import wanted
+    from bench.engine.graph import dependencies
 
     catalog = catalogs.load(without)
     kind, colon, name = component.partition(":")
@@ -241,7 +243,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
     if issubclass(cls, Metric):
         better = cls.better if isinstance(cls.better, str) else "higher or lower, by its parameters,"
         click.echo(f"{better} is better{f', in {cls.unit}' if cls.unit else ''}: {cls.help}")
-        click.echo(f"made from {', '.join(wanted(cls.__call__))}\n")
+        click.echo(f"made from {', '.join(dependencies(cls.__call__))}\n")
     for preset, text in cls.presets.items():
         click.echo(f"preset {name}:{preset} is {name}:{text}")
     if cls.paper:
@@ -319,11 +321,11 @@ def ls(store: str | None) -> None:
     """List what the store holds: values by name, their number and size."""
     from tabulate import tabulate
 
-    from bench.engine.cleanup import holdings
+    from bench.engine.cleanup import list_holdings
     from bench.engine.runner import open_store
 
     place = open_store(store, complain)
-    found = holdings(place)
+    found = list_holdings(place)
     rows = [[held.name, str(held.count), f"{held.size / 1e6:.1f} MB"] for held in found]
     rows.append(["total", str(sum(h.count for h in found)), f"{sum(h.size for h in found) / 1e6:.1f} MB"])
     click.echo(f"{place.root}\n")
@@ -342,14 +344,14 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
     What belongs to components that are not installed stays.
     """
     from bench.engine import catalog as catalogs
-    from bench.engine.cleanup import remove, useless
+    from bench.engine.cleanup import find_unusable, remove
     from bench.engine.runner import open_store
 
     catalog = catalogs.load(without)
     catalog.require_whole()
     place = open_store(store, complain)
     count, size = 0, 0
-    for found in useless(place, catalog, unfinished):
+    for found in find_unusable(place, catalog, unfinished):
         click.echo(f"{found.folder.relative_to(place.root)}  {found.size / 1e6:.1f} MB  {found.reason}")
         count, size = count + 1, size + found.size
         if not dry_run:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import asked_cells, asking, complain, troubles
+from bench.cli.options import complain, describe_troubles, select_cells, selecting
 from bench.errors import BadValue, CellFailed
 
 
@@ -74,7 +74,7 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
 
 @leaderboard.command()
 @FOLDER
-@asking
+@selecting
 @click.option("--name", default="suite", show_default=True, help="Name of the submission: a file of its own.")
 @click.option("--meta", metavar="FILE", help="Title, authors and so on, as TOML. [default: one to fill in is written]")
 @click.option("--replace", is_flag=True, help="Replace other records of this name, which nobody has seen yet.")
@@ -99,14 +99,14 @@ def publish(
     from bench.engine.runner import open_store
     from bench.publishing import publication as boards
 
-    _, cells = asked_cells(without, reference, board, options)
+    _, cells = select_cells(without, reference, board, options)
     beside = Path(meta) if meta else None
     found = open_store(store, complain)
     count, shared = boards.publish(Path(board), name, cells, found, beside, replace)
     click.echo(f"{count} records published as {name}")
     for other, those in sorted(shared.items()):
         click.echo(f"{those} records left out, since {other} has published them")
-    pictures = boards.draw(Path(board), name, cells, found)
+    pictures = boards.draw_examples(Path(board), name, cells, found)
     if pictures:
         click.echo(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
@@ -116,7 +116,7 @@ def publish(
 
 @leaderboard.command()
 @FOLDER
-@asking
+@selecting
 @click.option("--name", metavar="NAME", help="Run what the records of this submission say, instead of the protocol.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N of the records, drawn by lot.")
 @click.option("--draw", default="", metavar="TEXT", help="What the lot is drawn from, beside the keys of all records.")
@@ -141,28 +141,28 @@ def verify(
     from bench.boards.protocol import board_protocol
     from bench.engine import catalog as catalogs
     from bench.engine.runner import choose_device, open_store, run_cells
-    from bench.publishing.publication import cells_of, published_of, sampled, submitted
+    from bench.publishing.publication import draw_sample, make_cells, match_records, read_submission
 
     place, protocol = Path(board), board_protocol(Path(board))
     if name and any(options.values()):
         raise BadValue(f"--name {name} says what is run; leave out either it or the options of a run")
     if name:
-        catalog, todo, records = catalogs.load(without), [], submitted(place, name)
+        catalog, todo, records = catalogs.load(without), [], read_submission(place, name)
         catalog.require_whole()
     else:
-        catalog, todo = asked_cells(without, reference, board, options)
-        records = published_of(read_records(place).records, todo)
+        catalog, todo = select_cells(without, reference, board, options)
+        records = match_records(read_records(place).records, todo)
     if not records:
         raise BadValue(f"board {board} has published nothing of what is asked")
     if sample:
-        records = sampled(place.resolve().name, records, sample, draw)
+        records = draw_sample(place.resolve().name, records, sample, draw)
     problems: dict[str, str] = {}
     if sample or name:
-        todo, problems = cells_of(records, catalog, protocol)
+        todo, problems = make_cells(records, catalog, protocol)
     records = [record for record in records if record.key not in problems]
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
     told = _once(problems.values())
-    lines = [*told, *troubles(todo, outcome), *compared(protocol, records, outcome.records)]
+    lines = [*told, *describe_troubles(todo, outcome), *compared(protocol, records, outcome.records)]
     for text in lines:
         complain(text)
     differ = len(lines) - len(told) + len(problems)

@@ -1,4 +1,4 @@
-"""The options that commands share, and the cells that they ask for."""
+"""The options that commands share, and the cells that they select."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.axes import OPTIONS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.engine.catalog import Catalog
-    from bench.engine.runner import Cell, Outcome
+    from bench.engine.cells import Cell
+    from bench.engine.runner import Outcome
 
 
 def complain(text: str) -> None:
@@ -24,17 +26,17 @@ WITHOUT = click.option(
 )
 
 
-def _data_from(context: click.Context, _: click.Parameter, folder: str | None) -> None:
-    from bench.components.files import data_from
+def _set_data_dir(context: click.Context, _: click.Parameter, folder: str | None) -> None:
+    from bench.components.files import use_data_dir
 
-    context.with_resource(data_from(folder))
+    context.with_resource(use_data_dir(folder))
 
 
 DATA_DIR = click.option(
     "--data-dir",
     metavar="FOLDER",
     envvar="BENCH_DATA_DIR",
-    callback=_data_from,
+    callback=_set_data_dir,
     expose_value=False,
     help="Folder that holds data sets, each in a folder of its own.",
 )
@@ -44,7 +46,7 @@ STORE = click.option(
     "--store",
     metavar="FOLDER",
     envvar="BENCH_STORE",
-    help="Where results are kept. [default: ~/.cache/robust-explanation-bench]",
+    help="Folder of results. [default: ~/.cache/robust-explanation-bench]",
 )
 
 
@@ -52,63 +54,43 @@ DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
 REFERENCE = click.option(
-    "--reference/--no-reference", default=True, help="Whether the reference row joins. [default: it does]"
+    "--reference/--no-reference", default=True, help="Whether to add the reference row. [default: yes]"
 )
 
 
-AXIS_OPTIONS = {
-    "dataset": ("NAME[:...]", "Images to train and test on."),
-    "model": ("NAME[:...]", "Architecture."),
-    "schedule": ("NAME[:...]", "How long and how is trained."),
-    "defense": ("NAME[:...]", "Way of training; the reference row joins."),
-    "explainer": ("NAME[:...]", "What makes the maps."),
-    "surrogate": ("NAME[:...]", "Explainer that the attack differentiates. [default: the explainer itself]"),
-    "attack": ("NAME[:...]", "What changes the images."),
-    "metric": ("NAME[:...]", "What is measured."),
-    "eps": ("EPS,...", "Budget in pixel units of [0, 1], as 2/255,4/255."),
-    "norm": ("linf|l2", "Norm of the budget."),
-    "target": ("predicted|label", "Class explained."),
-    "split": ("SPLIT", "test, validation or train."),
-    "samples": ("N", "Images measured on, as many of each class."),
-    "seed": ("N,...", "Seeds of training and noise."),
-}
-
-
-def _options(
-    shared: Sequence[Callable[..., Any]], names: Sequence[str], **other: str
+def _add_options(
+    shared: Sequence[Callable[..., Any]], names: Sequence[str], **helps: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Options for a command: those that are not of an axis last; `other` has texts of the command's own."""
+    """A decorator that adds options to a command; `helps` replaces the help of some."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
-        # What is added last stands first in the help.
+        # click shows the option first that is added last.
         for option in shared:
             command = option(command)
         for name in reversed(names):
-            metavar, text = AXIS_OPTIONS[name]
-            command = click.option(f"--{name}", multiple=True, metavar=metavar, help=other.get(name, text))(command)
+            text = helps.get(name, OPTIONS[name].help)
+            command = click.option(f"--{name}", multiple=True, metavar=OPTIONS[name].metavar, help=text)(command)
         return command
 
     return add
 
 
-asking = _options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(AXIS_OPTIONS))
-"""The options that say what is asked, shared by all commands that run, plan or publish."""
+selecting = _add_options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(OPTIONS))
+"""The options of all commands that run, plan or publish cells."""
 
-EXPLAINING = _options(
+explaining = _add_options(
     (WITHOUT, DATA_DIR, STORE, DEVICE),
-    [name for name in AXIS_OPTIONS if name not in ("metric", "target", "split", "samples")],
+    [name for name in OPTIONS if name not in ("metric", "target", "split", "samples")],
     dataset="Images that the network is trained on.",
     defense="Way of training.",
-    attack="What changes the picture. [default: nothing]",
+    attack="Method that changes the picture. [default: none]",
 )
-
-LISTS = ("eps", "norm", "target", "split", "samples", "seed")
 
 
 def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Options, those that take numbers and words split at commas."""
+    """Split the texts of options that take numbers and words at commas."""
     return {
-        option: [part for text in texts for part in text.split(",")] if option in LISTS else texts
+        option: [part for text in texts for part in text.split(",")] if OPTIONS[option].is_list else texts
         for option, texts in options.items()
     }
 
@@ -116,46 +98,47 @@ def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
 BOARD = click.option(
     "--board",
     metavar="FOLDER",
-    help="Take what is left out from this board instead of quick.toml: its whole protocol where nothing else is given.",
+    help="Take options left out from this board instead of quick.toml; without any option, run its whole protocol.",
 )
 
 
-def asked_cells(
+def select_cells(
     without: Sequence[str], reference: bool, board: str | None, options: dict[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
+    """The catalog, and the cells that the options of a command select."""
     from bench.boards.protocol import board_protocol
     from bench.engine import catalog as catalogs
-    from bench.engine.runner import cells
-    from bench.engine.selection import request
+    from bench.engine.cells import list_cells
+    from bench.engine.selection import select
 
     catalog = catalogs.load(without)
     catalog.require_whole()
-    asked = request(catalog, split_lists(options), reference, board_protocol(Path(board)) if board else None)
-    for text in asked.skipped:
+    selection = select(catalog, split_lists(options), reference, board_protocol(Path(board)) if board else None)
+    for text in selection.skipped:
         complain(f"skipped: {text}")
-    found = cells(catalog, asked.cases, asked.metrics)
+    cells = list_cells(catalog, selection.cases, selection.metrics)
     if board:
-        from bench.publishing.publication import moved
+        from bench.publishing.publication import describe_stale
 
         try:
-            for text in moved(Path(board), found):
+            for text in describe_stale(Path(board), cells):
                 complain(text)
         except BenchError as error:  # records that cannot be read must not stop the run that makes them anew
             complain(str(error))
-    return catalog, found
+    return catalog, cells
 
 
-def troubles(todo: Sequence[Cell], outcome: Outcome) -> list[str]:
+def describe_troubles(cells: Sequence[Cell], outcome: Outcome) -> list[str]:
     """What was refused and what failed, a line for each reason."""
-    from bench.engine.runner import reason
+    from bench.engine.runner import explain_failure
 
-    found: dict[tuple[str, str], list[str]] = {}
-    for cell in {cell.key: cell for cell in todo}.values():
-        if cell.refused:
-            found.setdefault(("refused", cell.refused), []).append(str(cell))
+    names: dict[tuple[str, str], list[str]] = {}
+    for cell in {cell.key: cell for cell in cells}.values():
+        if cell.refusal:
+            names.setdefault(("refused", cell.refusal), []).append(str(cell))
         elif cell.key in outcome.failures:
-            found.setdefault(("failed", reason(outcome.failures[cell.key])), []).append(str(cell))
+            names.setdefault(("failed", explain_failure(outcome.failures[cell.key])), []).append(str(cell))
     return [
-        f"{what}: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
-        for (what, why), names in found.items()
+        f"{what}: {some[0]}{f' and {len(some) - 1} more' if len(some) > 1 else ''}: {why}"
+        for (what, why), some in names.items()
     ]

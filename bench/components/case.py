@@ -1,4 +1,4 @@
-"""A case picks one value along every axis; lists of choices become cases."""
+"""A case: one value along every axis."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
+from bench.axes import AXES
+from bench.components.ball import Ball
 from bench.components.base import Component
-from bench.components.kinds import Attack, Ball, Dataset, Defense, Explainer, Model, Schedule
+from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
 from bench.errors import BadValue
 
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of the benchmark, the metric aside. Its fields are the axes."""
+    """One cell of the benchmark without its metric. Its fields are the axes (`bench.axes`), with their types."""
 
     dataset: Dataset
     split: Literal["test", "validation", "train"]
@@ -50,14 +52,13 @@ class Case:
         return {axis: value for axis, value in self.axes.items() if isinstance(value, Component)}
 
 
-AXES = tuple(field.name for field in dataclasses.fields(Case))
+assert tuple(field.name for field in dataclasses.fields(Case)) == AXES
 
 
 def cases(choices: Mapping[str, Sequence[Any]], fallback: Explainer) -> Iterator[Case]:
     """Every combination of the choices, each once, in the order of the axes.
 
-    Without a choice of surrogates, the attack differentiates the explainer itself, or `fallback` where that has no
-    gradient.
+    Without chosen surrogates, the attack differentiates the explainer itself, or `fallback` where that has no gradient.
     """
     rest = [axis for axis in AXES if axis != "surrogate"]
     seen = set()

@@ -1,9 +1,11 @@
-"""Where data sets find their files: the folder that the user names."""
+"""The files that components read: the folder of data sets, and checksums."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +18,68 @@ _named: contextvars.ContextVar[Path | None] = contextvars.ContextVar("data_dir",
 
 
 def data_dir() -> Path | None:
-    """The folder that holds data sets, each in a folder of its own: the one given to `data_from`, else the one that
-    BENCH_DATA_DIR names; None where neither does."""
+    """The folder of data sets: the one given to `use_data_dir`, else the one that BENCH_DATA_DIR names, else None."""
     named = _named.get() or os.environ.get(VARIABLE)
     return Path(named) if named else None
 
 
 @contextlib.contextmanager
-def data_from(folder: str | Path | None) -> Iterator[None]:
-    """Inside, `data_dir` is this folder; None leaves it as it is."""
+def use_data_dir(folder: str | Path | None) -> Iterator[None]:
+    """Inside, `data_dir` returns this folder. None changes nothing."""
     if folder is not None and not Path(folder).is_dir():
-        raise EnvironmentProblem(f"data folder {folder} is not there; check --data-dir and {VARIABLE}")
+        raise EnvironmentProblem(f"data folder {folder} does not exist; check --data-dir and {VARIABLE}")
     token = _named.set(_named.get() if folder is None else Path(folder))
     try:
         yield
     finally:
         _named.reset(token)
+
+
+def locate(path: Path) -> Path:
+    """The path itself, or the same path below the data folder if only that exists."""
+    below = data_dir()
+    return below / path if below and not path.exists() and (below / path).exists() else path
+
+
+_frozen: contextvars.ContextVar[dict[Path, str] | None] = contextvars.ContextVar("frozen", default=None)
+
+
+@contextlib.contextmanager
+def freeze_files() -> Iterator[None]:
+    """Inside, files are assumed not to change: each path is walked and hashed once."""
+    token = _frozen.set({} if _frozen.get() is None else _frozen.get())
+    try:
+        yield
+    finally:
+        _frozen.reset(token)
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file or folder, 16 digits. Inside `freeze_files`, it is computed once."""
+    known = _frozen.get()
+    if known is None:
+        return _checksum(path)
+    if path not in known:
+        known[path] = _checksum(path)
+    return known[path]
+
+
+def _checksum(path: Path) -> str:
+    """sha256 of a file, or of the names and contents of a folder's files."""
+    found = hashlib.sha256()
+    try:
+        below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
+        for file in sorted(p for p in below if p.is_file()) if path.is_dir() else [path]:
+            state = file.stat()
+            found.update(str(file.relative_to(path)).encode() + b"\0")
+            found.update(_content_sum(file.resolve(), state.st_size, (state.st_mtime_ns, state.st_ctime_ns)))
+    except OSError as error:
+        raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
+    return found.hexdigest()[:16]
+
+
+@functools.cache
+def _content_sum(file: Path, size: int, changed: tuple[int, int]) -> bytes:
+    """sha256 of a file's content. A process reads the file once, unless its size or its times change."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

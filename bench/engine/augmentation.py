@@ -1,4 +1,4 @@
-"""Training images that are moved, flipped and blurred, with all that belongs to them."""
+"""Moves, flips and blurs training images, with their masks and gaze."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench import noise
 
 
 def crop_flip(stacks: list[Tensor], pad: int = 4) -> list[Tensor]:
-    """The same random crop, after zero padding, and left-right flip of each row in all stacks, (B, ?, H, W) each."""
+    """Crop at random after zero padding, and flip left-right; each row alike in all stacks, (B, ?, H, W) each."""
     like = stacks[0]
     drawn = noise.uniform(torch.empty(len(like), 3, device=like.device), 0, 1)
     height, width = like.shape[2:]
@@ -32,9 +32,11 @@ def crop_flip(stacks: list[Tensor], pad: int = 4) -> list[Tensor]:
 
 
 def rotate_flip_blur(stacks: list[Tensor], degrees: float = 30.0, kernel: int = 5) -> list[Tensor]:
-    """The same random rotation about the centre, zero outside, and left-right flip of each row in all stacks, (B, ?, H,
-    W) each, bilinear, masks of whole numbers or bools rounded; the first stack, the images, is blurred too, by a
-    Gaussian of 0.1 to 2 pixels."""
+    """Rotate at random about the centre and flip left-right; each row alike in all stacks, (B, ?, H, W) each.
+
+    Bilinear, zero outside; masks of whole numbers or bools are rounded. The first stack, the images, is also blurred by
+    a Gaussian of 0.1 to 2 pixels.
+    """
     images = stacks[0]
     turn, side, width = noise.uniform(torch.empty(len(images), 3, device=images.device), 0, 1).unbind(1)
     angle = (2 * turn - 1) * math.radians(degrees)

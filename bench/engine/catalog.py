@@ -1,4 +1,4 @@
-"""What is installed: from entry points to components by kind and name. Loud about everything that is wrong."""
+"""The installed components by kind and name, from entry points. Every problem is reported."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
 
-from bench.components.base import NAME, Component, check_parameters, read
+from bench.components.base import Component, check_parameters
 from bench.components.kinds import KINDS, Metric
-from bench.engine import hooks as hookspecs
+from bench.components.text import read
+from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
 from bench.errors import BadValue, BenchError, PluginError, UnknownName, short, suggestion
+from bench.keys import NAME
 
 
 class _Clash(PluginError):
-    """Two plugins with one name: either can be left out."""
+    """Two plugins provide one name; the user can leave out either."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: its name, its distribution and, where it cannot be used, why."""
+    """An entry point: its name, its distribution and, where it cannot be used, its problem."""
 
     name: str
     distribution: str
@@ -32,7 +34,7 @@ class Plugin:
 
 @dataclass
 class Catalog:
-    """Components by kind and name, and where each came from. Made by `load`."""
+    """Components by kind and name, and the source of each. `load` makes it."""
 
     hooks: pluggy.PluginManager
     plugins: list[Plugin] = field(default_factory=list)
@@ -50,7 +52,7 @@ class Catalog:
         return dict(sorted(self.components[kind].items()))
 
     def find(self, kind: str, name: str) -> type[Component]:
-        """The class of a component; UnknownName with a suggestion where there is none."""
+        """The class of a component. Raises UnknownName, with a suggestion, where none has the name."""
         known = self.of(kind)
         if name not in known:
             other = next((other for other, theirs in self.components.items() if name in theirs), None)
@@ -61,24 +63,26 @@ class Catalog:
         return known[name]
 
     def read(self, kind: str, text: str) -> Component:
-        """A component from its text form, such as "topk:k=20"."""
+        """Make a component from its text form, such as "topk:k=20"."""
         if not isinstance(text, str):
             raise BadValue(f"{kind} {text!r}: give a text such as NAME or NAME:parameter=value, or a component")
         return read(text, kind, self.find)
 
     def require_whole(self) -> None:
-        """Raise PluginError where a plugin is broken: its components would be missing without a word."""
+        """Raise PluginError where a plugin is broken, because its components would be missing silently."""
         for plugin in self.broken:
             raise PluginError(plugin.problem)
 
 
 def load(without: Collection[str] = ()) -> Catalog:
-    """All plugins of the entry-point group `bench`, in order of distribution and name, but for those of `without`
-    (names of distributions or entry points). A plugin that cannot be used is listed with its problem."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    """Load all plugins of the entry-point group `bench`, in order of distribution and name.
+
+    `without` names distributions or entry points to leave out. A plugin that cannot be used is listed with its problem.
+    """
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
     catalog = Catalog(manager)
-    found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: (_owner(point).lower(), point.name))
+    found = sorted(entry_points(group=hooks.PROJECT), key=lambda point: (_owner(point).lower(), point.name))
     names = {_owner(point) for point in found} | {point.name for point in found}
     for name in without:
         if name not in names:
@@ -92,7 +96,7 @@ def load(without: Collection[str] = ()) -> Catalog:
             except _Clash as problem:
                 plugin = dataclasses.replace(plugin, problem=str(problem))
             except BenchError as problem:
-                remedy = f"mend it, or go on with --without {plugin.distribution}"
+                remedy = f"fix it, or continue with --without {plugin.distribution}"
                 plugin = dataclasses.replace(plugin, problem=f"{problem}; {remedy}")
             catalog.plugins.append(plugin)
     return catalog
@@ -103,7 +107,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin) -> Iterable[type[Component]]:
-    """Import and register one plugin; the classes that it yields."""
+    """Import and register one plugin, and return the classes that it yields."""
     about = f"plugin {plugin.name!r} of {plugin.distribution}"
     try:
         module = point.load()
@@ -112,10 +116,10 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
     except BaseException as error:  # a plugin may do anything when imported, sys.exit included
         top = point.value.partition(":")[0].partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and error.name == top:
-            raise PluginError(f"{about}: its entry point names {point.value}, and there is no such module") from None
+            raise PluginError(f"{about}: its entry point names {point.value}, but no such module exists") from None
         raise PluginError(f"{about} does not import ({short(error, top)})") from error
-    meant = sorted(n for n in vars(module) if getattr(vars(module)[n], f"{hookspecs.PROJECT}_impl", None))
-    known = {n for n in vars(hookspecs) if n.startswith("bench_")}
+    meant = sorted(n for n in vars(module) if getattr(vars(module)[n], f"{hooks.PROJECT}_impl", None))
+    known = {n for n in vars(hooks) if n.startswith("bench_")}
     for name in meant:
         if name not in known:
             raise PluginError(f"{about} implements a hook {name!r} that does not exist{suggestion(name, known)}")
@@ -158,7 +162,7 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
         first = catalog.sources[other].distribution
         raise _Clash(
             f"{cls.kind} {cls.name} comes from both {first} and {plugin.distribution}; "
-            f"go on with --without {first} or --without {plugin.distribution}"
+            f"continue with --without {first} or --without {plugin.distribution}"
         )
     check_parameters(cls)
     if cls.kind == "metric":
@@ -168,7 +172,7 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
 
 
 def installed() -> Catalog:
-    """The catalog of this process, loaded once, whole."""
+    """The catalog of this process, loaded once. Raises PluginError where a plugin is broken."""
     global _installed
     if _installed is None:
         catalog = load()

@@ -1,4 +1,4 @@
-"""What a store holds, and what of it nothing can use any more."""
+"""What a store holds, and which of its values no run can use any more."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from bench.boards.record import RECORD, VERSION
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import SPEC
-from bench.engine.store import Store, held
+from bench.engine.store import Store, is_held
 from bench.errors import StoreError
+from bench.keys import Spec
 
-ASIDE, UNFINISHED = "damaged", "partial"
+DAMAGED, UNFINISHED = "damaged", "partial"
 DAY = 86400.0
 
 
 @dataclass(frozen=True)
 class Holding:
-    """The stored values of one name: how many, and their bytes."""
+    """The stored values of one name: their number and bytes."""
 
     name: str
     count: int
@@ -33,80 +34,81 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Useless:
-    """A folder that nothing can use any more, why, and its bytes."""
+class Unusable:
+    """A folder that no run can use any more, the reason, and its bytes."""
 
     folder: Path
     reason: str
     size: int
 
 
-def holdings(store: Store) -> list[Holding]:
-    """What there is by name, unfinished and damaged values included."""
-    found = []
+def list_holdings(store: Store) -> list[Holding]:
+    """The holdings by name, unfinished and damaged values included."""
+    holdings = []
     for place in sorted(store.root.iterdir()) if store.root.is_dir() else ():
         folders = [folder for folder in place.iterdir() if folder.is_dir()] if place.is_dir() else []
         if folders:
-            found.append(Holding(place.name, len(folders), sum(map(size, folders))))
-    return found
+            holdings.append(Holding(place.name, len(folders), sum(map(size, folders))))
+    return holdings
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """The bytes of all files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def useless(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[Useless]:
-    """Values whose versions have moved, damaged ones that were set aside, and what an interrupted writer left; with
-    `unfinished`, also the checkpoints of trainings that nobody is at. What belongs to
-    components that are not installed stays."""
-    for folder in store.entries(ASIDE):
-        yield Useless(folder, "damaged", size(folder))
+def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[Unusable]:
+    """Values of old versions, damaged values, and the remains of interrupted writes.
+
+    With `unfinished` also the checkpoints of trainings that no process works on. Values of components that are not
+    installed stay.
+    """
+    for folder in store.entries(DAMAGED):
+        yield Unusable(folder, "damaged", size(folder))
     for folder in store.entries(UNFINISHED):
-        # A write goes to a folder of its own, named by the key and eight digits more, and takes seconds.
+        # A write uses a folder named by the key and eight more digits, and takes seconds.
         if re.search(r"-[0-9a-f]{8}$|^[0-9a-f]{32}$", folder.name):
             if time.time() - folder.stat().st_mtime > DAY:
-                yield Useless(folder, "left by an interrupted write", size(folder))
-        elif unfinished and not held(folder):
-            yield Useless(folder, "unfinished", size(folder))
+                yield Unusable(folder, "left by an interrupted write", size(folder))
+        elif unfinished and not is_held(folder):
+            yield Unusable(folder, "unfinished", size(folder))
     for name in ("record", *VOCABULARY.values):
         for folder in store.entries(name):
-            moved = _moved(folder, name, catalog)
-            if moved:
-                yield Useless(folder, moved, size(folder))
+            changes = _describe_changes(folder, name, catalog)
+            if changes:
+                yield Unusable(folder, changes, size(folder))
 
 
-def _moved(folder: Path, name: str, catalog: Catalog) -> str:
-    """What has moved since a value was computed; "" where nothing has, or where it cannot be told."""
+def _describe_changes(folder: Path, name: str, catalog: Catalog) -> str:
+    """Which versions have changed since a value was computed; "" where none has, or the spec cannot be read."""
     try:
         text = json.loads((folder / RECORD).read_bytes())["spec"] if name == "record" else (folder / SPEC).read_text()
-        made, versions, chosen = json.loads(text)
-        pairs = [(made.partition("/")[0], f"record@{VERSION}")] if name == "record" else []
+        spec = Spec.parse(text)
+        pairs = [(spec.made.partition("/")[0], f"record@{VERSION}")] if name == "record" else []
         pairs += [
             (f"{n} {v}", f"{n} {VOCABULARY.values[n].version if n in VOCABULARY.values else '-'}")
-            for n, v in versions.items()
+            for n, v in spec.versions.items()
         ]
-        texts = [str(choice) for choice in (*chosen.values(), made)]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return ""
-    for kind, component, version in (match for text in texts for match in re.findall(r"(\w+)/(\w+)@(\d+)\(", text)):
+    for kind, component, version in spec.identities():
         cls = catalog.components.get(kind, {}).get(component)
         if cls is not None:
             pairs.append((f"{kind} {component} {version}", f"{kind} {component} {cls.version}"))
     return "; ".join(f"{then} is now {now.rpartition(' ')[2]}" for then, now in pairs if then != now)
 
 
-def remove(store: Store, found: Useless) -> None:
-    """Set aside first, at once and whole: what an interruption leaves is found there and goes next time."""
+def remove(store: Store, unusable: Unusable) -> None:
+    """Remove a folder. It moves to the damaged ones first, where the next run finds what an interruption leaves."""
     try:
-        if found.folder.is_dir():
-            aside = store.root / ASIDE / f"{found.folder.name}-{uuid.uuid4().hex[:8]}"
+        if unusable.folder.is_dir():
+            aside = store.root / DAMAGED / f"{unusable.folder.name}-{uuid.uuid4().hex[:8]}"
             aside.parent.mkdir(exist_ok=True)
-            os.replace(found.folder, aside)
+            os.replace(unusable.folder, aside)
             shutil.rmtree(aside)
         else:
-            found.folder.unlink()
+            unusable.folder.unlink()
     except FileNotFoundError:  # another process was quicker
         pass
     except OSError as error:
-        raise StoreError(f"{found.folder} cannot be removed ({error.strerror}); check whose it is") from None
+        raise StoreError(f"{unusable.folder} cannot be removed ({error.strerror}); check its owner") from None

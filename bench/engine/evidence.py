@@ -1,6 +1,6 @@
 """The vocabulary: what the harness computes for a case, one function per value.
 
-Positional parameters say what a value is made from; keyword-only ones are services of the harness (see graph.py).
+Positional parameters say what a value is made from; the keyword-only `services` where it is computed (see graph.py).
 """
 
 from __future__ import annotations
@@ -8,70 +8,31 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bench import noise
+from bench.components.ball import Ball
 from bench.components.base import Component
-from bench.components.kinds import (
-    Attack,
-    Ball,
-    Data,
-    Dataset,
-    Defense,
-    Explainer,
-    Model,
-    Prepared,
-    Schedule,
-    Victim,
-    checked_logits,
-    mask,
-    reduce,
-)
-from bench.engine.graph import Graph, Value, Vocabulary, value
-from bench.engine.store import Unfinished
-from bench.engine.training import Fit, Phase, measured
+from bench.components.data import Data
+from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
+from bench.components.victim import Prepared, Victim
+from bench.engine.chunks import chunked
+from bench.engine.graph import Services, Value, Vocabulary, value
+from bench.engine.phases import Phase, measure
+from bench.engine.refit import Refit, build_network
+from bench.engine.training import Fit
 from bench.errors import BadComponent, EnvironmentProblem
-from bench.gradients import CHUNK, slope, softened
+from bench.gradients import slope, softened
+from bench.maps import mask, reduce
+from bench.networks import check_logits
 
-LOOKED_AT = 3  # images on which the gradient that an attack follows is compared with finite differences
+CHECKED = 3  # images on which the gradient that an attack follows is compared with finite differences
 REFERENCES = 16  # training images whose maps an attack may aim at
-STEP = 1e-8  # their half-width: small, since a max-pooling that switches within it makes a map jump
-
-
-def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str, indices: Tensor) -> Any:
-    """Apply a function of rows to tensors chunk by chunk, each under `noise.rows`; a tensor, or a tuple of them.
-
-    Chunks are halved when memory runs out.
-    """
-    start, total = 0, len(tensors[0])
-    size = min(total, max(1, CHUNK.get(tensors[0].device.type, CHUNK["cpu"]) // tensors[0][0].numel()))
-    found: list[tuple[Tensor, ...]] = []
-    with tqdm(total=total, desc=name, unit="image", leave=False, disable=None, delay=1) as bar:
-        while start < total:
-            part = slice(start, start + size)
-            try:
-                with noise.rows(seed, name, indices[part]):
-                    result = function(*(tensor[part] for tensor in tensors))
-            except (MemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(
-                    error
-                ):
-                    raise
-                if size == 1:
-                    raise EnvironmentProblem(f"{name}: one image does not fit into the device's memory") from None
-                size = (size + 1) // 2
-                continue
-            found.append(result if isinstance(result, tuple) else (result,))
-            bar.update(min(size, total - start))
-            start += size
-    joined = tuple(torch.cat(parts) for parts in zip(*found, strict=True))
-    return joined if isinstance(result, tuple) else joined[0]
+STEP = 1e-8  # half the width of the differences: small, since a max-pooling that switches within it makes a map jump
 
 
 @value()
@@ -90,90 +51,75 @@ def test_data(dataset: Dataset, split: str, samples: int) -> Data:
 
 
 @value()
-def images(test_data: Data, *, device: torch.device) -> Tensor:
+def images(test_data: Data, *, services: Services) -> Tensor:
     """(N, C, H, W) in [0, 1]: the clean images."""
     bad = (~test_data.images.flatten(1).isfinite().all(1)).nonzero()
     if len(bad):
         raise EnvironmentProblem(
-            f"image {int(test_data.indices[bad[0]])} of the data set holds a value that is not finite; mend it"
+            f"image {int(test_data.indices[bad[0]])} of the data set contains NaN or infinity; fix the data set"
         )
-    return test_data.images.to(device)
+    return test_data.images.to(services.device)
 
 
-def _given(values: Any, what: str, device: torch.device) -> Tensor:
+def _require(values: Tensor | None, what: str, device: torch.device) -> Tensor:
     if values is None:
         raise BadComponent(f"the data set has no {what}")
     return values.to(device)
 
 
 @value()
-def labels(test_data: Data, *, device: torch.device) -> Tensor:
+def labels(test_data: Data, *, services: Services) -> Tensor:
     """(N,) int64; a set without labels fails the cell."""
-    return _given(test_data.labels, "labels", device)
+    return _require(test_data.labels, "labels", services.device)
 
 
 @value()
-def object_masks(test_data: Data, *, device: torch.device) -> Tensor:
+def object_masks(test_data: Data, *, services: Services) -> Tensor:
     """(N, H, W), one on the object: the data set's; a set without them fails the cell."""
-    return _given(test_data.object_masks, "object masks", device)
+    return _require(test_data.object_masks, "object masks", services.device)
 
 
 @value()
-def gaze(test_data: Data, *, device: torch.device) -> Tensor:
+def gaze(test_data: Data, *, services: Services) -> Tensor:
     """(N, H, W): where people looked; a set without it fails the cell."""
-    return _given(test_data.gaze, "gaze maps", device)
+    return _require(test_data.gaze, "gaze maps", services.device)
 
 
-@value(stored=True)
+@value(stored=True, resumable=True)
 def trained(
-    train_data: Data,
-    model: Model,
-    defense: Defense,
-    schedule: Schedule,
-    seed: int,
-    *,
-    device: torch.device,
-    unfinished: Unfinished,
-    log: list[Phase],
-    beside: Callable[[Defense], Graph],
+    train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *, services: Services
 ) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 
     def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
-        graph = beside(other)
-        return graph.get("network"), [Phase(**row) for row in graph.cost("trained")]
+        graph = services.with_defense(other)
+        return graph.get("network"), graph.cost("trained")
 
-    fit = Fit(train_data, model, schedule, seed, device, unfinished, log, trained_by)
+    fit = Fit(train_data, model, schedule, seed, services.device, services.checkpoints, services.log, trained_by)
     return defense.train(fit).state_dict()
 
 
 @value()
-def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, device: torch.device) -> nn.Module:
+def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, services: Services) -> nn.Module:
     """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
-    return _built(trained, model, train_data, device)
-
-
-def _built(weights: dict[str, Tensor], model: Model, data: Data, device: torch.device) -> nn.Module:
-    built = model.build(data.shape, len(data.classes)).to(device)
-    built.load_state_dict(weights)
-    return built.eval().requires_grad_(False)
+    return build_network(trained, model, train_data, services.device)
 
 
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
     with torch.no_grad():
-        found = chunked(
-            lambda part: checked_logits(network(part), part), images, seed=0, name=name, indices=test_data.indices
+        logits: Tensor = chunked(
+            lambda part: check_logits(network(part), part), images, seed=0, name=name, indices=test_data.indices
         )
-    if found.shape[1] < 2:
-        raise BadComponent("the network has one class: no prediction of it can be right or wrong, kept or changed")
-    if not found.isfinite().all():
+    if logits.shape[1] < 2:
+        raise BadComponent("the network has one class, so its predictions can be neither wrong nor changed")
+    if not logits.isfinite().all():
         raise BadComponent(f"{name}: the network's logits are not finite; lower the schedule's rate")
-    return found
+    return logits
 
 
 @contextlib.contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, a component may do what it likes to a network's modes: later cells meet it as it was."""
+    """Restores a network's modes afterwards, whatever a component does to them inside."""
     try:
         yield
     finally:
@@ -187,39 +133,37 @@ def clean_logits(network: nn.Module, images: Tensor, test_data: Data) -> Tensor:
 
 
 @value()
-def targets(target: str, clean_logits: Tensor, test_data: Data, *, device: torch.device) -> Tensor:
+def targets(target: str, clean_logits: Tensor, test_data: Data, *, services: Services) -> Tensor:
     """(N,) int64: the class explained, fixed on the clean images."""
-    return clean_logits.argmax(1) if target == "predicted" else _given(test_data.labels, "labels", device)
+    return clean_logits.argmax(1) if target == "predicted" else _require(test_data.labels, "labels", services.device)
 
 
-def _prepared(
+def _prepare(
     explainer: Explainer,
     network: nn.Module,
     train_data: Data,
     model: Model,
     schedule: Schedule,
     seed: int,
-    device: torch.device,
-    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
-    asked: Callable[[str, tuple[str, ...]], str],
+    services: Services,
 ) -> Prepared:
-    def alone(defense: Defense) -> tuple[nn.Module, list[Phase]]:
-        raise BadComponent(
-            f"explainer {explainer} asks for what {defense} trains; it may learn of its own network alone"
-        )
+    if not explainer.prepares:
+        return {}
 
-    def make(services: Mapping[str, Any]) -> Prepared:
-        fit = Fit(train_data, model, schedule, seed, device, services["unfinished"], services["log"], alone)
+    def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
+        raise BadComponent(f"explainer {explainer} asks for the network of {defense}; it may learn from its own alone")
+
+    def make(services: Services) -> Prepared:
+        fit = Fit(train_data, model, schedule, seed, services.device, services.checkpoints, services.log, trained_by)
         with torch.enable_grad(), _frozen(network):
-            found = explainer.prepare(network, train_data, fit)
-        if not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
-            raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out where nothing is learned")
-        return {name: tensor.detach() for name, tensor in found.items()}
+            learned = explainer.prepare(network, train_data, fit)
+        if not learned or not all(isinstance(tensor, Tensor) for tensor in learned.values()):
+            raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out if it learns nothing")
+        return {name: tensor.detach() for name, tensor in learned.items()}
 
-    # Under the explainer's identity and not its axis: as a surrogate it has learned the same.
-    return (
-        aside("prepared", asked(f"prepared/{explainer.identity}", ("network",)), make)[0] if explainer.prepares else {}
-    )
+    # Keyed by the explainer's identity and not by its axis: as a surrogate it learns the same.
+    spec = services.spec_of(f"prepared/{explainer.identity}", ("network",))
+    return services.store_extra("prepared", spec, make)[0]
 
 
 @value()
@@ -231,12 +175,10 @@ def prepared(
     schedule: Schedule,
     seed: int,
     *,
-    device: torch.device,
-    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
-    asked: Callable[[str, tuple[str, ...]], str],
+    services: Services,
 ) -> Prepared:
-    """What the explainer has learned of the network, tensors by name; empty for most."""
-    return _prepared(explainer, network, train_data, model, schedule, seed, device, aside, asked)
+    """What the explainer has learned about the network, tensors by name; empty for most."""
+    return _prepare(explainer, network, train_data, model, schedule, seed, services)
 
 
 @value()
@@ -248,12 +190,10 @@ def prepared_surrogate(
     schedule: Schedule,
     seed: int,
     *,
-    device: torch.device,
-    aside: Callable[..., tuple[Prepared, list[dict[str, Any]]]],
-    asked: Callable[[str, tuple[str, ...]], str],
+    services: Services,
 ) -> Prepared:
-    """What the surrogate has learned of the network, the same where the two are the same."""
-    return _prepared(surrogate, network, train_data, model, schedule, seed, device, aside, asked)
+    """What the surrogate has learned about the network; the same where surrogate and explainer are the same."""
+    return _prepare(surrogate, network, train_data, model, schedule, seed, services)
 
 
 def _attributions(
@@ -268,16 +208,18 @@ def _attributions(
     log: list[Phase],
 ) -> Tensor:
     def attribute(images: Tensor, targets: Tensor) -> Tensor:
-        # Copies, here and for attacks: what works in place must not reach the next component.
-        found = explainer.attributions(network, images.clone(), targets.clone(), prepared)
-        if found.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
-            raise BadComponent(f"explainer {explainer} returned {tuple(found.shape)} for images {tuple(images.shape)}")
-        if not found.isfinite().all():
-            raise BadComponent(f"explainer {explainer} returned values that are not finite")
-        return found
+        # Copies, here and for attacks: a component that works in place must not reach the next one.
+        attributions = explainer.attributions(network, images.clone(), targets.clone(), prepared)
+        if attributions.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
+            form = tuple(attributions.shape)
+            raise BadComponent(f"explainer {explainer} returned {form} for images {tuple(images.shape)}")
+        if not attributions.isfinite().all():
+            raise BadComponent(f"explainer {explainer} returned NaN or infinity")
+        return attributions
 
-    with torch.no_grad(), _frozen(network), measured(log, "explain", network) as passes, passes:
-        return chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
+    with torch.no_grad(), _frozen(network), measure(log, "explain", network) as passes, passes:
+        result: Tensor = chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
+    return result
 
 
 @value(stored=True)
@@ -290,10 +232,11 @@ def clean_attributions(
     seed: int,
     test_data: Data,
     *,
-    log: list[Phase],
+    services: Services,
 ) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the clean images."""
-    return _attributions(network, explainer, prepared, images, targets, seed, "clean_attributions", test_data, log)
+    name = "clean_attributions"
+    return _attributions(network, explainer, prepared, images, targets, seed, name, test_data, services.log)
 
 
 @value()
@@ -308,22 +251,21 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
     return mask(clean_attributions, explainer.mask_rule)
 
 
-def _gradient_error(
-    victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor
-) -> Tensor | None:
-    """How far the gradient that an attack follows is from finite differences, relative to either, on a few images in
-    float64, near the clean ones: (n,); None for an attack that follows none."""
+def _check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor) -> Tensor:
+    """Error of the gradient that an attack follows against finite differences, relative to either: (n,).
+
+    Taken in float64, near the clean images.
+    """
     exact = dataclasses.replace(
         victim,
         network=copy.deepcopy(victim.network).double(),
-        references=victim.references.double(),
-        prepared={n: t.double() if t.is_floating_point() else t for n, t in victim.prepared.items()},
+        references=None if victim.references is None else victim.references.double(),
+        prepared={n: t.double() if t.is_floating_point() else t for n, t in (victim.prepared or {}).items()},
     )
     clean = images.double()
     with noise.rows(seed, "gradient_error", rows):
         objective = attack.objective(exact, clean, targets)
-        if objective is None:
-            return None
+        assert objective is not None  # the caller has seen one
         start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
 
         def value(moved: Tensor) -> Tensor:
@@ -334,13 +276,13 @@ def _gradient_error(
             leaf = start.requires_grad_()
             gradient = slope(value(leaf), leaf)
         with torch.no_grad():
-            found = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
+            difference = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
     followed = (gradient * direction).flatten(1).sum(1)
-    return (followed - found).abs() / (followed.abs() + found.abs()).clamp(min=1e-12)
+    return (followed - difference).abs() / (followed.abs() + difference.abs()).clamp(min=1e-12)
 
 
 def defenses_in(component: Component) -> Iterator[Defense]:
-    """The defenses among a component's parameters, and among those of the components in it."""
+    """The defenses among a component's parameters, nested ones included."""
     for name in (parameter.name for parameter in dataclasses.fields(component)):
         part = getattr(component, name)
         if isinstance(part, Defense):
@@ -350,8 +292,8 @@ def defenses_in(component: Component) -> Iterator[Defense]:
 
 
 def references(train_data: Data, images: Tensor) -> Tensor:
-    """The training images whose maps an attack may aim at, the same for all; none of a set to test on alone."""
-    if not len(train_data):  # a set to test on alone
+    """The training images whose maps an attack may aim at, the same for all; none where a set is for testing only."""
+    if not len(train_data):
         return images[:0]
     return train_data.at(train_data.choice(min(REFERENCES, len(train_data)))).images.to(images.device)
 
@@ -369,17 +311,17 @@ def attack_run(
     train_data: Data,
     test_data: Data,
     *,
-    log: list[Phase],
-    beside: Callable[[Defense], Graph],
+    services: Services,
 ) -> dict[str, Tensor]:
-    """The attacked images; where the attack has an objective, that before and after on the real network, and how far
-    its gradient is from finite differences on the first images."""
+    """The attacked images; for an attack with an objective also its values before and after on the real network, and
+    the error of its gradient against finite differences on the first images."""
 
     def trained_by(defense: Defense) -> nn.Module:
-        return beside(defense).get("network")
+        network: nn.Module = services.with_defense(defense).get("network")
+        return network
 
     victim = Victim(network, surrogate, references(train_data, images), trained_by, prepared_surrogate)
-    # Trained before the clock starts: what that costs is told beside their weights.
+    # Trained before the clock starts: their cost stands beside their weights.
     others = {trained_by(defense) for defense in defenses_in(attack)} - {network}
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -389,7 +331,7 @@ def attack_run(
         if raw.dtype != images.dtype:
             raise BadComponent(f"attack {attack} returned {raw.dtype} for images in {images.dtype}")
         if not raw.isfinite().all():
-            raise BadComponent(f"attack {attack} returned images that are not finite")
+            raise BadComponent(f"attack {attack} returned images with NaN or infinity")
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         attacked = ball.project(raw.detach(), images)
         with torch.no_grad():
@@ -405,19 +347,19 @@ def attack_run(
             raise BadComponent(f"attack {attack} has an objective that is not finite on the maps of {surrogate}")
         return attacked, before, after
 
-    with contextlib.ExitStack() as around, _frozen(network), measured(log, "attack", network) as passes, passes:
+    with contextlib.ExitStack() as around, _frozen(network), measure(services.log, "attack", network) as passes, passes:
         for other in others:
             around.enter_context(_frozen(other))
             around.enter_context(passes.watch(other))
-        found = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
-    if len(found) == 1:
-        return {"images": found[0]}
-    few = slice(LOOKED_AT)
+        results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
+    if len(results) == 1:
+        return {"images": results[0]}
+    few = slice(CHECKED)
     try:
-        error = _gradient_error(victim, attack, images[few], targets[few], seed, test_data.indices[few])
-    except RuntimeError:  # a network that computes in single precision whatever it is given; the attack stands, flagged
+        error = _check_gradient(victim, attack, images[few], targets[few], seed, test_data.indices[few])
+    except RuntimeError:  # a network that computes in single precision whatever its input; the attack stands, flagged
         error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
-    return {**dict(zip(("images", "before", "after"), found, strict=True)), "gradient_error": error}
+    return {**dict(zip(("images", "before", "after"), results, strict=True)), "gradient_error": error}
 
 
 @value()
@@ -450,11 +392,11 @@ def attacked_attributions(
     seed: int,
     test_data: Data,
     *,
-    log: list[Phase],
+    services: Services,
 ) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the attacked images, of the same classes."""
     name = "attacked_attributions"
-    return _attributions(network, explainer, prepared, attacked_images, targets, seed, name, test_data, log)
+    return _attributions(network, explainer, prepared, attacked_images, targets, seed, name, test_data, services.log)
 
 
 @value()
@@ -477,8 +419,11 @@ def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
 
 @value()
 def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data) -> Callable[..., Tensor]:
-    """A function (network, images, targets) -> maps, in chunks, without a graph; of images that are not those measured
-    on also their indices. What the explainer has learned is of the case's network, whatever is explained."""
+    """A function (network, images, targets, indices=None) -> maps, in chunks, without a graph.
+
+    Pass `indices` for images that are not the test images. What the explainer has learned is about the case's network,
+    whichever network it explains.
+    """
 
     def maps(network: nn.Module, images: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
         def one(images: Tensor, targets: Tensor) -> Tensor:
@@ -486,86 +431,36 @@ def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data
 
         rows = test_data.indices if indices is None else indices
         with torch.no_grad():
-            return chunked(one, images, targets, seed=seed, name="explain", indices=rows)
+            result: Tensor = chunked(one, images, targets, seed=seed, name="explain", indices=rows)
+        return result
 
     return maps
 
 
-@dataclass(frozen=True)
-class Refit:
-    """Trains as a case does, on other data of the same form; weights are stored for the metric that asks, so that an
-    interrupted run goes on. `asked` gives, from a name and evidence, the spec under which; `log` says what all of them
-    cost."""
-
-    model: Model
-    defense: Defense
-    schedule: Schedule
-    seed: int
-    device: torch.device
-    aside: Callable[..., tuple[dict[str, Tensor], list[dict[str, Any]]]]
-    asked: Callable[[str, tuple[str, ...] | None], str] | None = None
-    log: list[Phase] = field(default_factory=list)
-
-    def __call__(
-        self, data: Data, name: str, seed: int | None = None, using: tuple[str, ...] | None = None
-    ) -> nn.Module:
-        """The network, in eval mode, frozen. `name` tells the trainings of one metric apart. The data follow from the
-        metric's parameters, the name and the evidence `using` besides the training data; None for all that the metric
-        asks for. What is left out shares the training: other explainers, say. `seed`: another than the case's. A
-        teacher is trained on the same data."""
-        seed = self.seed if seed is None else seed
-        network, phases = self._trained(self.defense, data, f"{name}/{seed}", seed, using)
-        self.log.extend(phases)
-        return network
-
-    def _trained(
-        self, defense: Defense, data: Data, name: str, seed: int, using: tuple[str, ...] | None
-    ) -> tuple[nn.Module, list[Phase]]:
-        def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
-            return self._trained(other, data, f"{name}/{other.identity}", seed, using)
-
-        def make(services: Mapping[str, Any]) -> dict[str, Tensor]:
-            fit = Fit(
-                data, self.model, self.schedule, seed, self.device, services["unfinished"], services["log"], trained_by
-            )
-            with torch.enable_grad():  # metrics are computed without
-                return defense.train(fit).state_dict()
-
-        weights, cost = self.aside("refit", self.asked(name, using), make)
-        return _built(weights, self.model, data, self.device), [Phase(**row) for row in cost]
-
-
 @value()
 def refit(
-    train_data: Data,
-    model: Model,
-    defense: Defense,
-    schedule: Schedule,
-    seed: int,
-    *,
-    device: torch.device,
-    aside: Callable[..., tuple[dict[str, Tensor], list[dict[str, Any]]]],
+    train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *, services: Services
 ) -> Refit:
-    """A function (data, name, seed=the case's) -> network: what the defense trains from other data of the same form."""
-    return Refit(model, defense, schedule, seed, device, aside)
+    """A function (data, name, seed=the case's) -> network: trains the defense on other data of the same form."""
+    return Refit(model, defense, schedule, seed, services)
 
 
 @value()
-def training(trained: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+def training(trained: Any, *, services: Services) -> list[Phase]:
     """What training cost: a list of Phase(name, seconds, peak_bytes, forwards, backwards)."""
-    return [Phase(**row) for row in cost("trained")]
+    return services.cost("trained")
 
 
 @value()
-def explaining(clean_attributions: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+def explaining(clean_attributions: Any, *, services: Services) -> list[Phase]:
     """What the clean attributions cost: a list of Phase."""
-    return [Phase(**row) for row in cost("clean_attributions")]
+    return services.cost("clean_attributions")
 
 
 @value()
-def attacking(attack_run: Any, *, cost: Callable[[str], list[dict[str, Any]]]) -> list[Phase]:
+def attacking(attack_run: Any, *, services: Services) -> list[Phase]:
     """What the attack cost: a list of Phase."""
-    return [Phase(**row) for row in cost("attack_run")]
+    return services.cost("attack_run")
 
 
 VOCABULARY = Vocabulary(v for v in list(globals().values()) if isinstance(v, Value))

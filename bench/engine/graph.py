@@ -1,4 +1,4 @@
-"""Values by name: what they are made from follows from parameter names, and so do their keys."""
+"""Values by name: parameter names say what each is made from, and keys follow from these."""
 
 from __future__ import annotations
 
@@ -8,43 +8,56 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from bench.axes import AXES
 from bench.components.base import Component
-from bench.components.case import AXES, Case
-from bench.engine.store import Store, key
+from bench.components.case import Case
+from bench.components.kinds import Defense
+from bench.engine.phases import Phase
+from bench.engine.store import Store, Unfinished, pack_tensors
 from bench.errors import StoreError, UnknownName, suggestion
+from bench.keys import Spec, hash_spec
 
 TENSORS, COST, SPEC = "value.safetensors", "cost.json", "spec.json"
 ALONE = "value"  # the name, in a file, of a tensor that is a value by itself
 
+Made = dict[str, Tensor]
+
 
 @dataclass(frozen=True)
 class Value:
-    """A function of the vocabulary. Its positional parameters name axes and other values, which its key depends on;
-    its keyword-only parameters name services of the harness (`Graph.services`), which decide where it is computed,
-    never what."""
+    """A function of the vocabulary.
+
+    Its positional parameters name axes and other values, which its key depends on. A keyword-only parameter `services`
+    receives the harness's `Services`, which decide where the value is computed, never what it is.
+    """
 
     function: Callable[..., Any]
     version: int
     stored: bool
+    resumable: bool
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
+    @property
+    def takes_services(self) -> bool:
+        return "services" in inspect.signature(self.function).parameters
 
-def value(version: int = 1, stored: bool = False) -> Callable[[Callable[..., Any]], Value]:
-    """Declare a function of the vocabulary; bump `version` when its numbers change."""
-    return lambda function: Value(function, version, stored)
+
+def value(version: int = 1, stored: bool = False, resumable: bool = False) -> Callable[[Callable[..., Any]], Value]:
+    """Declare a function of the vocabulary. Raise `version` when its numbers change."""
+    return lambda function: Value(function, version, stored, resumable)
 
 
-def wanted(function: Callable[..., Any]) -> tuple[str, ...]:
+def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the axes and values that a function is made from."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
@@ -58,8 +71,8 @@ class Vocabulary:
         self.reached: dict[tuple[str, ...], tuple[frozenset[str], frozenset[str]]] = {}
 
     def check(self, owner: str, function: Callable[..., Any]) -> None:
-        """Raise UnknownName where a function names evidence that there is not."""
-        for name in wanted(function):
+        """Raise UnknownName where a function names evidence that does not exist."""
+        for name in dependencies(function):
             if name not in self.values and name not in AXES:
                 raise UnknownName(
                     f"{owner} names unknown evidence {name!r}{suggestion(name, [*self.values, *AXES])}; "
@@ -76,17 +89,16 @@ class Vocabulary:
             if name in AXES:
                 axes |= {name}
             else:
-                inner = self.reach(wanted(self.values[name].function))
+                inner = self.reach(dependencies(self.values[name].function))
                 axes, along = axes | inner[0], along | inner[1] | {name}
         self.reached[names] = axes, along
         return axes, along
 
-    def spec(self, made: str, names: tuple[str, ...], case: Case) -> str:
-        """The text that is hashed: what is made, the versions along the path, the identities of the axes reached."""
+    def spec(self, made: str, names: tuple[str, ...], case: Case) -> Spec:
+        """The spec of what is made from some names in a case."""
         axes, along = self.reach(names)
         versions = {name: self.values[name].version for name in sorted(along)}
-        chosen = {axis: identity(getattr(case, axis)) for axis in sorted(axes)}
-        return json.dumps([made, versions, chosen])
+        return Spec(made, versions, {axis: identity(getattr(case, axis)) for axis in sorted(axes)})
 
 
 def identity(choice: Any) -> str:
@@ -94,121 +106,146 @@ def identity(choice: Any) -> str:
     return choice.identity if isinstance(choice, Component) else str(choice)
 
 
-def differences(before: str, after: str) -> list[str]:
-    """What two specs of one value differ in, in words."""
-    (made, versions, chosen), (made_now, versions_now, chosen_now) = json.loads(before), json.loads(after)
-    old, new = (
-        {"": m, **{f"{n} version": str(v) for n, v in vs.items()}, **c}
-        for m, vs, c in ((made, versions, chosen), (made_now, versions_now, chosen_now))
-    )
-    return [
-        f"{name} {old.get(name, 'nothing')} is now {new.get(name, 'nothing')}".strip()
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
+@dataclass(frozen=True)
+class Services:
+    """What the harness offers to functions of the vocabulary besides the values that they name.
+
+    `cost(name)`: what a stored value cost. `with_defense(defense)`: the graph of the case with another defense.
+    `spec_of(made, names)`: the spec of what is made from some names. `store_extra(name, spec, make)`: tensors that are
+    no value of the vocabulary, and their cost; `make(services)` computes them where the store has none. `log` receives
+    the cost of the value in the making; `unfinished` holds its checkpoints where it is resumable.
+    """
+
+    device: torch.device
+    cost: Callable[[str], list[Phase]]
+    with_defense: Callable[[Defense], Graph]
+    spec_of: Callable[[str, tuple[str, ...]], str]
+    store_extra: Callable[[str, str, Callable[[Services], Made]], tuple[Made, list[Phase]]]
+    log: list[Phase] = field(default_factory=list)
+    unfinished: Unfinished | None = None
+
+    @property
+    def checkpoints(self) -> Unfinished:
+        """`unfinished`, of a resumable value."""
+        assert self.unfinished is not None
+        return self.unfinished
 
 
 class Graph:
-    """The values of one case: from memory, from the store, or computed."""
+    """The values of one case: given, from memory, from the store, or computed.
 
-    def __init__(self, vocabulary: Vocabulary, case: Case, store: Store, device: torch.device, memory: Memory) -> None:
+    `given` holds values that take the place of the case's own, such as pictures of a user's instead of test images.
+    What depends on them is neither stored nor shared with other graphs.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        case: Case,
+        store: Store,
+        device: torch.device,
+        memory: Memory,
+        given: Mapping[str, Any] | None = None,
+    ) -> None:
         self.vocabulary, self.case, self.store, self.device, self.memory = vocabulary, case, store, device, memory
+        self.given = dict(given or {})
+        self.private = Memory()
         self.specs: dict[str, str] = {}
 
     def spec(self, name: str) -> str:
         if name not in self.specs:
-            self.specs[name] = self.vocabulary.spec(name, (name,), self.case)
+            self.specs[name] = str(self.vocabulary.spec(name, (name,), self.case))
         return self.specs[name]
 
     def key(self, name: str) -> str:
-        return key(self.spec(name))
+        return hash_spec(self.spec(name))
 
     def get(self, name: str) -> Any:
-        """An axis's choice or a value, computed and stored at most once; a failure is not tried again."""
+        """The choice along an axis, or a value, which is computed at most once. A failure is not tried again."""
+        if name in self.given:
+            return self.given[name]
         if name in AXES:
             return getattr(self.case, name)
-        return self.memory.get(self.spec(name), lambda: self._made(self.vocabulary.values[name]))
+        made = self.vocabulary.values[name]
+        if self._depends_on_given(name):
+            return self.private.get(self.spec(name), lambda: self._compute(made, self.services()))
+        return self.memory.get(self.spec(name), lambda: self._load_or_compute(made))
+
+    def _depends_on_given(self, name: str) -> bool:
+        return not self.vocabulary.reach((name,))[1].isdisjoint(self.given)
 
     def stored(self, names: Iterable[str]) -> list[str]:
         """The stored values that some names need, in the order in which they are computed."""
-        found: list[str] = []
+        order: list[str] = []
         for name in names:
             if name not in AXES:
-                inner = self.stored(wanted(self.vocabulary.values[name].function))
-                mine = [name] if self.vocabulary.values[name].stored else []
-                found += [n for n in inner + mine if n not in found]
-        return found
+                inner = self.stored(dependencies(self.vocabulary.values[name].function))
+                own = [name] if self.vocabulary.values[name].stored else []
+                order += [n for n in inner + own if n not in order]
+        return order
 
-    def cost(self, name: str) -> list[dict[str, Any]]:
+    def cost(self, name: str) -> list[Phase]:
         """What a stored value cost when it was computed: the phases in its log."""
         return self._cost(name, self.key(name))
 
-    def _cost(self, name: str, key: str) -> list[dict[str, Any]]:
+    def _cost(self, name: str, key: str) -> list[Phase]:
         files = self.store.read(name, key, (COST,))
         if files is None:
-            raise StoreError(f"stored {name} {key} was lost while the run used it; run it again")
-        return json.loads(files[COST])
+            raise StoreError(f"stored {name} {key} disappeared during the run; run it again")
+        return [Phase(**row) for row in json.loads(files[COST])]
 
-    def aside(
-        self, name: str, spec: str, make: Callable[[Mapping[str, Any]], dict[str, Tensor]]
-    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-        """Tensors that are no value of the vocabulary, and the phases of their cost, stored under a spec of the
-        caller's: made by `make(services)` with the services `log` and `unfinished`."""
-        found = self._kept(name, spec, True, make)
-        return found, self._cost(name, key(spec))
+    def services(self) -> Services:
+        """The services of one computation."""
+        return Services(self.device, self.cost, self.with_defense, self.spec_of, self.store_extra)
 
-    def beside(self, defense: Component) -> Graph:
-        """The values of the case that has another defense, and nothing else another."""
+    def spec_of(self, made: str, names: tuple[str, ...]) -> str:
+        return str(self.vocabulary.spec(made, names, self.case))
+
+    def store_extra(self, name: str, spec: str, make: Callable[[Services], Made]) -> tuple[Made, list[Phase]]:
+        tensors = self._keep(name, spec, True, make)
+        return tensors, self._cost(name, hash_spec(spec))
+
+    def with_defense(self, defense: Defense) -> Graph:
+        """The values of the case that differs in its defense alone."""
         other = dataclasses.replace(self.case, defense=defense)
         return Graph(self.vocabulary, other, self.store, self.device, self.memory)
 
-    def _made(self, made: Value) -> Any:
+    def _load_or_compute(self, made: Value) -> Any:
         if not made.stored:
-            return self._computed(made, {})
-        resumable = "unfinished" in _services(made)
-        return self._kept(made.name, self.spec(made.name), resumable, functools.partial(self._computed, made))
+            return self._compute(made, self.services())
+        return self._keep(made.name, self.spec(made.name), made.resumable, functools.partial(self._compute, made))
 
-    def _kept(self, name: str, spec: str, resumable: bool, make: Callable[[Mapping[str, Any]], Any]) -> Any:
-        """What the store holds under a spec, or else what `make(services)` gives, which is stored."""
-        found = self._found(name, key(spec))
-        if found is not None:
-            return found
-        services: dict[str, Any] = {"log": []}
+    def _compute(self, made: Value, services: Services) -> Any:
+        named = {"services": services} if made.takes_services else {}
+        return made.function(*(self.get(name) for name in dependencies(made.function)), **named)
+
+    def _keep(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
+        """What the store holds under a spec, or else what `make(services)` returns, which is then stored."""
+        key = hash_spec(spec)
+        stored = self._load(name, key)
+        if stored is not None:
+            return stored
+        services = self.services()
         with contextlib.ExitStack() as stack:
             if resumable:
-                services["unfinished"] = stack.enter_context(self.store.unfinished(key(spec)))
-                found = self._found(name, key(spec))  # another process may have finished it while this one waited
-                if found is not None:
-                    services["unfinished"].discard()
-                    return found
-            found = make(services)
-            tensors = {ALONE: found} if isinstance(found, Tensor) else found
-            self.store.write(
-                name,
-                key(spec),
-                {
-                    TENSORS: packed(tensors),
-                    COST: json.dumps([dataclasses.asdict(phase) for phase in services["log"]], indent=1).encode(),
-                    SPEC: spec.encode(),
-                },
-            )
+                unfinished = stack.enter_context(self.store.unfinished(key))
+                services = dataclasses.replace(services, unfinished=unfinished)
+                stored = self._load(name, key)  # another process may have finished it while this one waited
+                if stored is not None:
+                    unfinished.discard()
+                    return stored
+            made = make(services)
+            files = {
+                TENSORS: pack_tensors({ALONE: made} if isinstance(made, Tensor) else made),
+                COST: json.dumps([dataclasses.asdict(phase) for phase in services.log], indent=1).encode(),
+                SPEC: spec.encode(),
+            }
+            self.store.write(name, key, files)
             if resumable:
-                services["unfinished"].discard()
-        return found
+                unfinished.discard()
+        return made
 
-    def _computed(self, made: Value, services: Mapping[str, Any]) -> Any:
-        own = {
-            "device": self.device,
-            "cost": self.cost,
-            "beside": self.beside,
-            "aside": self.aside,
-            "asked": lambda made, names: self.vocabulary.spec(made, names, self.case),
-        }
-        services = {**own, **services}
-        given = {name: services[name] for name in _services(made)}
-        return made.function(*(self.get(name) for name in wanted(made.function)), **given)
-
-    def _found(self, name: str, key: str) -> Any:
+    def _load(self, name: str, key: str) -> Any:
         files = self.store.read(name, key, (TENSORS, COST))
         if files is None:
             return None
@@ -216,17 +253,8 @@ class Graph:
         return placed[ALONE] if set(placed) == {ALONE} else placed
 
 
-def _services(made: Value) -> list[str]:
-    return [p.name for p in inspect.signature(made.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-
-
-def packed(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as the bytes of a safetensors file; each gets memory of its own, which the format asks for."""
-    return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})
-
-
 class Memory:
-    """Values in use, by spec. Failures are kept: what failed once in a run is not tried again in it."""
+    """Values in use, by spec. What failed once in a run is not tried again in it."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -245,5 +273,5 @@ class Memory:
 
     def keep(self, specs: Iterable[str]) -> None:
         """Forget all values but these."""
-        wanted_specs = set(specs)
-        self.values = {spec: v for spec, v in self.values.items() if spec in wanted_specs}
+        kept = set(specs)
+        self.values = {spec: v for spec, v in self.values.items() if spec in kept}

@@ -19,14 +19,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def bench_components() -> Iterable[type[Component]]:
-    """The component classes that this plugin provides; called once, when the catalog is built."""
+    """Return the component classes that this plugin provides. Called once, when the catalog is built."""
 
 
 @hookspec(firstresult=True)
 def bench_refuse(case: Case, used: dict[str, Component]) -> str | None:
-    """Why a case cannot be computed, or None; called before anything is.
+    """Return why a case cannot be computed, or None. Called before anything is computed.
 
-    `used` holds the components of the axes that the asked metric reaches, and the metric itself as "metric".
+    `used` holds the components of the axes that the metric reaches, and the metric itself as "metric".
     """
 
 

@@ -1,4 +1,4 @@
-"""What a run would do, from the store alone."""
+"""What a run would do, judged from the store alone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import json
 import statistics
 from dataclasses import dataclass, field
 
+import torch
+
+from bench.engine.cells import Cell
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST, Graph, Memory
-from bench.engine.runner import Cell
 from bench.engine.store import Store
 
 
 @dataclass
 class Plan:
-    """Counts of cells; stored values still to be made, by name; what they should take, going by others of the name in
-    the store, in seconds and bytes; names of which the store knows none."""
+    """Counts of cells, refusals by cell, and the stored values still to be made, by name.
+
+    `seconds` and `size` estimate what these take, from stored values of the same names; `unknown` lists names of which
+    the store has none.
+    """
 
     done: int = 0
     todo: int = 0
@@ -27,19 +32,19 @@ class Plan:
     unknown: list[str] = field(default_factory=list)
 
 
-def planned(cells: list[Cell], store: Store) -> Plan:
+def make_plan(cells: list[Cell], store: Store) -> Plan:
     """Look up every cell and every stored value that it needs. Computes and writes nothing."""
     plan = Plan()
     missing: dict[tuple[str, str], None] = {}
     for cell in {cell.key: cell for cell in cells}.values():
-        if cell.refused:
-            plan.refused[str(cell)] = cell.refused
+        if cell.refusal:
+            plan.refused[str(cell)] = cell.refusal
         elif store.has("record", cell.key):
             plan.done += 1
         else:
             plan.todo += 1
-            graph = Graph(VOCABULARY, cell.case, store, None, Memory())
-            for name in graph.stored((*cell.names, *(["kept"] if cell.attacked else []))):
+            graph = Graph(VOCABULARY, cell.case, store, torch.device("cpu"), Memory())
+            for name in graph.stored((*cell.names, *(["kept"] if cell.reaches_attack else []))):
                 if not store.has(name, graph.key(name)):
                     missing[name, graph.key(name)] = None
     for name, _ in missing:
@@ -47,7 +52,7 @@ def planned(cells: list[Cell], store: Store) -> Plan:
     for name, count in plan.make.items():
         times, sizes = [], []
         for folder in store.entries(name):
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # what is damaged tells nothing
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
                 times.append(sum(phase["seconds"] for phase in json.loads((folder / COST).read_text())))
                 sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
         if not sizes:
@@ -58,7 +63,7 @@ def planned(cells: list[Cell], store: Store) -> Plan:
     return plan
 
 
-def text(plan: Plan) -> str:
+def describe_plan(plan: Plan) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
     cells: dict[str, list[str]] = {}
@@ -71,8 +76,8 @@ def text(plan: Plan) -> str:
     if plan.make:
         lines.append("to compute: " + ", ".join(f"{count} x {name}" for name, count in plan.make.items()))
     if plan.seconds or plan.size:
-        known = "" if not plan.unknown else " without what is not known"
-        lines.append(f"about {plan.seconds:.0f} s and {plan.size / 1e6:.1f} MB{known}, going by what the store holds")
+        rest = "" if not plan.unknown else " without the unknown ones"
+        lines.append(f"about {plan.seconds:.0f} s and {plan.size / 1e6:.1f} MB{rest}, estimated from the store")
     if plan.unknown:
-        lines.append("not known yet, the store holds none: " + ", ".join(plan.unknown))
+        lines.append("unknown, since the store has none yet: " + ", ".join(plan.unknown))
     return "\n".join(lines)

@@ -1,25 +1,27 @@
-"""What is asked: texts along the axes, completed from a protocol, to cases and metrics."""
+"""From texts along the axes to cases and metrics; a protocol fills in what is left out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
+from bench.axes import OPTIONS, option_texts
 from bench.boards.protocol import Protocol, quick
+from bench.components.ball import Ball
 from bench.components.base import Component, parameters
-from bench.components.case import AXES, Case, cases
-from bench.components.kinds import KINDS, Ball, Explainer, Metric
+from bench.components.case import Case, cases
+from bench.components.kinds import Explainer, Metric
 from bench.engine.catalog import Catalog
 from bench.errors import BadValue, UnknownName, suggestion
 
-OPTIONS = (*(axis for axis in AXES if axis != "ball"), "eps", "norm", "metric")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Request:
+class Selection:
     """Cases and metrics, and what `all` had to leave out."""
 
     cases: tuple[Case, ...]
@@ -27,63 +29,78 @@ class Request:
     skipped: tuple[str, ...]
 
 
-def request(
+def select(
     catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: bool = True, protocol: Protocol | None = None
-) -> Request:
-    """Cases and metrics from lists of texts by option; options left out come from the protocol, quick.toml without
-    one. Its reference row joins unless `reference` says no; its departing rows do where nothing is given that they
-    depart on. Raises one of ours for whatever is unknown, of the wrong form, or impossible."""
+) -> Selection:
+    """Cases and metrics from lists of texts by option.
+
+    Options left out come from the protocol, or from quick.toml without one. The protocol's reference row joins if
+    `reference`; each of its departing rows joins unless an option is given on which it departs. Raises one of our
+    errors for anything unknown, of the wrong form, or impossible.
+    """
     protocol = protocol or quick()
     for option in given:
         if option not in OPTIONS:
             raise UnknownName(f"no option called {option!r}{suggestion(option, OPTIONS)}")
     chosen = {option: list(values) for option, values in given.items() if values}
-    asked = {**protocol.axes, **chosen}
-    metrics = asked.pop("metric", protocol.metrics)
-    for option, value in protocol.reference.items() if reference else ():
-        asked[option] = [value, *(text for text in asked[option] if text != value)]
+    texts = {**protocol.axes, **chosen}
+    metrics = texts.pop("metric", protocol.metrics)
+    if reference:
+        for option, value in protocol.reference.items():
+            texts[option] = [value, *(text for text in texts[option] if text != value)]
     skipped: list[str] = []
     fallback = catalog.read("explainer", protocol.fallback["surrogate"])
     assert isinstance(fallback, Explainer)
-    found = list(cases(_choices(catalog, asked, skipped), fallback))
+    selected = list(cases(_read_choices(catalog, texts, skipped), fallback))
     for row in protocol.rows:
         if not set(row) & set(chosen):
-            found += cases(_choices(catalog, {**asked, **row}, skipped), fallback)
-    read = [metric for metric in _components(catalog, "metric", metrics, skipped) if isinstance(metric, Metric)]
-    return Request(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(read)), tuple(dict.fromkeys(skipped)))
+            selected += cases(_read_choices(catalog, {**texts, **row}, skipped), fallback)
+    read = [metric for metric in _read_components(catalog, "metric", metrics, skipped) if isinstance(metric, Metric)]
+    return Selection(_unique(selected), _unique(read), _unique(skipped))
 
 
-def _choices(catalog: Catalog, asked: Mapping[str, Sequence[Any]], skipped: list[str]) -> dict[str, list[Any]]:
-    choices: dict[str, list[Any]] = {
-        option: _components(catalog, "explainer" if option == "surrogate" else option, texts, skipped)
-        for option, texts in asked.items()
-        if option in KINDS or option == "surrogate"
+def select_record(
+    catalog: Catalog, metric: str, axes: Mapping[str, str], protocol: Protocol | None = None
+) -> Selection:
+    """The case and the metric of a record, from the texts of its metric and of the axes that it reaches."""
+    given = {o: [text] for axis, choice in axes.items() for o, text in option_texts(axis, choice).items()}
+    return select(catalog, {**given, "metric": [metric]}, False, protocol)
+
+
+def _unique(values: Iterable[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _read_choices(catalog: Catalog, texts: Mapping[str, Sequence[Any]], skipped: list[str]) -> dict[str, Sequence[Any]]:
+    choices: dict[str, Sequence[Any]] = {
+        option: _read_components(catalog, OPTIONS[option].kind, values, skipped)
+        if OPTIONS[option].kind
+        else [_whole(option, value) for value in values]
+        if option in ("seed", "samples")
+        else list(values)
+        for option, values in texts.items()
+        if option not in ("eps", "norm")
     }
-    choices["ball"] = [Ball(norm, eps) for norm in asked["norm"] for eps in map(_fraction, asked["eps"])]
-    for option in ("seed", "samples"):
-        choices[option] = [_whole(option, value) for value in asked[option]]
-    for option in ("split", "target"):
-        choices[option] = list(asked[option])
-    return choices
+    return {**choices, "ball": [Ball(norm, eps) for norm in texts["norm"] for eps in map(_fraction, texts["eps"])]}
 
 
-def _components(catalog: Catalog, kind: str, texts: Sequence[Any], skipped: list[str]) -> list[Component]:
-    found: list[Component] = []
+def _read_components(catalog: Catalog, kind: str, texts: Sequence[Any], skipped: list[str]) -> list[Component]:
+    components: list[Component] = []
     for text in texts:
         if isinstance(text, Component):
             if text.kind != kind:
-                raise BadValue(f"{text} is a component of kind {text.kind}, {kind} was asked")
-            found.append(text)
+                raise BadValue(f"{text} is a component of kind {text.kind}, not of kind {kind}")
+            components.append(text)
         elif text == "all":
             for name, cls in catalog.of(kind).items():
                 needs = [p.name for p in parameters(cls).values() if p.required]
                 if needs:
                     skipped.append(f"{kind} {name} needs {', '.join(needs)}")
                 else:
-                    found.append(cls())
+                    components.append(cls())
         else:
-            found.append(catalog.read(kind, text))
-    return found
+            components.append(catalog.read(kind, text))
+    return components
 
 
 def _fraction(value: Any) -> Fraction:

@@ -1,4 +1,4 @@
-"""Keeps what was computed, in one folder per value, named by its key; a folder that exists is complete."""
+"""Keeps computed values, one folder each, named by key. A folder that exists is complete."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
 
 from bench.errors import StoreError
 
@@ -22,17 +25,12 @@ SUMS = "checksums.json"
 LOCK = "lock"
 
 
-def key(spec: str) -> str:
-    """The key of a value, from the text that says what it is made from."""
-    return hashlib.sha256(spec.encode()).hexdigest()[:16]
-
-
 class Damaged(Exception):
     """A stored value whose files are not what was written."""
 
 
 class Store:
-    """Folders `<value name>/<key>/` under a root. `warn` is told, in one line, what the user should know."""
+    """Folders `<value name>/<key>/` under a root. `warn` receives, in one line, what the user should know."""
 
     def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
         self.root = root
@@ -53,25 +51,25 @@ class Store:
         )
 
     def read(self, name: str, key: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
-        """The asked files of a value, checked; None where there is no such value. A damaged one is set aside."""
+        """The named files of a value, checked; None where the value does not exist. A damaged value is set aside."""
         if not self.has(name, key):
             return None
         folder = self.folder(name, key)
         try:
             return _checked(folder, files)
         except (Damaged, FileNotFoundError, IsADirectoryError, NotADirectoryError) as problem:
-            aside = self.root / "damaged" / f"{name}-{key}-{uuid.uuid4().hex[:8]}"
+            moved = self.root / "damaged" / f"{name}-{key}-{uuid.uuid4().hex[:8]}"
             with self._writing():
-                aside.parent.mkdir(parents=True, exist_ok=True)
+                moved.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):  # another process was quicker
-                    os.replace(folder, aside)
-            self.warn(f"stored {name} {key} is damaged ({problem}); set aside in {aside} and computed again")
+                    os.replace(folder, moved)
+            self.warn(f"stored {name} {key} is damaged ({problem}); moved to {moved} and computed again")
             return None
         except OSError as error:
             raise self._unreadable(error) from None
 
     def write(self, name: str, key: str, files: dict[str, bytes]) -> None:
-        """Put a value in its place at once and whole; where it is there already, keep that one."""
+        """Put a value in its place atomically. A value that exists already stays."""
         with self._writing():
             beside = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
             beside.mkdir(parents=True)
@@ -93,11 +91,11 @@ class Store:
 
     def entries(self, name: str) -> Iterator[Path]:
         """The folders of all stored values of a name."""
-        place = self.root / name
-        yield from sorted(place.iterdir()) if place.is_dir() else ()
+        parent = self.root / name
+        yield from sorted(parent.iterdir()) if parent.is_dir() else ()
 
     def check_writable(self) -> None:
-        """Raise StoreError before any work is done rather than after."""
+        """Raise StoreError where the store cannot be written: before work is done rather than after."""
         with self._writing():
             trial = self.root / "partial" / uuid.uuid4().hex
             trial.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +104,7 @@ class Store:
 
     @contextlib.contextmanager
     def unfinished(self, key: str) -> Iterator[Unfinished]:
-        """The checkpoints of a value in the making, locked against other processes."""
+        """The checkpoints of an unfinished value, locked against other processes."""
         place = self.root / "partial" / key
         with self._writing():
             place.mkdir(parents=True, exist_ok=True)
@@ -131,7 +129,7 @@ class Store:
 
 
 class Unfinished:
-    """Checkpoints by phase; each replaces the one before it at once."""
+    """Checkpoints by phase. Each replaces the one before it atomically."""
 
     def __init__(self, store: Store, place: Path) -> None:
         self.store, self.place = store, place
@@ -153,13 +151,13 @@ class Unfinished:
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self, phase: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
-        """The newest whole checkpoint of a phase, or None."""
+        """The newest complete checkpoint of a phase, or None."""
         for place in (self.place / phase, self.place / f"{phase}.new", self.place / f"{phase}.old"):
             if place.is_dir():
                 try:
                     return _checked(place, files)
                 except (Damaged, OSError):
-                    self.store.warn(f"checkpoint {place} is damaged; not used")
+                    self.store.warn(f"checkpoint {place} is damaged and ignored")
         return None
 
     def discard(self) -> None:
@@ -167,7 +165,7 @@ class Unfinished:
 
 
 class Lock:
-    """A file that says who works on a value; its age is the heartbeat, which a thread keeps low."""
+    """A file that says which process works on a value. A thread renews its time of change as a heartbeat."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path, self.warn = path, warn
@@ -175,8 +173,8 @@ class Lock:
         self.released = threading.Event()
 
     def take(self) -> None:
-        """Wait for whoever holds the lock, unless they are gone."""
-        told = False
+        """Take the lock, after waiting for a living process that holds it."""
+        has_warned = False
         while True:
             try:
                 with self.path.open("x") as stream:
@@ -184,25 +182,25 @@ class Lock:
                 threading.Thread(target=self._beat, daemon=True).start()
                 return
             except FileExistsError:
-                if self._taken_away():
+                if self._remove_abandoned():
                     continue
             except FileNotFoundError:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 continue
-            if not told:
+            if not has_warned:
                 self.warn(f"waiting for another process that computes {self.path.parent.name}")
-                told = True
+                has_warned = True
             time.sleep(0.5)
 
-    def _taken_away(self) -> bool:
-        """Remove the lock of someone who is gone; False where they are not."""
+    def _remove_abandoned(self) -> bool:
+        """Remove the lock of a process that is gone; False where the process lives."""
         try:
             age, text = time.time() - self.path.stat().st_mtime, self.path.read_text()
         except OSError:
             return False
-        if not abandoned(text, age):
+        if not is_abandoned(text, age):
             return False
-        # Renamed first, since another may have taken the lock between the look and this.
+        # Renamed first, since another process may have taken the lock in the meantime.
         aside = self.path.with_name(f"lock-{uuid.uuid4().hex}")
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.path, aside)
@@ -224,21 +222,21 @@ class Lock:
                 self.path.unlink()
 
 
-def abandoned(text: str, age: float) -> bool:
-    """Whether a lock with this text, untouched for so many seconds, belongs to nobody any more."""
+def is_abandoned(text: str, age: float) -> bool:
+    """Whether a lock with this text, last renewed `age` seconds ago, belongs to a process that is gone."""
     try:
         owner = json.loads(text)
         here, alive = owner["host"] == socket.gethostname(), _alive(owner["pid"])
     except (ValueError, TypeError, KeyError):
-        return age > 5  # cut off while it was written, or no lock of ours
+        return age > 5  # cut off while it was written, or not one of our locks
     return age > STALE or (here and not alive)
 
 
-def held(folder: Path) -> bool:
-    """Whether somebody is at work on an unfinished value."""
+def is_held(folder: Path) -> bool:
+    """Whether a process works on an unfinished value."""
     lock = folder / LOCK
     try:
-        return not abandoned(lock.read_text(), time.time() - lock.stat().st_mtime)
+        return not is_abandoned(lock.read_text(), time.time() - lock.stat().st_mtime)
     except OSError:
         return False
 
@@ -282,3 +280,8 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a safetensors file; each tensor gets memory of its own, which the format demands."""
+    return safetensors.torch.save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()})

@@ -1,4 +1,4 @@
-"""The one training loop, and what a defense sees of it."""
+"""The training loop, and what a defense sees of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import functools
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,35 +17,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
-from bench.components.kinds import Data, Defense, Model, Schedule
+from bench.components.data import Data
+from bench.components.kinds import Defense, Model, Schedule
 from bench.engine.augmentation import AUGMENTATIONS
-from bench.engine.graph import packed
-from bench.engine.store import Unfinished
+from bench.engine.phases import Phase, measure
+from bench.engine.store import Unfinished, pack_tensors
 from bench.errors import BadComponent, Diverged, EnvironmentProblem
-from bench.gradients import Passes
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
 CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
 
 Loss = Callable[[nn.Module, "Batch"], Tensor]
-TrainedBy = Callable[[Defense], tuple[nn.Module, "list[Phase]"]]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of the work on a stored value and its cost: wall seconds, peak GPU bytes (None on a CPU), forward passes
-    over a batch, runs of the autograd engine."""
-
-    name: str
-    seconds: float
-    peak_bytes: int | None
-    forwards: int
-    backwards: int
+TrainedBy = Callable[[Defense], tuple[nn.Module, list[Phase]]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees: augmented rows of the training data, on the device; `indices` are their places in the split."""
+    """Augmented rows of the training data, on the device; `indices` are their positions in the split."""
 
     images: Tensor
     labels: Tensor | None
@@ -56,40 +43,19 @@ class Batch:
 
 
 @contextlib.contextmanager
-def measured(log: list[Phase], name: str, network: nn.Module, before: Phase | None = None) -> Iterator[Passes]:
-    """Append to a log what the work inside costs, added to what it cost `before` an interruption.
-
-    Backward passes are counted where the yielded mode is entered: it costs microseconds for every torch function.
-    """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    passes = Passes()
-    with passes.watch(network):
-        yield passes
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    if before is not None:
-        seconds += before.seconds
-        peak = None if peak is None else max(peak, before.peak_bytes or 0)
-        passes.forwards, passes.backwards = passes.forwards + before.forwards, passes.backwards + before.backwards
-    log.append(Phase(name, seconds, peak, passes.forwards, passes.backwards))
-
-
-@contextlib.contextmanager
 def seeded(seed: int, name: str) -> Iterator[None]:
-    """Inside, torch's own generators start from (seed, name); outside they are as they were."""
+    """Inside, torch's generators start from (seed, name); their outer state is restored afterwards."""
     with torch.random.fork_rng(), noise.rows(seed, name, [0]):
         torch.manual_seed(int(noise.uniform(torch.empty(1, 1), 0, 2**31)))
         yield
 
 
 class Fit:
-    """What a defense trains with. `data` is the training data; `state` holds tensors that a phase keeps with its
-    checkpoints; `log` says what each finished phase cost."""
+    """What a defense trains with.
+
+    `data` is the training data; `state` holds tensors that are kept with the checkpoints; `log` says what each finished
+    phase cost.
+    """
 
     def __init__(
         self,
@@ -112,34 +78,36 @@ class Fit:
         self._teachers: list[nn.Module] = []
 
     def fresh(self) -> nn.Module:
-        """The model with its initial weights, the same at every call."""
+        """Build the model with its initial weights, the same at every call."""
         with seeded(self._seed, "weights"):
             return self._model.build(self.data.shape, len(self.data.classes)).to(self._device)
 
     @functools.cached_property
     def rows(self) -> Tensor:
-        """The training images that the schedule uses, by their places in the data, in order."""
+        """The positions of the training images that the schedule uses, in order."""
         limit, count = self._schedule.limit, len(self.data)
         if not count:
-            raise EnvironmentProblem("the data set has no training images; train on another, or take trained weights")
+            raise EnvironmentProblem("the data set has no training images; use another, or trained weights")
         if self.data.labels is None:
-            raise EnvironmentProblem("the training images have no labels; train on others, or take trained weights")
+            raise EnvironmentProblem("the training images have no labels; use others, or trained weights")
         if limit > count:
-            raise EnvironmentProblem(f"the schedule's limit is {limit}, there are {count} training images")
+            raise EnvironmentProblem(f"the schedule's limit is {limit}, but there are {count} training images")
         return self._schedule.used(self.data)
 
     @property
     def batch(self) -> int:
-        """Images in the largest batch that the schedule makes; see _order."""
+        """Number of images in the schedule's largest batch; see `_order`."""
         return min(self._schedule.batch + 1, len(self.rows))
 
     def decoded(self, rows: Tensor) -> Batch:
-        """Some rows of the training data as they are stored, on the device."""
+        """Rows of the training data without augmentation, on the device."""
         return _Batches(self.data, rows, self._device, "none").at(rows)
 
     def trained_by(self, defense: Defense) -> nn.Module:
-        """The network that another defense trains on the same data, with the same model, schedule and seed, in eval
-        mode, frozen; what it cost, and what its passes cost in later phases, is part of what this training costs."""
+        """The network that another defense trains on the same data, with the same model, schedule and seed.
+
+        In eval mode, frozen. Its cost, and that of its passes in later phases, counts as cost of this training.
+        """
         network, phases = self._trained_by(defense)
         self._teachers.append(network)
         self.log.extend(dataclasses.replace(phase, name=f"{defense.name}/{phase.name}") for phase in phases)
@@ -147,15 +115,14 @@ class Fit:
 
     @contextlib.contextmanager
     def measured(self, name: str, network: nn.Module) -> Iterator[None]:
-        """Inside, work that is no `minimise`, such as passes of a teacher: what it costs is a phase of its own."""
-        with measured(self.log, name, network) as passes, passes:
+        """Log the work inside as a phase of its own, for work outside `minimise` such as a teacher's passes."""
+        with measure(self.log, name, network) as passes, passes:
             yield
 
     @staticmethod
     @contextlib.contextmanager
     def evaluating(network: nn.Module) -> Iterator[None]:
-        """Inside, a network is in eval mode: what is computed for a batch moves no batch norm, and no image meets
-        another one's statistics."""
+        """Inside, a network is in eval mode, so that batch norm neither moves nor mixes the images of a batch."""
         modes = [(module, module.training) for module in network.modules()]
         network.eval()
         try:
@@ -175,17 +142,17 @@ class Fit:
     ) -> nn.Module:
         """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
 
-        Without `augment` images come as they are stored. Every batch is taken `replays` times in a row, and epochs and
-        decay points are divided by that number, rounded up. `after(batch, gradient)` is told the gradient of each loss
-        by the batch's images, from the same backward pass.
+        `augment=False` uses the stored images. `replays` takes every batch that many times in a row, and divides epochs
+        and decay points by that number, rounded up. `after(batch, gradient)` receives the gradient of each loss by the
+        batch's images, from the same backward pass.
 
-        A checkpoint is kept after every epoch under the phase's name, which no other phase of the training may have;
-        everything drawn in an epoch follows from (seed, name, epoch), so that a resumed training ends with the same
-        weights. Raises Diverged where the loss or a weight is not finite.
+        Saves a checkpoint after every epoch under the phase's name, which must be unique in the training. All
+        randomness of an epoch follows from (seed, name, epoch), so that a resumed training ends with the same weights.
+        Raises Diverged where the loss or a weight is not finite.
         """
         if name in self._phases:
             raise BadComponent(
-                f"two phases of one training are called {name!r}; give each its own: fit.minimise(..., name=...)"
+                f"two phases of one training are called {name!r}; name each one: fit.minimise(..., name=...)"
             )
         self._phases.add(name)
         schedule, rows = self._schedule, self.rows
@@ -216,7 +183,7 @@ class Fit:
                 with (
                     seeded(self._seed, part),
                     products_in(schedule.precision),
-                    measured(phases, name, network, last) as passes,
+                    measure(phases, name, network, last) as passes,
                     contextlib.ExitStack() as around,
                 ):
                     for teacher in self._teachers:
@@ -250,7 +217,7 @@ class Fit:
         return network
 
     def _order(self, rows: Tensor, part: str) -> Iterator[Tensor]:
-        """The batches of an epoch. A last batch of one row joins the one before, since batch norm cannot take it."""
+        """The batches of an epoch. A last batch of one row joins the one before, since batch norm rejects it."""
         with noise.rows(self._seed, f"{part}/order", rows):
             shuffled = rows[noise.uniform(torch.empty(len(rows), 1))[:, 0].argsort(stable=True)]
         parts = list(shuffled.split(self._schedule.batch))
@@ -281,11 +248,11 @@ class Fit:
         self._unfinished.save(
             name,
             {
-                "weights.safetensors": packed(network.state_dict()),
-                "optimiser.safetensors": packed(
+                "weights.safetensors": pack_tensors(network.state_dict()),
+                "optimiser.safetensors": pack_tensors(
                     {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items() if v is not None}
                 ),
-                "state.safetensors": packed(self.state),
+                "state.safetensors": pack_tensors(self.state),
                 "progress.json": json.dumps({"epoch": epoch, "phase": dataclasses.asdict(phase)}).encode(),
             },
         )
@@ -328,7 +295,7 @@ OPTIMISERS: dict[str, Callable[[nn.Module, Schedule], torch.optim.Optimizer]] = 
 
 @contextlib.contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Inside, a GPU multiplies in tf32 where that is asked, and otherwise, in convolutions too, in single precision."""
+    """Inside, a GPU multiplies in tf32 if `precision` says so, else in single precision, in convolutions too."""
     kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [kind.allow_tf32 for kind in kinds]
     for kind in kinds:
@@ -341,7 +308,7 @@ def products_in(precision: str) -> Iterator[None]:
 
 
 class _Batches:
-    """Rows of the training data on the device; a small set is decoded once."""
+    """Rows of the training data on the device. A small set is decoded once."""
 
     def __init__(self, data: Data, rows: Tensor, device: torch.device, augmentation: str) -> None:
         self.device, self.augmentation = device, augmentation

@@ -1,4 +1,4 @@
-"""From a store to a board and back: what is published, what has moved since, what a re-run gives."""
+"""From a store to a board and back: publishes records, finds stale ones, selects some to run again."""
 
 from __future__ import annotations
 
@@ -18,75 +18,76 @@ import torch
 from bench.boards.board import EXAMPLES, RECORDS, ROW, devices, read_records, row_name, write_submission
 from bench.boards.protocol import Protocol, board_protocol
 from bench.boards.record import CALMLY, VALUES, Record
+from bench.boards.submissions import sanitize
 from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, superseded
-from bench.boards.submissions.sanitize import read_record
 from bench.components.case import Case
 from bench.engine.catalog import Catalog
+from bench.engine.cells import Cell, list_cells, published_text
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import TENSORS, Graph, Memory
-from bench.engine.runner import Cell, cells, described, published, published_text, stale, stored_record
-from bench.engine.selection import request
+from bench.engine.runner import read_record
+from bench.engine.scoring import prepare_publication
+from bench.engine.selection import select_record
 from bench.engine.store import Store
-from bench.engine.store import key as hashed
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 
 
 def publish(
     folder: Path, name: str, cells: Iterable[Cell], store: Store, meta: Path | None = None, replace: bool = False
 ) -> tuple[int, dict[str, int]]:
-    """Put the stored records of cells into a board as the submission `name`, and say how many they are, and how many
-    were left out because another submission has them.
+    """Publish the stored records of cells to a board as the submission `name`.
 
-    A row of a new explainer shares the accuracy of its networks with rows that are there; where nothing is new, all is
-    published, since that can only be a correction. Beside the records goes the file `meta`, or, where there is none
-    yet, one to fill in. Raises EnvironmentProblem where some records are not stored, since a submission is whole or not
-    there, and BadValue where other records have this name, unless they may be replaced.
+    Returns the number of records, and how many each other submission has already, which are left out: a row of a new
+    explainer shares the accuracy of its networks with existing rows. Where nothing is new, everything is published,
+    since that can only be a correction. The file `meta` goes beside the records, or else a draft to fill in. Raises
+    EnvironmentProblem where a record is not stored, since a submission is complete or does not exist, and BadValue
+    where other records have this name, unless `replace`.
     """
     import pyarrow
     import pyarrow.parquet
 
     if not NAME.fullmatch(name):
-        raise BadValue(f"submission {name!r}: a name has lower-case letters, digits and _ . - only")
+        raise BadValue(f"submission {name!r}: use lower-case letters, digits and _ . - only")
     if meta is not None:
         read_meta(meta)
-    wanted = {cell.key: cell for cell in cells if not cell.refused}
-    theirs = _elsewhere(folder / RECORDS, name, meta)
-    shared = {key: theirs[key] for key in wanted if key in theirs}
-    if len(shared) == len(wanted):
+    by_key = {cell.key: cell for cell in cells if not cell.refusal}
+    others = _find_owners(folder / RECORDS, name, meta)
+    shared = {key: others[key] for key in by_key if key in others}
+    if len(shared) == len(by_key):
         shared = {}
-    wanted = {key: cell for key, cell in wanted.items() if key not in shared}
+    by_key = {key: cell for key, cell in by_key.items() if key not in shared}
     records, tables, missing = [], [], []
-    summed: dict[str, str] = {}
-    for key, cell in sorted(wanted.items()):
-        record = stored_record(store, cell)
+    sums: dict[str, str] = {}
+    for key, cell in sorted(by_key.items()):
+        record = read_record(store, cell)
         files = store.read("record", key, (VALUES,)) if record else None
         if record is None or files is None:
             missing.append(cell)
             continue
-        record = published(cell, record)
-        weights = _weights(store, cell, summed)
+        record = prepare_publication(cell, record)
+        weights = _checksum_weights(store, cell, sums)
         records.append(
             dataclasses.replace(record, provenance=record.provenance | ({"weights": weights} if weights else {}))
         )
         tables.append(pyarrow.parquet.read_table(io.BytesIO(files[VALUES]), **CALMLY))
     if missing:
         raise EnvironmentProblem(
-            f"board {folder}: {len(missing)} of {len(wanted)} records are not in the store {store.root}, the first is "
-            f"{missing[0]}; run bench run --board {folder} with the same options first"
+            f"board {folder}: the store {store.root} lacks {len(missing)} of {len(by_key)} records, such as "
+            f"{missing[0]}; first run bench run --board {folder} with the same options"
         )
     if not records:
-        raise BadValue(f"board {folder}: nothing is asked that could be published")
+        raise BadValue(f"board {folder}: these options select nothing to publish")
     table = pyarrow.concat_tables(tables)
     place = folder / RECORDS
     lines = [record.line() for record in records]
     same = _lines(place / f"{name}.jsonl") == lines
     if not same and (place / f"{name}.jsonl").exists() and not replace:
         raise BadValue(
-            f"submission {name} of board {folder} has other records, and results stay as they are: publish a "
-            "correction under another --name, with supersedes in its metadata; --replace is for what nobody has seen"
+            f"submission {name} of board {folder} has other records, and published results do not change: publish a "
+            "correction under another --name, with supersedes in its metadata; --replace is for unpublished drafts"
         )
-    # To the byte: another version of what writes them would write others.
-    if not (same and _holds(place / f"{name}.values.parquet", table)):
+    # Only where the content differs, since another version of pyarrow writes other bytes.
+    if not (same and _has_table(place / f"{name}.values.parquet", table)):
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(table, buffer, compression="zstd")
         write_submission(folder, name, records, buffer.getvalue())
@@ -99,46 +100,53 @@ def publish(
     return len(records), dict(Counter(shared.values()))
 
 
-def _elsewhere(place: Path, name: str, meta: Path | None) -> dict[str, str]:
-    """The keys of the records that other submissions have, with whose they are; not those that this one corrects. The
-    suite's own are never left out: of two records of one key they count."""
+def _find_owners(place: Path, name: str, meta: Path | None) -> dict[str, str]:
+    """By key, the other submissions that have a record, but for those that this one corrects.
+
+    Empty for the suite itself, whose records take precedence.
+    """
     beside = meta or place / f"{name}{SUFFIX}"
     corrected = superseded(beside) if beside.exists() else []
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for file in sorted(place.glob("*.jsonl")) if name != "suite" else ():
         if file.stem not in (name, *corrected):
             for line in _lines(file) or ():
                 try:
-                    found.setdefault(json.loads(line)["key"], file.stem)
-                except (ValueError, TypeError, KeyError):  # the build that follows says what is wrong with it
+                    owners.setdefault(json.loads(line)["key"], file.stem)
+                except (ValueError, TypeError, KeyError):  # the build that follows reports it
                     continue
-    return found
+    return owners
 
 
-def _weights(store: Store, cell: Cell, summed: dict[str, str]) -> str:
-    """sha256 of the stored weights that a record was made with, "" where it has none or the store holds them no more;
-    `summed` keeps those that are known."""
+def _checksum_weights(store: Store, cell: Cell, sums: dict[str, str]) -> str:
+    """sha256 of the weights that a record was made with; "" where it has none or the store lost them.
+
+    `sums` caches the results.
+    """
     if "trained" not in VOCABULARY.reach(cell.names)[1]:
         return ""
-    key = hashed(VOCABULARY.spec("trained", ("trained",), cell.case))
-    if key not in summed:
+    key = VOCABULARY.spec("trained", ("trained",), cell.case).key
+    if key not in sums:
         files = store.read("trained", key, (TENSORS,))
-        summed[key] = hashlib.sha256(files[TENSORS]).hexdigest() if files else ""
-    return summed[key]
+        sums[key] = hashlib.sha256(files[TENSORS]).hexdigest() if files else ""
+    return sums[key]
 
 
-def draw(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
-    """Draw the board's example images for every row of a submission that has none, from what is stored: under the first
-    attack, at the budget of the score or the largest. Says how many pictures were written."""
-    from bench.publishing.panels import drawn, example
+def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
+    """Draw the board's example images for every row of a submission that has none. Returns the number of pictures.
+
+    They show stored values under the first attack, at the score's budget or the largest.
+    """
+    from bench.publishing.examples import make_example
+    from bench.publishing.panels import draw_panel
 
     protocol, count = board_protocol(folder), 0
     first, ball = str(protocol.axes["attack"][0]), protocol.score.ball if protocol.score else ""
     cases: dict[str, Case] = {}
     for cell in cells:
-        if cell.refused or not {"explainer", "attack"} <= cell.axes or str(cell.case.attack) != first:
+        if cell.refusal or not {"explainer", "attack"} <= cell.axes or str(cell.case.attack) != first:
             continue
-        axes = described(cell, published_text)
+        axes = cell.axis_texts(published_text)
         row = row_name({axis: axes[axis] for axis in ROW if axis in axes})
         larger = row not in cases or cell.case.ball.eps > cases[row].ball.eps
         if axes["ball"] == ball or (larger and not ball):
@@ -151,13 +159,13 @@ def draw(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
         graph = Graph(VOCABULARY, case, store, torch.device("cpu"), memory)
         memory.keep(graph.spec(value) for value in VOCABULARY.values)
         place.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(small(drawn([example(graph, i) for i in protocol.examples])))
+        file.write_bytes(_shrink(draw_panel([make_example(graph, i) for i in protocol.examples])))
         count += 1
     return count
 
 
-def small(picture: bytes) -> bytes:
-    """A PNG of 128 colours and nothing but its pixels."""
+def _shrink(picture: bytes) -> bytes:
+    """Reduce a PNG to 128 colours, without anything but its pixels."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -172,7 +180,7 @@ def _lines(file: Path) -> list[str] | None:
         return None
 
 
-def _holds(file: Path, table: Any) -> bool:
+def _has_table(file: Path, table: Any) -> bool:
     import pyarrow
     import pyarrow.parquet
 
@@ -182,51 +190,48 @@ def _holds(file: Path, table: Any) -> bool:
         return False
 
 
-def moved(folder: Path, cells: Iterable[Cell]) -> list[str]:
-    """What has moved since the published records of some cells were made, a line for each thing."""
+def describe_stale(folder: Path, cells: Iterable[Cell]) -> list[str]:
+    """What has changed since the published records of some cells were made, a line for each change."""
     records = read_records(folder).records
-    found: dict[str, list[Cell]] = {}
+    by_change: dict[str, list[Cell]] = {}
     for cell in {cell.key: cell for cell in cells}.values():
-        for text in stale(cell, records, published_text):
-            found.setdefault(text, []).append(cell)
-    return [f"{len(theirs)} published records are stale, such as {theirs[0]}: {text}" for text, theirs in found.items()]
+        for text in cell.find_stale(records, published_text):
+            by_change.setdefault(text, []).append(cell)
+    return [f"{len(some)} published records are stale, such as {some[0]}: {text}" for text, some in by_change.items()]
 
 
-def published_of(records: Iterable[Record], cells: Iterable[Cell]) -> list[Record]:
-    """The published records, current or not, whose texts are those of some cells."""
-    texts = [(cell.metric.published, described(cell, published_text)) for cell in cells]
+def match_records(records: Iterable[Record], cells: Iterable[Cell]) -> list[Record]:
+    """The published records, stale ones included, that have the texts of some cells."""
+    texts = [(cell.metric.published, cell.axis_texts(published_text)) for cell in cells]
     return [record for record in records if (record.metric, record.axes) in texts]
 
 
-def submitted(folder: Path, name: str) -> list[Record]:
+def read_submission(folder: Path, name: str) -> list[Record]:
     """The records of one submission to a board, read strictly."""
     file = folder / RECORDS / f"{name}.jsonl"
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise BadValue(f"board {folder}: no submission called {name!r} ({error.strerror}); see its {RECORDS}") from None
-    return [read_record(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
+    return [sanitize.read_record(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
 
 
-def sampled(board: str, records: Iterable[Record], count: int, draw: str = "") -> list[Record]:
-    """A few of a board's records, by lot: which ones follows from the board's name, all keys and a text `draw`."""
+def draw_sample(board: str, records: Iterable[Record], count: int, draw: str = "") -> list[Record]:
+    """Draw a few of a board's records. The lot follows from the board's name, all keys and the text `draw`."""
     records = sorted(records, key=lambda record: record.key)
     lot = random.Random("\n".join([board, *(record.key for record in records), draw]))
     return lot.sample(records, min(count, len(records)))
 
 
-def cells_of(records: Iterable[Record], catalog: Catalog, protocol: Protocol) -> tuple[list[Cell], dict[str, str]]:
-    """The cells that published records are of, and by key why a record cannot be asked for here."""
-    found: dict[str, Cell] = {}
+def make_cells(records: Iterable[Record], catalog: Catalog, protocol: Protocol) -> tuple[list[Cell], dict[str, str]]:
+    """The cells of published records, and by key why a record cannot be computed here."""
+    by_key: dict[str, Cell] = {}
     problems = {}
     for record in records:
-        given = {axis: [text] for axis, text in record.axes.items() if axis != "ball"}
-        if "ball" in record.axes:
-            norm, _, eps = record.axes["ball"].partition(":")
-            given |= {"norm": [norm], "eps": [eps]}
         try:
-            asked = request(catalog, {**given, "metric": [record.metric]}, False, protocol)
-            found |= {c.key: c for c in cells(catalog, asked.cases, asked.metrics) if published_of([record], [c])}
+            selection = select_record(catalog, record.metric, record.axes, protocol)
+            cells = list_cells(catalog, selection.cases, selection.metrics)
+            by_key |= {cell.key: cell for cell in cells if match_records([record], [cell])}
         except BenchError as error:
             problems[record.key] = f"{record.metric} of {record.axes.get('defense', '')} cannot be run here: {error}"
-    return list(found.values()), problems
+    return list(by_key.values()), problems

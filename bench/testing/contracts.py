@@ -33,7 +33,7 @@ from bench.components.kinds import (
     Undefined,
 )
 from bench.engine.catalog import Catalog
-from bench.engine.graph import wanted
+from bench.engine.graph import dependencies
 from bench.engine.training import Fit, seeded
 from bench.errors import BenchError
 from bench.gradients import input_gradient, softened
@@ -467,7 +467,7 @@ def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
 def _scores(component: Metric, evidence: dict[str, Any]) -> Tensor | None:
     """Scores (N, L) on evidence; None where there is one value for all images, or where it asks for more than rows,
     so that only a run can tell."""
-    names = wanted(type(component).__call__)
+    names = dependencies(type(component).__call__)
     if not set(names) <= set(evidence):
         return None
     given = {name: evidence[name] for name in names}
@@ -519,7 +519,7 @@ def _shown(score: Tensor) -> str:
 
 def is_best_where_maps_are_the_same(component: Metric, catalog: Catalog) -> None:
     evidence = tiny_evidence()
-    if not {"clean_maps", "attacked_maps"} <= set(wanted(type(component).__call__)):
+    if not {"clean_maps", "attacked_maps"} <= set(dependencies(type(component).__call__)):
         return
     same, sign = _scores(component, evidence), 1 if component.better == "higher" else -1
     for other in (evidence["clean_maps"].flip(0), evidence["clean_maps"].roll(3, 2)):
@@ -535,7 +535,7 @@ def is_best_where_maps_are_the_same(component: Metric, catalog: Catalog) -> None
 
 def is_undefined_where_a_map_is_zero(component: Metric, catalog: Catalog) -> None:
     evidence = tiny_evidence()
-    if not {"clean_maps", "attacked_maps"} <= set(wanted(type(component).__call__)):
+    if not {"clean_maps", "attacked_maps"} <= set(dependencies(type(component).__call__)):
         return
     for sides in (("attacked_maps",), ("clean_maps",), ("clean_maps", "attacked_maps")):
         zeroed = {side: evidence[side].index_fill(0, torch.tensor([0]), 0) for side in sides}

@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from bench.components.base import NAME
 from bench.engine.catalog import Catalog
 from bench.errors import BadValue, EnvironmentProblem
+from bench.keys import NAME
 
 # File of the scaffold -> template, both with placeholders.
 FILES = {

@@ -38,8 +38,8 @@ class Folder(bench.Dataset):
         "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
     )
 
-    def problem(self) -> str | None:
-        return Frame(self.size, self.resize, self.crop).problem()
+    def find_problem(self) -> str | None:
+        return Frame(self.size, self.resize, self.crop).find_problem()
 
     def load(self, split: str) -> bench.Data:
         splits, classes = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")

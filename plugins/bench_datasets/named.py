@@ -32,8 +32,8 @@ class Photographs(bench.Dataset):
         "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
     )
 
-    def problem(self) -> str | None:
-        return Frame(self.size, self.resize, "center").problem()
+    def find_problem(self) -> str | None:
+        return Frame(self.size, self.resize, "center").find_problem()
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -45,8 +45,8 @@ class Parquet(bench.Dataset):
         masks = {"object_masks"} if self.mask in table(files).features else set()
         return frozenset(({"labels"} if self.label else set()) | masks)
 
-    def problem(self) -> str | None:
-        return Frame(self.size, self.resize, self.crop).problem()
+    def find_problem(self) -> str | None:
+        return Frame(self.size, self.resize, self.crop).find_problem()
 
     def load(self, split: str) -> bench.Data:
         splits, names = {}, {}

@@ -38,8 +38,8 @@ class SceneGaze(bench.Dataset):
     sigma: float = bench.param(0.04, "standard deviation of a fixation, as a share of the size", low=0.001)
     classes: int = bench.param(1000, "classes of the networks that look at it", low=2)
 
-    def problem(self) -> str | None:
-        return Frame(self.size, self.resize, "center").problem()
+    def find_problem(self) -> str | None:
+        return Frame(self.size, self.resize, "center").find_problem()
 
     def load(self, split: str) -> bench.Data:
         place = place_of(self.name, HOWTO, FOLDER)

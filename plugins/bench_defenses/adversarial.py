@@ -32,7 +32,7 @@ class Adversarial(bench.Defense):
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
     clean: float = bench.param(0.0, "share of the clean image's loss", low=0, high=1)
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.norm == "linf" and self.eps > 1:
             return f"eps is {self.eps}, must be at most 1 in linf: budgets are in pixel units of [0, 1]"
         return None

@@ -43,7 +43,7 @@ class IGNorm(bench.Defense):
     points: int = bench.param(50, "of the sum from x to x'", low=1)
     every: int = bench.param(10, "one of so many points is taken", low=1)
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.points % self.every:
             return f"points is {self.points}, which every={self.every} does not divide"
         return None

@@ -49,7 +49,7 @@ class NormAT(bench.Defense):
     steps: int = bench.param(7, "gradient steps (iterative)", low=1)
     replays: int = bench.param(4, "times that a batch is taken (free)", low=1)
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.norm != "l1" and self.scheme in ("free", "momentum"):
             return f"scheme {self.scheme} is one of norm=l1; take fast or iterative with norm={self.norm}"
         return None

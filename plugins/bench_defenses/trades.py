@@ -38,7 +38,7 @@ class TRADES(bench.Defense):
     steps: int = bench.param(7, "gradient steps", low=1)
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.norm == "linf" and self.eps > 1:
             return f"eps is {self.eps}, must be at most 1 in linf: budgets are in pixel units of [0, 1]"
         return None

@@ -45,7 +45,7 @@ class MoreauGrad(bench.Explainer):
     sparsity: float = bench.param(0.005, "weight of the l1 norm", low=0)
     block: int = bench.param(0, "side of the squares that are zero together; 0 for single elements", low=0)
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.average > self.steps:
             return f"average is {self.average}, there are {self.steps} steps"
         return None

@@ -34,7 +34,7 @@ class Occlusion(bench.Explainer):
     stride: int = bench.param(2, "pixels from one window to the next", low=1)
     fill: Literal["mean", "black"] = bench.param("mean", "what covers: the mean colour, or black")
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.stride > self.window:
             return f"stride is {self.stride}, window {self.window}: pixels between would not be looked at"
         return None

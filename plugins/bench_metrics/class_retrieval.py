@@ -34,7 +34,7 @@ class ClassRetrieval(bench.Metric):
         "clean", "class that a mask of the attacked image explains: that of the clean image, or its own prediction"
     )
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         if self.mask == "clean" and self.explained == "own":
             return "explained=own changes masks of the attacked image only; leave it out, or take mask=attacked"
         return None

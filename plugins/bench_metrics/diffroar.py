@@ -41,7 +41,7 @@ class DiffROAR(bench.Metric):
         "mean", "what stands for pixels that are not there: the mean colour, or black"
     )
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         return None if self.shares else "shares is empty; give one share of the pixels at least, such as shares=(0.3)"
 
     def __call__(

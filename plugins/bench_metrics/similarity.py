@@ -20,7 +20,7 @@ class Sanity(bench.Metric):
     def better(self) -> str:
         return {"higher": "lower", "lower": "higher"}[self.similarity.better]
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 
 

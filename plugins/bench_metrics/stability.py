@@ -35,7 +35,7 @@ class Stability(bench.Metric):
     def better(self) -> str:
         return self.similarity.better
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 
     def __call__(

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from bench.boards.record import VERSION, Record, reproducing, summarise, values_file
-from bench.engine.store import key
+from bench.keys import hash_spec
 
 PROTOCOL = """
 title = "Tiny"
@@ -62,7 +62,7 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
     chosen = {axis: identity(axis, text) for axis, text in axes.items()}
     spec = json.dumps([f"record@{VERSION}/metric/{metric.partition(':')[0]}@1()", {"network": 1}, chosen])
     values = np.array(values, float).reshape(len(values), -1)
-    summary = summarise(values, names, kept, key(spec))
+    summary = summarise(values, names, kept, hash_spec(spec))
     record = Record(
         metric=metric,
         axes=axes,
@@ -74,11 +74,11 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
         flags=(),
         paper="@article{a,\n  title = {A}\n}",
         command=reproducing(metric, axes),
-        key=key(spec),
+        key=hash_spec(spec),
         spec=spec,
         provenance={"device": "CPU", "plugins": {"metric m": "acme 1"}},
     )
-    return {**dataclasses.asdict(record), **fields}, values_file(key(spec), np.array(images), names, values, kept)
+    return {**dataclasses.asdict(record), **fields}, values_file(hash_spec(spec), np.array(images), names, values, kept)
 
 
 def submit(folder, name="acme", meta=(), both=(), values=((0.25, 0.5, 0.75), (0.5, 1.0, 0.75)), axes=(), **fields):

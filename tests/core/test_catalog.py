@@ -47,12 +47,12 @@ BROKEN = {
     "import error": (
         "import nothing_of_this_name",
         r"plugin 'acme_plugin' of acme does not import \(ModuleNotFoundError: No module named 'nothing_of_this_name', "
-        r"acme_plugin.py:1\); mend it, or go on with --without acme",
+        r"acme_plugin.py:1\); fix it, or continue with --without acme",
     ),
     "exit": ("raise SystemExit(3)", r"does not import \(SystemExit: 3, acme_plugin.py:1\)"),
     "no hook": (
         GOOD.replace("@bench.hookimpl\n", ""),
-        r"implements no hook; is @bench.hookimpl missing above bench_components\?; mend it, or go on with --without",
+        r"implements no hook; is @bench.hookimpl missing above bench_components\?; fix it, or continue with --without",
     ),
     "misspelt": (
         GOOD.replace("def bench_components", "def bench_component"),
@@ -83,7 +83,7 @@ BROKEN = {
     ),
     "type that there is not": (
         GOOD.replace("    def attribute", "    k: int | None = bench.param(1, 'x')\n    def attribute"),
-        r"explainer corner: parameter k: a parameter cannot have the type int \| None; mend it",
+        r"explainer corner: parameter k: a parameter cannot have the type int \| None; fix it",
     ),
     "default that does not fit": (
         GOOD.replace("    def attribute", "    k: int = bench.param('many', 'x')\n    def attribute"),
@@ -112,7 +112,7 @@ def test_two_plugins_with_one_name_are_both_named(install):
     install("acme", {"acme_plugin": GOOD})
     install("zenith", {"zenith_plugin": GOOD})
     assert problems(catalogs.load()) == [
-        "explainer corner comes from both acme and zenith; go on with --without acme or --without zenith"
+        "explainer corner comes from both acme and zenith; continue with --without acme or --without zenith"
     ]
     assert not catalogs.load(without=["zenith"]).broken and not catalogs.load(without=["acme"]).broken
 

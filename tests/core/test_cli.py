@@ -43,7 +43,7 @@ BAD = [
         2,
         "schedule quick: decay is (-5,), must be a tuple of a whole number of at least 1",
     ),
-    (["run", "--data-dir", "nowhere"], 3, "data folder nowhere is not there; check --data-dir and BENCH_DATA_DIR"),
+    (["run", "--data-dir", "nowhere"], 3, "data folder nowhere does not exist; check --data-dir and BENCH_DATA_DIR"),
     (["run", "--eps", "much"], 2, "eps 'much' is not a number; write a fraction such as 8/255"),
     (["run", "--norm", "l3"], 2, "norm 'l3': choose linf or l2"),
     (["run", "--samples", "0"], 2, "samples 0: at least one image is needed"),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import bench
-from bench.components.base import checksum, parameters, read, split
-from bench.components.files import data_from
+from bench.components.base import parameters
+from bench.components.files import checksum, use_data_dir
+from bench.components.text import read, split
 from bench.errors import suggestion
 
 
@@ -213,7 +213,7 @@ def test_a_path_that_is_not_here_is_looked_for_in_the_data_folder(tmp_path, monk
         place.mkdir(parents=True)
     (data / "nets" / "a.pt").write_bytes(b"theirs")
     monkeypatch.chdir(here)
-    with data_from(data):
+    with use_data_dir(data):
         found = bench.component("defense", "weights:path=nets/a.pt")
         assert found.path == data / "nets" / "a.pt" and bench.component("defense", str(found)) == found
         (here / "nets").mkdir()

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 import bench
-from bench.publishing.panels import _scale, drawn, overlap
+from bench.publishing.examples import overlap
+from bench.publishing.panels import _colours, draw_panel
 
 TINY = ["--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--eps", "8/255"]
 
@@ -118,11 +119,11 @@ def test_overlap_and_colours():
     signed, magnitude = torch.randn(1, 8, 8), torch.rand(1, 8, 8)
     for attribution, scale in ((signed, "RdBu_r"), (magnitude, "inferno")):
         example = bench.panel.Example("a", None, "c", torch.rand(3, 8, 8), ("c", 0.5), attribution)
-        found = _scale(example)
+        found = _colours(example)
         assert found["cmap"] == scale and found["vmin"] == (-found["vmax"] if scale == "RdBu_r" else 0)
 
 
 def test_a_drawing_is_the_same_every_time(tiny_case):
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     example = bench.panel.Example("a", tiny_case, "c", image, ("c", 0.5), image - 0.5)
-    assert drawn([example]) == drawn([example])
+    assert draw_panel([example]) == draw_panel([example])

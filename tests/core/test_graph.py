@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import bench
-from bench.components.case import AXES, Case, cases
+from bench.axes import AXES
+from bench.components.case import Case, cases
 from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import Graph, Memory, Vocabulary, value, wanted
+from bench.engine.graph import Graph, Memory, Vocabulary, dependencies, value
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_unknown_evidence_is_named():
 
     with pytest.raises(bench.UnknownName, match=r"m names unknown evidence 'clean_map'; did you mean 'clean_maps'"):
         VOCABULARY.check("m", metric)
-    assert wanted(metric) == ("clean_map",)
+    assert dependencies(metric) == ("clean_map",)
 
 
 def test_a_failure_is_not_tried_again(graph):
@@ -115,12 +116,12 @@ def test_a_stored_value_is_computed_once_and_comes_back_as_it_was(graph):
     calls = []
 
     @value(stored=True)
-    def alone(seed, *, log):
+    def alone(seed, *, services):
         calls.append(seed)
         return torch.arange(3.0)[::2]
 
     @value(stored=True)
-    def several(alone, *, device):
+    def several(alone, *, services):
         return {"a": alone, "b": alone + 1}
 
     vocabulary = Vocabulary([alone, several])

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 import bench
 from bench import noise
-from bench.components.kinds import mask, reduce
+from bench.maps import mask, reduce
 
 LINF, L2 = bench.Ball("linf", Fraction(8, 255)), bench.Ball("l2", Fraction(1, 2))
 
@@ -84,7 +84,7 @@ def test_a_choice_is_balanced_and_part_of_every_larger_one():
     assert data.choice(100).tolist() == list(range(100))
     assert labels[data.choice(90)].bincount().tolist() == [40, 30, 20]
     with pytest.raises(
-        bench.EnvironmentProblem, match="101 samples were asked, the split has 100; ask for 100 or fewer"
+        bench.EnvironmentProblem, match="101 samples requested, but the split has 100; use 100 or fewer"
     ):
         data.choice(101)
 

@@ -26,7 +26,7 @@ from bench.boards.render.page import built
 from bench.boards.render.readme import markdown
 from bench.boards.statistics import area, difference, entry, interval, worst
 from bench.cli import leaderboard as boards_cli
-from bench.engine.store import key
+from bench.keys import hash_spec
 
 PROTOCOL = """
 title = "A | tiny *board*"
@@ -467,7 +467,7 @@ def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
     file = folder / "records" / "acme.jsonl"
     text = file.read_text().replace("defense/cosd@", "defense/cusd@").replace('"cosd"', '"cusd"')
     record = json.loads(text.replace("--defense cosd", "--defense cusd"))
-    file.write_text(json.dumps({**record, "key": key(record["spec"])}) + "\n")
+    file.write_text(json.dumps({**record, "key": hash_spec(record["spec"])}) + "\n")
     code, out, err = bench_("leaderboard", "verify", str(folder), "--name", "acme")
     assert (code, out) == (1, "0 published records compared, 1 differ\n")
     assert "accuracy of cusd cannot be run here: no defense called 'cusd'" in err

@@ -13,10 +13,11 @@ import torch
 
 import bench
 from bench.boards.record import Record, interval, mean, summarise
-from bench.components.kinds import Data
+from bench.components.data import Data
 from bench.engine import catalog as catalogs
-from bench.engine.evidence import VOCABULARY, chunked
-from bench.engine.runner import reason
+from bench.engine.chunks import chunked
+from bench.engine.evidence import VOCABULARY
+from bench.engine.runner import explain_failure
 
 
 def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
@@ -40,7 +41,7 @@ def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
 
 def test_a_run_again_computes_nothing_and_gives_the_same(tiny_run, monkeypatch):
     first = tiny_run(metric=["accuracy", "spearman"])
-    monkeypatch.setattr("bench.engine.runner.computed", None)
+    monkeypatch.setattr("bench.engine.runner.compute_record", None)
     again = tiny_run(metric=["accuracy", "spearman"])
     assert [r.line() for r in first.records.values()] == [r.line() for r in again.records.values()]
 
@@ -213,7 +214,7 @@ def plugged(install):
 
 
 def failures(outcome):
-    return sorted({reason(error) for error in outcome.failures.values()})
+    return sorted({explain_failure(error) for error in outcome.failures.values()})
 
 
 def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
@@ -242,7 +243,7 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, the maps have 1024 pixels"),
         ({"attack": ["topk:k=1025"], "metric": ["kept_rate"]}, "topk: k is 1025, the maps have 1024 pixels"),
-        ({"samples": ["1025"], "metric": ["accuracy"]}, "1025 samples were asked, the split has 1024"),
+        ({"samples": ["1025"], "metric": ["accuracy"]}, "1025 samples requested, but the split has 1024"),
     ],
 )
 def test_a_cell_that_fails_says_why_and_the_others_go_on(tiny_run, plugged, options, message):
@@ -303,18 +304,18 @@ def test_a_damaged_cost_is_computed_again_and_never_zero(tiny_run, store, warnin
 
 def test_an_attack_that_needs_a_gradient_refuses_an_explainer_without(tiny_run):
     outcome = tiny_run(surrogate=["random_map"], metric=["kept_rate"])
-    assert [c.refused for c in outcome.cells] == [
+    assert [c.refusal for c in outcome.cells] == [
         "attack topk: it follows a gradient, and that of random_map is zero; choose another --surrogate"
     ]
 
 
 def test_refusals_are_not_computed(tiny_run, plugged):
     outcome = tiny_run(plugged, attack=["far"], target=["label"], metric=["kept_rate", "accuracy"])
-    refused = [c.refused for c in outcome.cells if c.refused]
+    refused = [c.refusal for c in outcome.cells if c.refusal]
     assert refused == ["attack far: not for labels"]
     assert [r.metric for r in outcome.records.values()] == ["accuracy"] and outcome.exit_code == 0
     outcome = tiny_run(plugged, attack=["far"], seed=["7"], metric=["kept_rate"])
-    assert [c.refused for c in outcome.cells] == ["seven is reserved"] and not outcome.records
+    assert [c.refusal for c in outcome.cells] == ["seven is reserved"] and not outcome.records
 
 
 def test_a_hook_that_fails_costs_nothing(tiny_run, install, warnings_told):
@@ -481,7 +482,7 @@ def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny
         samples=["20"],
         reference=False,
     )
-    assert failures(holes) == ["image 7 of the data set holds a value that is not finite; mend it"]
+    assert failures(holes) == ["image 7 of the data set contains NaN or infinity; fix the data set"]
     assert [record.axes["dataset"] for record in holes.records.values()] == ["shapes"]
 
 
@@ -578,7 +579,7 @@ def test_python_runs_what_the_command_line_runs(tmp_path):
         bench.run(defense=[None])
     with pytest.raises(bench.UnknownName, match=r"no option called 'atack'; did you mean 'attack'\?"):
         bench.run(atack="topk")
-    with pytest.raises(bench.CellFailed, match="1025 samples were asked") as caught:
+    with pytest.raises(bench.CellFailed, match="1025 samples requested") as caught:
         bench.run(samples=1025, metric=["accuracy", "train_time"], schedule="quick:epochs=1,limit=32", device="cpu")
     assert [r.metric for r in caught.value.records] == ["train_time"]
 

@@ -15,7 +15,7 @@ import time
 import pytest
 
 import bench
-from bench.engine.store import Lock, Store, abandoned
+from bench.engine.store import Lock, Store, is_abandoned
 
 FILES = {"value.safetensors": b"numbers", "spec.json": b"text"}
 
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_not_used(store, warnings_told):
         unfinished.save("train", {"a": b"1"})
         (unfinished.place / "train" / "a").write_bytes(b"2")
         assert unfinished.load("train", ("a",)) is None
-    assert "is damaged; not used" in warnings_told[0]
+    assert "is damaged and ignored" in warnings_told[0]
 
 
 def test_a_lock_is_waited_for(tmp_path, warnings_told):
@@ -174,8 +174,8 @@ def test_another_machines_lock_counts_by_its_heartbeat(tmp_path, host, age, gone
     path = tmp_path / "lock"
     path.write_text(json.dumps({"host": host, "pid": 1}))
     os.utime(path, (time.time() - age, time.time() - age))
-    assert abandoned(path.read_text(), age) is gone
-    assert Lock(path, print)._taken_away() is gone and path.exists() is not gone
+    assert is_abandoned(path.read_text(), age) is gone
+    assert Lock(path, print)._remove_abandoned() is gone and path.exists() is not gone
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_another_machines_lock_counts_by_its_heartbeat(tmp_path, host, age, gone
     ids=range(6),
 )
 def test_a_lock_that_nobody_holds_is_no_lock(text, age, gone):
-    assert abandoned(text, age) is gone
+    assert is_abandoned(text, age) is gone
 
 
 def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_path, monkeypatch):
@@ -220,5 +220,5 @@ def test_a_lock_taken_between_look_and_removal_is_given_back(tmp_path, monkeypat
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", overtaken)
-    assert Lock(path, print)._taken_away()
+    assert Lock(path, print)._remove_abandoned()
     assert path.read_text() == other.mine and [p.name for p in tmp_path.iterdir()] == ["lock"]

@@ -29,9 +29,9 @@ from bench.boards.submissions.metadata import closed, draft, read_meta
 from bench.boards.submissions.sanitize import said
 from bench.boards.submissions.validate import validate
 from bench.components import case
-from bench.engine.store import key
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
-from bench.publishing.publication import sampled
+from bench.keys import hash_spec
+from bench.publishing.publication import draw_sample
 
 
 def png(width=8, height=8):
@@ -144,7 +144,7 @@ def respecced(**parts):
         found = json.loads(line)
         made, versions, chosen = json.loads(found["spec"])
         found["spec"] = json.dumps([parts.get("made", made), versions, {**chosen, **parts.get("chosen", {})}])
-        return json.dumps({**found, "key": key(found["spec"])}).encode()
+        return json.dumps({**found, "key": hash_spec(found["spec"])}).encode()
 
     return change
 
@@ -519,7 +519,7 @@ def test_of_another_version_too_the_superseding_record_counts(tiny):
 def respecced_version(line):
     found = json.loads(line)
     spec = found["spec"].replace('"network": 1', '"network": 2')
-    return json.dumps({**found, "spec": spec, "key": key(spec)}).encode()
+    return json.dumps({**found, "spec": spec, "key": hash_spec(spec)}).encode()
 
 
 def test_superseding_goes_in_no_circle():
@@ -543,10 +543,10 @@ def test_whatever_is_said_is_one_short_line_of_what_can_be_seen():
 
 def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
     records = read_records(tiny).records
-    drawn = [sampled("tiny", records, 2, text) for text in ("a", "a", *"bcdefgh")]
+    drawn = [draw_sample("tiny", records, 2, text) for text in ("a", "a", *"bcdefgh")]
     assert drawn[0] == drawn[1] and len({tuple(r.key for r in each) for each in drawn}) > 1
-    assert sampled("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
-    assert len(sampled("tiny", records, 99)) == 4
+    assert draw_sample("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
+    assert len(draw_sample("tiny", records, 99)) == 4
 
 
 def test_a_metric_has_one_direction_and_one_unit(tiny):

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 import bench
 from bench import noise
 from bench.engine.augmentation import crop_flip, rotate_flip_blur
-from bench.engine.training import measured, products_in, seeded
+from bench.engine.phases import measure
+from bench.engine.training import products_in, seeded
 from bench.testing import TinySchedule, tiny_data, tiny_fit
 
 
@@ -229,9 +230,9 @@ def test_seeded_restores_the_rng():
 
 def test_cost_adds_up_over_an_interruption():
     network, log = torch.nn.Linear(1, 1), []
-    with measured(log, "a", network) as passes, passes:
+    with measure(log, "a", network) as passes, passes:
         network(torch.zeros(1, 1)).sum().backward()
-    with measured(log, "a", network, log[0]) as passes, passes:
+    with measure(log, "a", network, log[0]) as passes, passes:
         network(torch.zeros(1, 1))
     assert (log[1].forwards, log[1].backwards) == (2, 1)
     assert log[1].seconds > log[0].seconds and log[1].peak_bytes is None

@@ -279,7 +279,7 @@ def scripted():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (OneLogit, "the network has one class: there is no prediction that an attack could keep or change"),
+        (OneLogit, "the network has one class, so an attack can neither keep nor change its prediction"),
         (NoLogits, r"the network gives \(6, 3, 1, 1\) for 6 images; logits are \(6, classes\)"),
         (scripted, "the network is scripted, and its activations cannot be replaced"),
         (lambda: torch.compile(tiny_network(True)), "the network is compiled, and its activations cannot be"),

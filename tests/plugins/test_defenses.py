@@ -80,7 +80,7 @@ def loss_of(text, network, batch):
         return fit.loss(network, batch)
 
 
-def drawn(function):
+def draw_panel(function):
     with noise.rows(0, "step", range(4)):
         return function()
 
@@ -96,7 +96,7 @@ def compare(network, found, expected):
 
 
 def test_hessian(smooth, batch):
-    draws = drawn(lambda: noise.normal(batch.images))
+    draws = draw_panel(lambda: noise.normal(batch.images))
     expected = slow.hessian(smooth, batch.images, LABELS, STDS, 0.3, draws[None])
     compare(smooth, loss_of("hessian:weight=0.3", smooth, batch), expected)
 
@@ -142,9 +142,9 @@ def test_hessian_is_the_squared_norm_on_average(smooth, batch):
 
 
 def test_hessian_refuses_networks_without_curvature(catalog):
-    from bench.engine.selection import request
+    from bench.engine.selection import select
 
-    asked = request(catalog, {"defense": ["hessian"], "model": ["lenet:activation=relu"]}, reference=False)
+    asked = select(catalog, {"defense": ["hessian"], "model": ["lenet:activation=relu"]}, reference=False)
     why = bench.component("defense", "hessian").refuse(asked.cases[0])
     assert why.startswith("the second derivative of lenet:activation=relu is zero; choose a smooth --model")
     assert bench.component("defense", "atex:teacher=(hessian)").refuse(asked.cases[0]) == why
@@ -152,7 +152,7 @@ def test_hessian_refuses_networks_without_curvature(catalog):
 
 @pytest.mark.parametrize("form", ["norm", "l2", "cosd"])
 def test_alignment(network, batch, form):
-    draws = drawn(lambda: 4 / 255 * noise.uniform(batch.images))
+    draws = draw_panel(lambda: 4 / 255 * noise.uniform(batch.images))
     text = {"norm": "l2_cosd:l2=0.3,cosine=2", "l2": "l2:weight=0.3", "cosd": "cosd:weight=2"}[form]
     weights = {"norm": (0.3, 2), "l2": (0.3, 0), "cosd": (0, 2)}[form]
     expected = slow.l2_cosd(network, batch.images, LABELS, STDS, draws, *weights)
@@ -185,7 +185,7 @@ def test_ssr_with_many_classes_asks_for_fewer(network):
 @pytest.mark.parametrize("form", ["norm", "sum_norm"])
 def test_ig_norm(smooth, batch, form):
     """On a smooth network: on one with ReLU a point may lie on either side of a kink."""
-    start = drawn(lambda: 8 / 255 * noise.uniform(batch.images))
+    start = draw_panel(lambda: 8 / 255 * noise.uniform(batch.images))
     given = {"points": 6, "approx": 2}
     moved = slow.ig_norm_attack(smooth, batch.images, LABELS, 8 / 255, 2 / 255, 3, start, **given)
     expected = slow.ig_norm(
@@ -201,7 +201,7 @@ def test_iga(network, batch, mining):
     source.load_state_dict(network.state_dict())
     for mine, other in zip(source.parameters(), network.parameters(), strict=True):
         mine.data = other.data
-    start = drawn(lambda: 8 / 255 * noise.uniform(batch.images))
+    start = draw_panel(lambda: 8 / 255 * noise.uniform(batch.images))
     mean = network.mean
     moved = slow.iga_attack(
         source, batch.images, LABELS, mean, STDS, 8 / 255, 5 / 255, 2, start, count=20, index_network=network
@@ -222,14 +222,14 @@ def test_iga(network, batch, mining):
 @pytest.mark.parametrize("clean", [0, 0.5])
 def test_adversarial(network, batch, norm, eps, step, clean):
     ball = bench.Ball(norm, Fraction(8, 255) if norm == "linf" else Fraction(1, 2))
-    start = drawn(lambda: ball.sample(batch.images)) - batch.images
+    start = draw_panel(lambda: ball.sample(batch.images)) - batch.images
     moved = slow.pgd_attack(network, batch.images, LABELS, eps, step * eps, 3, start, norm)
     text = f"adversarial:norm={norm},eps={ball.eps},step={step},steps=3,clean={clean}"
     compare(network, loss_of(text, network, batch), slow.adversarial_loss(network, batch.images, LABELS, moved, clean))
 
 
 def test_trades(network, batch):
-    start = drawn(lambda: 0.001 * noise.normal(batch.images))
+    start = draw_panel(lambda: 0.001 * noise.normal(batch.images))
     moved = slow.trades_attack(network, batch.images, 8 / 255, 2 / 255, 3, start)
     compare(
         network,
@@ -300,7 +300,7 @@ def test_replays_divide_the_epochs_and_repeat_the_batches(tmp_path):
 
 
 def test_gaussian_noise_harmonize_and_maxent(network, batch):
-    draws = drawn(lambda: noise.normal(batch.images))
+    draws = draw_panel(lambda: noise.normal(batch.images))
     compare(
         network,
         loss_of("gaussian_noise:sigma=0.2", network, batch),
@@ -313,9 +313,9 @@ def test_gaussian_noise_harmonize_and_maxent(network, batch):
 
 
 def test_harmonize_needs_its_attention(catalog):
-    from bench.engine.selection import request
+    from bench.engine.selection import select
 
-    case = request(catalog, {"defense": ["harmonize"]}, reference=False).cases[0]
+    case = select(catalog, {"defense": ["harmonize"]}, reference=False).cases[0]
     assert bench.component("defense", "harmonize").refuse(case) == "dataset shapes has no gaze"
     assert bench.component("defense", "harmonize:attention=object_masks").refuse(case) is None
 
@@ -342,7 +342,7 @@ def test_atex(network, batch):
                 across.append(0.8 * noise.uniform(batch.images[:, :1, :1, :1]).flatten())
         return torch.stack(along), torch.stack(drawn).unflatten(0, (2, 2)), torch.stack(across).unflatten(0, (2, 2))
 
-    along, noises, across = drawn(draws)
+    along, noises, across = draw_panel(draws)
     with noise.rows(0, "step", range(4)):
         found = defense.loss(network, teacher, batch.images, unit(maps), teacher(batch.images))
     compare(network, found, slow.atex(network, teacher, batch.images, maps, along, noises, across, 1.5, STDS))

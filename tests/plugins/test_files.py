@@ -17,7 +17,7 @@ from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
 
 import bench
-from bench.components.files import data_from
+from bench.components.files import use_data_dir
 from bench.images import Frame, opened, pixels
 from bench.testing import checks
 
@@ -95,7 +95,7 @@ def test_the_contracts_hold_on_files(parquet, tmp_path):
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content(picture(i)))
     (parquet.parent / "cifar10").symlink_to(parquet)
-    with data_from(parquet.parent):
+    with use_data_dir(parquet.parent):
         for name in (f"parquet:path={parquet}", f"folder:path={folder}", "cifar10"):
             found = checks("dataset", name)
             assert len(found) == 3
@@ -203,7 +203,7 @@ def test_folders_name_the_classes_of_all_splits(tmp_path):
 def test_cifar10_is_found_in_the_data_folder_and_known_by_its_content(parquet, monkeypatch):
     parquet.rename(parquet.parent / "cifar10")
     component = bench.component("dataset", "cifar10")
-    with data_from(parquet.parent):
+    with use_data_dir(parquet.parent):
         first, train = component.identity, component.load("train")
         assert len(train) == 36 and train.classes == ("ant", "bee", "cow")
     (parquet.parent / "other").mkdir()
@@ -214,18 +214,18 @@ def test_cifar10_is_found_in_the_data_folder_and_known_by_its_content(parquet, m
 
 
 def test_cifar10_without_files_says_where_it_looked_and_how_to_get_them(tmp_path):
-    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem) as caught:
+    with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem) as caught:
         load("cifar10")
     text = str(caught.value)
     assert f"looked in {tmp_path / 'cifar10'} (not there) and on the hub (uoft-cs/cifar10, not reached" in text
     assert "put its train-*.parquet and test-*.parquet into DATA/cifar10" in text and "--data-dir" in text
     (tmp_path / "cifar10").mkdir()
     write(tmp_path / "cifar10" / "train.parquet", rows(4))
-    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match=r"cifar10 has no test files \(SPLIT-"):
+    with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match=r"cifar10 has no test files \(SPLIT-"):
         load("cifar10")
     with (
-        pytest.raises(bench.EnvironmentProblem, match="data folder nowhere is not there; check --data-dir"),
-        data_from("nowhere"),
+        pytest.raises(bench.EnvironmentProblem, match="data folder nowhere does not exist; check --data-dir"),
+        use_data_dir("nowhere"),
     ):
         pass
 
@@ -446,7 +446,7 @@ NAMED = {"imagenette": (10, ("train", "val")), "imagenet100": (100, ("train", "v
 def test_sets_of_a_name_are_read_as_they_are_unpacked(tmp_path, name):
     classes, splits = NAMED[name]
     fill(tmp_path / name, splits or ("train", "val", "test"), classes)
-    with data_from(tmp_path):
+    with use_data_dir(tmp_path):
         train, held, test = (load(f"{name}:size=24,resize=30", split) for split in ("train", "validation", "test"))
         assert [len(train), len(held), len(test)] == (
             [2 * classes] * 3 if splits is None else [round(1.8 * classes), round(0.2 * classes), 2 * classes]
@@ -467,7 +467,7 @@ def test_sets_of_a_name_are_read_from_parquet_too(tmp_path):
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=[f"n{i}" for i in range(10)])}
     for split, first in (("train", 0), ("validation", 100)):
         write(tmp_path / "imagenette" / f"{split}-00000.parquet", rows(20, first=first), features)
-    with data_from(tmp_path):
+    with use_data_dir(tmp_path):
         assert [len(load("imagenette:size=32", s)) for s in ("train", "validation", "test")] == [18, 2, 20]
 
 
@@ -475,11 +475,11 @@ def test_sets_of_a_name_are_read_from_parquet_too(tmp_path):
 def test_a_set_that_is_not_there_says_what_to_put_where(tmp_path, name):
     with pytest.raises(bench.EnvironmentProblem, match=f"dataset {name}: no data folder is named; put .* DATA/{name}"):
         load(name)
-    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match=f"{name} is not there; put"):
+    with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match=f"{name} is not there; put"):
         load(name)
     if name in NAMED:
         fill(tmp_path / name, ("train", "val"), 3)
-        with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match="holds 3 classes, the set has 10"):
+        with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match="holds 3 classes, the set has 10"):
             load(name)
 
 
@@ -503,7 +503,7 @@ def test_cub_gha_is_read_as_it_is_unpacked(tmp_path):
     lists["classes.txt"] = [f"{kind} {kind:03}.Bird" for kind in (1, 2, 3)]
     for name, lines in lists.items():
         (birds / name).write_text("".join(f"{line}\n" for line in lines))
-    with data_from(tmp_path):
+    with use_data_dir(tmp_path):
         train, test = (load("cub_gha:size=24,resize=24,validation=0", split) for split in ("train", "test"))
         assert (len(train), len(test)) == (11, 12) and train.classes == ("001.Bird", "002.Bird", "003.Bird")
         assert train.labels.tolist() == [0, 1, 2, 0, 1, 2, 1, 2, 0, 1, 2]
@@ -538,7 +538,7 @@ def test_scene_gaze_is_read_with_its_fixations(tmp_path):
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     columns["image"] = [{"bytes": content(image), "path": None} for image in columns["image"]]
     datasets.Dataset.from_dict(columns, features=features).to_parquet(place / "test-00000-of-00001.parquet")
-    with data_from(tmp_path):
+    with use_data_dir(tmp_path):
         data = load("scene_gaze:size=24,resize=24,sigma=0.1", "test")
         assert data.shape == (3, 24, 24) and data.labels is None and len(data) == 3 and len(data.classes) == 1000
         assert not len(load("scene_gaze:size=24,resize=24", "train"))
@@ -553,7 +553,8 @@ def test_scene_gaze_is_read_with_its_fixations(tmp_path):
         assert_close(data.gaze[torch.tensor([2])], found[2:])
         for check in checks("dataset", "scene_gaze:size=24,resize=24"):
             check()
-    with data_from(tmp_path), pytest.raises(bench.EnvironmentProblem, match="no column 'fix_x'; put the scenes with"):
+    missing = pytest.raises(bench.EnvironmentProblem, match="no column 'fix_x'; put the scenes with")
+    with use_data_dir(tmp_path), missing:
         (place / "test-00000-of-00001.parquet").unlink()
         datasets.Dataset.from_dict(
             {"image": columns["image"]}, features=datasets.Features(image=datasets.Image())

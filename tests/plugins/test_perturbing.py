@@ -19,6 +19,7 @@ from torch.testing import assert_close
 import bench
 from bench import noise
 from bench.engine import runner
+from bench.engine.cells import list_cells
 from bench.gradients import Passes, input_gradient
 from bench.testing import TinyModel, tiny_data, tiny_fit, tiny_images, tiny_network
 
@@ -177,7 +178,7 @@ def test_expected_gradients_beside_a_slow_loop_and_nearly_complete():
     with torch.no_grad():
         change = network(IMAGES) - network(prepared["references"]).mean(0)
     assert_close(many.sum((1, 2, 3)), change.gather(1, TARGETS[:, None])[:, 0], rtol=0.1, atol=0.02)
-    with pytest.raises(bench.BadValue, match="learns from data first: hand it what its prepare gave"):
+    with pytest.raises(bench.BadValue, match="learns from data first; pass what its prepare returned"):
         attributed("expected_gradients", network)
 
 
@@ -316,7 +317,7 @@ def test_rtsal_learns_to_mask_the_object(catalog, store, tiny_case):
     metrics = [bench.component("metric", "mask_mass")]
     scores = {}
     for text in ("rtsal:width=8", "gradient", "random_map"):
-        todo = runner.cells(catalog, [dataclasses.replace(case, explainer=bench.component("explainer", text))], metrics)
+        todo = list_cells(catalog, [dataclasses.replace(case, explainer=bench.component("explainer", text))], metrics)
         outcome = runner.run_cells(todo, catalog, store, torch.device("cpu"))
         assert not outcome.failures
         (record,) = outcome.records.values()

@@ -15,7 +15,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import bench
-from bench.engine import runner
+from bench.engine import runner, scoring
+from bench.engine.cells import list_cells
 from bench.engine.graph import Memory
 from bench.testing import TinyModel, tiny_data, tiny_images, tiny_network
 
@@ -168,7 +169,7 @@ def test_labels_are_permuted_and_the_rest_stays(catalog, store, tiny_case, monke
         asked.append(data)
         return network
 
-    graph = runner.Graph(runner.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
+    graph = runner.Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
     given = {name: graph.get(name) for name in ("train_data", "schedule", "images", "targets", "clean_maps", "explain")}
     network = graph.get("network")
     found = bench.component("metric", "label_randomization:fitted=0")(refit=refit, seed=0, **given)
@@ -238,11 +239,11 @@ def test_images_without_labels_cannot_be_exchanged():
 
 
 def test_trainings_of_metrics_move_with_the_version_of_the_case_s_own(catalog, tiny_case, monkeypatch):
-    (cell,) = runner.cells(catalog, [tiny_case], [bench.component("metric", "label_randomization")])
-    before = [runner._refit_spec(cell, "permuted", using) for using in ((), None)]
-    value = runner.VOCABULARY.values["trained"]
-    monkeypatch.setitem(runner.VOCABULARY.values, "trained", dataclasses.replace(value, version=value.version + 1))
-    after = [runner._refit_spec(cell, "permuted", using) for using in ((), None)]
+    (cell,) = list_cells(catalog, [tiny_case], [bench.component("metric", "label_randomization")])
+    before = [scoring._refit_spec(cell, "permuted", using) for using in ((), None)]
+    value = scoring.VOCABULARY.values["trained"]
+    monkeypatch.setitem(scoring.VOCABULARY.values, "trained", dataclasses.replace(value, version=value.version + 1))
+    after = [scoring._refit_spec(cell, "permuted", using) for using in ((), None)]
     assert all(one != two for one, two in zip(before, after, strict=True))
 
 
@@ -310,7 +311,7 @@ def test_diffroar_is_positive_on_objects_and_negative_on_the_rest(tiny_case, sto
             schedule=bench.component("schedule", "quick:epochs=8,batch=10,rate=0.003,decay=(7)"),
             samples=60,
         )
-        todo = runner.cells(catalog, [case], [bench.component("metric", "diffroar:shares=(0.1)")])
+        todo = list_cells(catalog, [case], [bench.component("metric", "diffroar:shares=(0.1)")])
         outcome = runner.run_cells(todo, catalog, store, torch.device("cpu"))
         assert not outcome.failures
         (record,) = outcome.records.values()

@@ -12,10 +12,10 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bench.boards.record import AXES, VERSION, Record, reproducing
-from bench.components.base import NAME
-from bench.engine.store import key as hashed
+from bench.axes import AXES, KINDS
+from bench.boards.record import VERSION, Record, reproducing
 from bench.errors import BadValue
+from bench.keys import Spec, parse_identity, parse_record
 
 LINE = 200_000  # bytes of a record
 DEPTH = 6  # of its brackets
@@ -34,15 +34,10 @@ TEXTS = {
     "undefined_because": 1000,
 }
 EMPTY = ("unit", "paper", "undefined_because")  # may be
-COMPONENTS = {
-    **{kind: kind for kind in ("dataset", "model", "schedule", "defense", "explainer", "attack")},
-    "surrogate": "explainer",
-}
 HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # controls, what turns or joins text unseen, halves of characters
 # A start of a file system, a home or a drive, wherever a value can begin.
 ABSOLUTE = re.compile(r"""(?:^|[\s=(,"'])(?:/|~|\\\\|file:)|(?<![A-Za-z0-9])[A-Za-z]:[\\/]""", re.IGNORECASE)
 UPWARD = re.compile(r"""(?:^|[\\/\s=(,"'])\.\.(?:$|[\\/\s,)"'#])""")
-MADE = re.compile(r"record@(\d{1,9})/metric/([a-z][a-z0-9_]*)@\d{1,9}\(.*\)", re.DOTALL)
 
 
 def said(value: Any, limit: int = 120) -> str:
@@ -217,39 +212,36 @@ def check_no_path(about: str, text: str) -> None:
 
 def _check_spec(about: str, record: Record) -> None:
     """Raise BadValue unless the key is the spec's, and the spec is about this metric and these axes."""
-    spec = read_json(f"{about}: spec", record.spec)
-    shape = isinstance(spec, list) and len(spec) == 3 and [type(part) for part in spec] == [str, dict, dict]
-    if not shape or json.dumps(spec) != record.spec:
-        raise BadValue(f"{about}: spec is '{said(record.spec)}', which is not as the suite writes it; publish it again")
-    made, versions, chosen = spec
-    for name, version in versions.items():
+    read_json(f"{about}: spec", record.spec)
+    try:
+        spec = Spec.parse(record.spec)
+    except ValueError:
+        raise BadValue(
+            f"{about}: spec is '{said(record.spec)}', which is not as the suite writes it; publish it again"
+        ) from None
+    for name, version in spec.versions.items():
         check_text(f"{about}: a name in spec", name, 200)
         check_count(f"{about}: spec: version of '{said(name, 40)}'", version, 10**9)
-    for axis, text in [("metric", made), *chosen.items()]:
+    for axis, text in [("metric", spec.made), *spec.choices.items()]:
         check_text(f"{about}: spec: {said(axis, 40)}", text, 5000)
         check_no_path(f"{about}: spec: {said(axis, 40)}", text)
-    if hashed(record.spec) != record.key:
+    if spec.key != record.key:
+        raise BadValue(f"{about}: key is {record.key}, and its spec has the key {spec.key}; publish it again")
+    version_and_name = parse_record(spec.made)
+    if not version_and_name or version_and_name[1] != _name(record.metric):
         raise BadValue(
-            f"{about}: key is {record.key}, and its spec has the key {hashed(record.spec)}; publish it again"
+            f"{about}: metric is '{said(record.metric)}', and spec says '{said(spec.made)}'; publish it again"
         )
-    about_metric = MADE.fullmatch(made)
-    if not about_metric or about_metric[2] != _name(record.metric):
-        raise BadValue(f"{about}: metric is '{said(record.metric)}', and spec says '{said(made)}'; publish it again")
-    if int(about_metric[1]) != VERSION:
-        raise BadValue(f"{about} is record@{about_metric[1]}, and the suite makes record@{VERSION} now; run it again")
-    _exactly(f"{about}: spec", chosen, record.axes, "axis")
+    if version_and_name[0] != VERSION:
+        raise BadValue(
+            f"{about} is record@{version_and_name[0]}, and the suite makes record@{VERSION} now; run it again"
+        )
+    _exactly(f"{about}: spec", spec.choices, record.axes, "axis")
     for axis, text in record.axes.items():
-        if axis in COMPONENTS:
-            # A set that is read from files ends in their checksum.
-            form = rf"{COMPONENTS[axis]}/([^@]*)@\d{{1,9}}\(.*\)(#[0-9a-f]{{1,64}})?"
-            name = re.fullmatch(form, chosen[axis], re.DOTALL)
-            fits = bool(name) and name[1] == _name(text) and bool(NAME.fullmatch(name[1]))
-        else:
-            fits = chosen[axis] == text
+        stated = spec.choices[axis]
+        fits = parse_identity(stated, KINDS[axis]) == _name(text) if axis in KINDS else stated == text
         if not fits:
-            raise BadValue(
-                f"{about}: axis {axis} is '{said(text)}', and spec says '{said(chosen[axis])}'; publish it again"
-            )
+            raise BadValue(f"{about}: axis {axis} is '{said(text)}', and spec says '{said(stated)}'; publish it again")
 
 
 def _name(text: str) -> str:

@@ -1,0 +1,81 @@
+"""What an attack sees of the case that it attacks."""
+
+from __future__ import annotations
+
+import typing
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BadComponent
+from bench.maps import reduce
+from bench.networks import check_eager, check_logits
+
+if typing.TYPE_CHECKING:
+    from bench.components.kinds import Defense, Explainer
+
+Prepared = dict[str, Tensor]  # what an explainer has learned about a network, by name
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A frozen network in eval mode, and the explainer that the attack is to mislead.
+
+    The harness always sets the rest as well. `references`: some training images (R, C, H, W), the same for every
+    attack, whose maps may serve as targets. `trained_by(defense)`: the network that another defense trains in the same
+    case. `prepared`: what the explainer has learned about the network. Raises BadComponent for a network that is
+    scripted or compiled, or has one class.
+    """
+
+    network: nn.Module
+    explainer: Explainer
+    references: Tensor | None = None
+    trained_by: Callable[[Defense], nn.Module] | None = None
+    prepared: Prepared | None = None
+
+    def __post_init__(self) -> None:
+        check_eager(self.network)
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self._check(self.network(images), images)
+
+    def maps(self, images: Tensor, targets: Tensor) -> Tensor:
+        return self.explainer.maps(self.network, images, targets, self.prepared)
+
+    def both(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps and logits of the same images, (B, H, W) and (B, K), from one forward pass where that is possible."""
+        attributions, logits = self.attributions_and_logits(images, targets)
+        return reduce(attributions), logits
+
+    def seen(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The name of `attributions_and_logits` in version 0.1."""
+        warnings.warn("Victim.seen is now called attributions_and_logits", DeprecationWarning, stacklevel=2)
+        return self.attributions_and_logits(images, targets)
+
+    def attributions_and_logits(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Attributions and logits of the same images, (B, C or 1, H, W) and (B, K).
+
+        They take one forward pass where the explainer runs the network on the images themselves, else one more.
+        """
+        outputs: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            same = inputs and inputs[0].data_ptr() == images.data_ptr()
+            if same and (inputs[0].shape, inputs[0].stride()) == (images.shape, images.stride()):
+                outputs.append(output)
+
+        handle = self.network.register_forward_hook(keep)
+        try:
+            attributions = self.explainer.attributions(self.network, images, targets, self.prepared)
+        finally:
+            handle.remove()
+        logits = self._check(outputs[0], images) if outputs else self.logits(images)
+        return attributions, logits if torch.is_grad_enabled() else logits.detach()
+
+    def _check(self, logits: Tensor, images: Tensor) -> Tensor:
+        if check_logits(logits, images).shape[1] < 2:
+            raise BadComponent("the network has one class, so an attack can neither keep nor change its prediction")
+        return logits

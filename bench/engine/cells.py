@@ -1,0 +1,118 @@
+"""Cells: one metric of one case each, with its key, or the reason why it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.axes import AXES
+from bench.boards import record as records
+from bench.boards.record import Record
+from bench.components.base import Component
+from bench.components.case import Case
+from bench.components.files import freeze_files
+from bench.components.kinds import Metric
+from bench.engine.catalog import Catalog
+from bench.engine.evidence import VOCABULARY, defenses_in
+from bench.engine.graph import dependencies
+from bench.errors import PluginError, short
+from bench.keys import Spec, describe_record, hash_spec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one case. Cases that differ only along axes that the metric does not reach share the key."""
+
+    case: Case
+    metric: Metric
+    spec: str
+    refusal: str | None
+
+    @property
+    def key(self) -> str:
+        return hash_spec(self.spec)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The evidence that the metric names."""
+        return dependencies(type(self.metric).__call__)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """The axes that the metric reaches."""
+        return VOCABULARY.reach(self.names)[0]
+
+    @property
+    def reaches_attack(self) -> bool:
+        return "attack" in self.axes
+
+    def __str__(self) -> str:
+        shown = (a for a in ("dataset", "model", "defense", "explainer", "attack", "ball", "seed") if a in self.axes)
+        return f"{self.metric} of " + ", ".join(f"{axis} {getattr(self.case, axis)}" for axis in shown)
+
+    def axis_texts(self, form: Callable[[Any], str] = str) -> dict[str, str]:
+        """The choices along the axes that the metric reaches, as text."""
+        return {axis: form(getattr(self.case, axis)) for axis in AXES if axis in self.axes}
+
+    def command(self, form: Callable[[Any], str] = str) -> str:
+        """The command that reproduces the record, with every axis that it reaches."""
+        return records.reproducing(form(self.metric), self.axis_texts(form))
+
+    def find_stale(self, others: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:
+        """What has changed since each record that has this cell's texts but another key was made."""
+        metric, axes, spec = form(self.metric), self.axis_texts(form), Spec.parse(self.spec)
+        return [
+            "; ".join(Spec.parse(record.spec).differences(spec))
+            for record in others
+            if (record.metric, record.axes) == (metric, axes) and record.key != self.key
+        ]
+
+
+def published_text(choice: Any) -> str:
+    """The text of an axis's choice in published records."""
+    return choice.published if isinstance(choice, Component) else str(choice)
+
+
+@freeze_files()
+def list_cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) -> list[Cell]:
+    """Every metric of every case, refused ones included."""
+    return [_make_cell(catalog, case, metric) for case in cases for metric in metrics]
+
+
+def _make_cell(catalog: Catalog, case: Case, metric: Metric) -> Cell:
+    names = dependencies(type(metric).__call__)
+    made = describe_record(records.VERSION, metric.identity)
+    # A record under attack also has a value over the images whose prediction is kept.
+    whole = (*names, "kept") if "attack" in VOCABULARY.reach(names)[0] else names
+    return Cell(case, metric, str(VOCABULARY.spec(made, whole, case)), find_refusal(catalog, case, names, metric))
+
+
+def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: Metric | None = None) -> str | None:
+    """Why some evidence of a case cannot be computed, for a metric or by itself; None where it can."""
+    axes, along = VOCABULARY.reach(names)
+    used: dict[str, Component] = {axis: c for axis, c in case.components.items() if axis in axes}
+    owner = "the request"
+    if metric is not None:
+        used["metric"] = metric
+        owner = f"metric {metric.name}"
+    source = ""
+    try:
+        for component in used.values():
+            source = f"refuse of {component.kind} {component.name}"
+            why = component.refuse(case)
+            if why:
+                return f"{component.kind} {component.name}: {why}"
+        needed = along | ({"labels"} if "targets" in along and case.target == "label" else set())
+        for name in ("labels", "object_masks", "gaze"):
+            if name in needed and name not in case.dataset.provides:
+                return f"{owner}: dataset {case.dataset} has no {name.replace('_', ' ')}"
+        if "refit" in along:
+            for defense in (case.defense, *defenses_in(case.defense)):
+                if not defense.trains:
+                    return f"{owner}: it trains again on other data, which {defense.name} cannot do"
+        source = "the hook bench_refuse"
+        refusal: str | None = catalog.hooks.hook.bench_refuse(case=case, used=used)
+        return refusal
+    except Exception as error:
+        raise PluginError(f"{source} failed ({short(error)})") from error

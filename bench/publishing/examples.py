@@ -1,0 +1,191 @@
+"""Examples: single pictures explained and attacked, for `bench explain` and for boards."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.components.case import Case
+from bench.components.data import Data
+from bench.engine.catalog import Catalog
+from bench.engine.cells import find_refusal
+from bench.engine.evidence import VOCABULARY
+from bench.engine.graph import Graph, Memory
+from bench.engine.scoring import find_flags
+from bench.engine.store import Store
+from bench.errors import BadValue, EnvironmentProblem
+from bench.images import UNREADABLE, Frame, pixels
+from bench.maps import reduce, top_pixels
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+CLEAN = ("images", "targets", "clean_logits", "clean_attributions")
+ATTACKED = ("attacked_images", "attacked_logits", "attacked_attributions")
+SHARE = 0.05  # of the pixels, whose overlap is reported
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture under one case.
+
+    Images are (3, H, W), attributions (C or 1, H, W), predictions (class, probability). `attacked` and what follows
+    from it are None without an attack. `overlap` is that of the largest 5% of pixels. `flags` are those of a record
+    under the same attack.
+    """
+
+    name: str
+    case: Case
+    explained: str
+    image: Tensor
+    predicted: tuple[str, float]
+    attribution: Tensor
+    attacked: Tensor | None = None
+    attacked_predicted: tuple[str, float] | None = None
+    attacked_attribution: Tensor | None = None
+    overlap: float | None = None
+    flags: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """The example in numbers."""
+        row: dict[str, Any] = {
+            "image": self.name,
+            **{axis: str(getattr(self.case, axis)) for axis in ("model", "defense", "explainer", "seed")},
+            "explained": self.explained,
+            "predicted": self.predicted[0],
+            "probability": round(self.predicted[1], 4),
+        }
+        if self.attacked is not None and self.attacked_predicted is not None:
+            row |= {
+                "attack": str(self.case.attack),
+                "ball": str(self.case.ball),
+                "attacked_predicted": self.attacked_predicted[0],
+                "attacked_probability": round(self.attacked_predicted[1], 4),
+                "overlap": None if self.overlap is None else round(self.overlap, 4),
+            }
+        return row
+
+
+def list_pictures(paths: Iterable[str]) -> list[Path]:
+    """The picture files among some paths and in folders among them. Raises EnvironmentProblem for an empty folder."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise EnvironmentProblem(f"folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+def load_picture(file: Path, shape: tuple[int, int, int], resize: int) -> Tensor:
+    """Load a picture of any size as (C, H, W) in [0, 1], from the first frame of an animation.
+
+    Crops the middle where the shape is square, and scales the whole picture where it is not.
+    """
+    channels, height, width = shape
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise EnvironmentProblem(f"picture {file} cannot be read ({error.strerror}); check the path") from None
+    frame = Frame(height, max(resize, height) if resize else 0, "center")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about large pictures, which are fine here
+            if height == width:
+                image = pixels(content, frame)
+            else:
+                whole = pixels(content, Frame(0, 0, "none"))[None]
+                image = torch.nn.functional.interpolate(
+                    whole, (height, width), mode="bilinear", antialias=True, align_corners=False
+                )[0]
+    except UNREADABLE as error:
+        raise EnvironmentProblem(
+            f"picture {file} cannot be decoded ({' '.join(str(error).split())[:120]}); use a JPEG, a PNG or the like"
+        ) from None
+    return image if channels == 3 else image.mean(0, keepdim=True).expand(channels, -1, -1)
+
+
+def explain_pictures(
+    files: Sequence[Path], cases: Sequence[Case], attack: bool, label: str | None, store: Store, device: torch.device
+) -> list[Example]:
+    """Explain every picture under every case, and attack it if `attack`; the rows of a picture stand together.
+
+    The explained class is the predicted one, or `label`. Networks come from the store, or are trained. Raises BadValue
+    for an unknown class.
+    """
+    memory = Memory()
+    graphs = []
+    for case in cases:  # all pictures are read before any network is trained
+        data = Graph(VOCABULARY, case, store, device, memory).get("train_data")
+        resize = getattr(case.dataset, "resize", 0)
+        pictures = torch.stack([load_picture(file, data.shape, resize) for file in files])
+        given: dict[str, Any] = {"test_data": Data(pictures, None, data.classes, indices=torch.arange(len(files)))}
+        if label is not None:
+            given["targets"] = torch.full((len(files),), _find_class(label, data.classes), device=device)
+        graphs.append(Graph(VOCABULARY, case, store, device, memory, given))
+    rows = [[make_example(graph, i, file.name, attack) for i, file in enumerate(files)] for graph in graphs]
+    return [row[i] for i in range(len(files)) for row in rows]
+
+
+def make_example(graph: Graph, place: int, name: str = "", attack: bool = True) -> Example:
+    """The example of one row of a graph's test data."""
+    case, data = graph.case, graph.get("test_data")
+    values = {value: graph.get(value)[place].cpu() for value in (*CLEAN, *(ATTACKED if attack else ()))}
+    clean = (
+        name or f"{case.dataset} {int(data.indices[place])}",
+        case,
+        data.classes[int(values["targets"])],
+        values["images"],
+        _predict(values["clean_logits"], data.classes),
+        values["clean_attributions"],
+    )
+    if not attack:
+        return Example(*clean)
+    return Example(
+        *clean,
+        values["attacked_images"],
+        _predict(values["attacked_logits"], data.classes),
+        values["attacked_attributions"],
+        overlap(values["clean_attributions"], values["attacked_attributions"]),
+        tuple(find_flags(graph, frozenset({"explainer", "attack"}))),
+    )
+
+
+def check_cases(cases: Sequence[Case], catalog: Catalog, attack: bool) -> None:
+    """Raise BadValue where a case refuses to be explained, or attacked if `attack`."""
+    for case in cases:
+        why = find_refusal(catalog, case, (*CLEAN, *(ATTACKED if attack else ())))
+        if why:
+            raise BadValue(why)
+
+
+def _find_class(label: str, classes: Sequence[str]) -> int:
+    if label in classes:
+        return classes.index(label)
+    if label.isdigit() and int(label) < len(classes):
+        return int(label)
+    some = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
+    raise BadValue(f"no class called {label!r}; there are {len(classes)}, 0 to {len(classes) - 1} ({some})")
+
+
+def _predict(logits: Tensor, classes: Sequence[str]) -> tuple[str, float]:
+    best = int(logits.argmax())
+    return classes[best], float(logits.softmax(0)[best])
+
+
+def overlap(first: Tensor, second: Tensor) -> float | None:
+    """Share of the largest 5% of pixels of one attribution that are among those of another, (C or 1, H, W) each.
+
+    None where one attribution is zero.
+    """
+    maps = [reduce(attribution[None]) for attribution in (first, second)]
+    count = max(1, round(SHARE * maps[0].numel()))
+    if not all(each.any() for each in maps):
+        return None
+    return float((top_pixels(maps[0], count) & top_pixels(maps[1], count)).sum()) / count
