@@ -1,4 +1,4 @@
-"""The numerical heart: gradients by the image that can be differentiated again, softened activations, pass counts."""
+"""Gradients by the image that can be differentiated again, softened activations, and counts of passes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from torch.overrides import TorchFunctionMode
 from bench.errors import BadValue
 from bench.networks import check_logits
 
-# Numbers in a chunk's images to begin with. On a CPU more than its cache holds is slower: 85 images of 3 x 32 x 32,
-# one of 3 x 224 x 224; a GPU wants many.
+# Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
+# 3 x 224 x 224. A GPU needs many.
 CHUNK = {"cpu": 2**18, "cuda": 2**22}
 
 
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
-    """Inside, attention is products and a softmax: its fused kernels have no double backward."""
+    """Inside, attention is made of products and a softmax, because fused kernels have no double backward."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextlib.contextmanager
 def differentiating(images: Tensor) -> Iterator[Tensor]:
-    """Inside, a forward pass of the images that it gives can be gone back to them, and that again; they are the images
-    themselves where the caller wants a graph to these."""
+    """Yield images whose forward pass inside can be differentiated twice.
+
+    They are the caller's own images where the caller wants a graph to these, else a detached leaf.
+    """
     keep = torch.is_grad_enabled()
     with torch.enable_grad(), plain_attention():
         yield images if keep and images.requires_grad else images.detach().requires_grad_()
@@ -51,8 +53,7 @@ def input_gradient(network: nn.Module, images: Tensor, targets: Tensor) -> Tenso
 def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
     """Logits (B, K) and the gradient of each target logit by its image (B, C, H, W), from one forward.
 
-    The logits have a graph iff grad mode is on; the gradient has one only if `graph` asks for it too, and is a
-    constant otherwise.
+    The logits have a graph iff grad mode is on. The gradient has one only if `graph` is true as well.
     """
     keep = torch.is_grad_enabled()
     with differentiating(images) as inputs:
@@ -73,14 +74,14 @@ def slope(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def target_logits(logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-    """Each image's logit of its target: (B, K), (B, ...), (B,) -> (B,). Raises where there is none."""
+    """The logit of each image's target: (B, K), (B, ...), (B,) -> (B,). Raises BadValue for an impossible target."""
     try:
         return check_logits(logits, images).gather(1, targets[:, None])[:, 0]
     except RuntimeError:
         low, high = (int(bound) for bound in targets.aminmax()) if targets.numel() else (0, -1)
         if low >= 0 and high < logits.shape[1]:
             raise
-        raise BadValue(f"targets run from {low} to {high}, the network has {logits.shape[1]} classes") from None
+        raise BadValue(f"targets run from {low} to {high}, but the network has {logits.shape[1]} classes") from None
 
 
 def hessian_vector_product(network: nn.Module, images: Tensor, targets: Tensor, vectors: Tensor) -> Tensor:
@@ -98,12 +99,13 @@ def hessian_vector_product(network: nn.Module, images: Tensor, targets: Tensor, 
 
 
 def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tensor, range], Tensor]) -> Tensor:
-    """Sum of `count` terms that are too many to hold at once, in chunks: `term(images, numbers)` gives the sum of those
-    with the numbers, (B, C, H, W) -> (B, C, H, W), with a graph iff grad mode is on, and the same at every call.
+    """Sum of `count` terms, in chunks, where all together do not fit into memory.
 
-    A gradient by the images takes two passes: the sum without a graph, then the products of each chunk's Jacobian with
-    what arrives from above, under the softened activations of the first. It is exact, in the memory of one chunk. Where
-    a weight of the network asks for a gradient as well, the whole graph is kept instead.
+    `term(images, numbers)` returns the sum of the terms with these numbers, (B, C, H, W) -> (B, C, H, W), with a graph
+    iff grad mode is on, and the same at every call. A gradient by the images takes two passes: the sum without a graph,
+    then the product of each chunk's Jacobian with the incoming gradient, under the same softened activations. It is
+    exact and needs the memory of one chunk. Where a weight of the network requires a gradient as well, the whole graph
+    is kept instead.
     """
     size = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // images.numel())
     chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -116,28 +118,31 @@ def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tenso
 def iterated(
     network: nn.Module, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
 ) -> Tensor:
-    """Mean of the last `average` of `steps` states, from zero: `step(images, state, number)` gives the next one, all of
-    them (B, C, H, W), with a graph iff grad mode is on, and the same at every call.
+    """Mean of the last `average` of `steps` states, starting from zero.
 
-    A gradient by the images goes through the steps once more, last to first. It is exact, in the memory of one step and
-    of the states. Where a weight of the network asks for a gradient as well, the whole graph is kept instead.
+    `step(images, state, number)` returns the next state, (B, C, H, W), with a graph iff grad mode is on, and the same
+    at every call. A gradient by the images repeats the steps from last to first. It is exact and needs the memory of
+    one step and of the states. Where a weight of the network requires a gradient as well, the whole graph is
+    kept instead.
     """
     if torch.is_grad_enabled() and images.requires_grad and not any(p.requires_grad for p in network.parameters()):
         return _Iterated.apply(images, steps, average, step)
-    return sum(states(images, steps, step)[-average:]) / average
+    return functools.reduce(operator.add, states(images, steps, step)[-average:]) / average
 
 
 def states(images: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
     """The states after each step."""
-    found = [torch.zeros_like(images)]
+    reached = [torch.zeros_like(images)]
     for number in range(steps):
-        found.append(step(images, found[-1], number))
-    return found[1:]
+        reached.append(step(images, reached[-1], number))
+    return reached[1:]
 
 
-def _again(around: contextvars.Context, function: Callable[[], Tensor]) -> Tensor:
-    """A function that computes a forward again in a backward pass, which may run in another thread and knows neither
-    the noise's rows nor the softened activations: under those of the forward."""
+def _recompute(forward: contextvars.Context, function: Callable[[], Tensor]) -> Tensor:
+    """Run a function that repeats a forward pass during backward, in the context of that forward.
+
+    Backward may run in another thread, which knows neither the noise's rows nor the softened activations.
+    """
 
     def inside() -> Tensor:
         with torch.enable_grad(), contextlib.ExitStack() as stack:
@@ -145,7 +150,7 @@ def _again(around: contextvars.Context, function: Callable[[], Tensor]) -> Tenso
                 stack.enter_context(softened(beta))
             return function()
 
-    return around.copy().run(inside)
+    return forward.copy().run(inside)
 
 
 class _Iterated(torch.autograd.Function):
@@ -154,11 +159,11 @@ class _Iterated(torch.autograd.Function):
         context: Any, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
     ) -> Tensor:
         with torch.no_grad():
-            found = states(images, steps, step)
-        context.save_for_backward(images, torch.zeros_like(images), *found)
+            reached = states(images, steps, step)
+        context.save_for_backward(images, torch.zeros_like(images), *reached)
         context.average, context.step = average, step
         context.around = contextvars.copy_context()
-        return sum(found[-average:]) / average
+        return functools.reduce(operator.add, reached[-average:]) / average
 
     @staticmethod
     @once_differentiable
@@ -167,17 +172,17 @@ class _Iterated(torch.autograd.Function):
         last = len(before) - 2
 
         def products() -> Tensor:
-            found, adjoint = torch.zeros_like(images), torch.zeros_like(images)
+            total, adjoint = torch.zeros_like(images), torch.zeros_like(images)
             for number in range(last, -1, -1):
                 if number > last - context.average:
                     adjoint = adjoint + above / context.average
                 leaves = images.detach().requires_grad_(), before[number].detach().requires_grad_()
                 value = context.step(*leaves, number)
                 part, adjoint = torch.autograd.grad(value, leaves, adjoint, materialize_grads=True)
-                found = found + part
-            return found
+                total = total + part
+            return total
 
-        return _again(context.around, products), None, None, None
+        return _recompute(context.around, products), None, None, None
 
 
 class _Summed(torch.autograd.Function):
@@ -195,22 +200,21 @@ class _Summed(torch.autograd.Function):
         (images,) = context.saved_tensors
 
         def products() -> Tensor:
-            found = torch.zeros_like(images)
+            total = torch.zeros_like(images)
             for chunk in context.chunks:
                 leaf = images.detach().requires_grad_()
                 value = context.term(leaf, chunk)
                 if value.requires_grad:
                     (part,) = torch.autograd.grad(value, leaf, above, allow_unused=True)
-                    found = found if part is None else found + part
-            return found
+                    total = total if part is None else total + part
+            return total
 
-        return _again(context.around, products), None, None
+        return _recompute(context.around, products), None, None
 
 
 _betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())
 
-# Activations with kinks, whose second derivative is zero, by the names of their functions; with the names of what these
-# take besides the input.
+# Activations with kinks, whose second derivative is zero: names of the functions and of their further parameters.
 KINKED = {
     "relu": ("inplace",),
     "relu6": ("inplace",),
@@ -221,27 +225,29 @@ KINKED = {
 
 
 class Activations(TorchFunctionMode):
-    """Hands every call of some functions of one input, in all forms, to `instead`: as module, function, method, in
-    place, shared. The network itself is left alone."""
+    """Hands every call of some functions of one input to `replace`: as module, function, method, in place or shared.
+
+    The network itself does not change.
+    """
 
     names = frozenset(KINKED)
 
-    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
-        """What stands for `plain(given)`, the function as the network calls it with these options."""
+    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+        """The result that replaces `plain(given)`, the function as the network calls it with these options."""
         raise NotImplementedError
 
-    def handed(self, output: Tensor) -> Tensor:
-        """What the network is given in the end."""
+    def finish(self, output: Tensor) -> Tensor:
+        """The output that the network receives in the end."""
         return output
 
-    def other(self, func: Any, args: Any, named: Any) -> Any:
-        """What stands for any other function."""
+    def call(self, func: Any, args: Any, named: Any) -> Any:
+        """The result of any other function."""
         return func(*args, **named)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
         named, name = named or {}, getattr(func, "__name__", "").rstrip("_")
         if name not in self.names:
-            return self.other(func, args, named)
+            return self.call(func, args, named)
         options = dict(zip(("input", *KINKED.get(name, ())), args, strict=False)) | named
         given = options.pop("input")
 
@@ -252,20 +258,20 @@ class Activations(TorchFunctionMode):
             return func(given.clone() if in_place else given, *args[1:], **rest)
 
         if not in_place:
-            return self.handed(self.instead(name, given, options, plain))
-        # On a copy, since what stands for the function may need its input in a backward pass.
-        return self.handed(given.copy_(self.instead(name, given.clone(), options, plain)))
+            return self.finish(self.replace(name, given, options, plain))
+        # On a copy, since the replacement may need its input in a backward pass.
+        return self.finish(given.copy_(self.replace(name, given.clone(), options, plain)))
 
 
 class Softened(Activations):
-    """Replaces ReLU and its kin by sums of softplus; `replaced` counts how often that was."""
+    """Replaces ReLU and its kin by sums of softplus; `replaced` counts the replacements."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
         self.replaced = 0
 
-    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         self.replaced += 1
         if name in ("relu6", "hardtanh"):
             low, high = (0.0, 6.0) if name == "relu6" else (options.get("min_val", -1.0), options.get("max_val", 1.0))
@@ -282,9 +288,9 @@ class Softened(Activations):
 def softened(beta: float) -> Iterator[Softened]:
     """Inside, ReLU is softplus, log(1 + exp(beta z)) / beta, in all its forms: module, function, method, in place.
 
-    ReLU6, Hardtanh, LeakyReLU and PReLU become the sums of softplus that tend to them. The network itself is left
-    alone, and other activations stay as they are. A backward pass runs outside the mode:
-    whatever computes a forward again in it must enter the mode again.
+    ReLU6, Hardtanh, LeakyReLU and PReLU become sums of softplus that converge to them as beta grows. Other activations
+    and the network itself do not change. A backward pass runs outside the mode: code that repeats a forward pass in it
+    must enter the mode again.
     """
     token = _betas.set((*_betas.get(), beta))
     try:
@@ -295,8 +301,10 @@ def softened(beta: float) -> Iterator[Softened]:
 
 
 class ThriceDifferentiable(TorchFunctionMode):
-    """Inside, batch norm in train mode is the sum of its parts, of which there are derivatives of every order: torch's
-    own stops at the second, and the gradient of a Hessian by the weights is a third."""
+    """Inside, batch norm in train mode is computed from its parts, which have derivatives of every order.
+
+    torch's own has two, and the gradient of a Hessian by the weights is a third.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
         return (_batch_norm if func is F.batch_norm else func)(*args, **(named or {}))
@@ -319,17 +327,17 @@ def _batch_norm(
     wide = given.to(torch.promote_types(given.dtype, torch.float32))
     axes = [0, *range(2, given.dim())]
     centred = wide - wide.mean(axes, keepdim=True)
-    found = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+    output = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
     shape = (-1, *(1 for _ in given.shape[2:]))
     if weight is not None:
-        found = found * weight.view(shape)
+        output = output * weight.view(shape)
     if bias is not None:
-        found = found + bias.view(shape)
-    return found.to(given.dtype)
+        output = output + bias.view(shape)
+    return output.to(given.dtype)
 
 
 class Passes(TorchFunctionMode):
-    """Counts forward passes of networks that are `watch`ed, and runs of the autograd engine, one a batch each."""
+    """Counts forward passes of the networks it `watch`es, and runs of the autograd engine; one a batch each."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import re
@@ -146,31 +145,29 @@ class Component:
         return None
 
 
-@functools.cache
+_PARAMETERS: dict[type[Component], dict[str, Parameter]] = {}
+
+
 def parameters(cls: type[Component]) -> dict[str, Parameter]:
     """The declared parameters of a component class, in order.
 
     A kind may declare help and range, and a component only the default, as schedules do.
     """
+    if cls in _PARAMETERS:
+        return _PARAMETERS[cls]
     try:
         types = typing.get_type_hints(cls)
     except NameError as error:
         raise PluginError(f"{cls.__module__}.{cls.__qualname__}: its annotations cannot be read: {error}") from None
-    found = {}
+    declared: dict[str, Parameter] = {}
     for field in dataclasses.fields(cls):
-        declared = next(
-            (
-                base.__dataclass_fields__[field.name].metadata
-                for base in cls.__mro__
-                if field.name in base.__dict__.get("__dataclass_fields__", {})
-                and base.__dataclass_fields__[field.name].metadata
-            ),
-            {"help": "", "low": None, "high": None},
-        )
+        fields = (vars(base).get("__dataclass_fields__", {}).get(field.name) for base in cls.__mro__)
+        metadata = next((f.metadata for f in fields if f and f.metadata), {"help": "", "low": None, "high": None})
         if field.default_factory is not MISSING:
             raise PluginError(f"{cls.__qualname__}.{field.name}: give a default, not a factory")
-        found[field.name] = Parameter(field.name, types[field.name], field.default, **declared)
-    return found
+        declared[field.name] = Parameter(field.name, types[field.name], field.default, **metadata)
+    _PARAMETERS[cls] = declared
+    return declared
 
 
 def _checked(owner: Component, parameter: Parameter, value: Any) -> Any:

@@ -31,6 +31,11 @@ class Data:
     note: str = ""
     indices: Tensor | None = None
 
+    @property
+    def rows(self) -> Tensor:
+        """The rows' positions in the split."""
+        return torch.arange(len(self)) if self.indices is None else self.indices
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -146,7 +147,8 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
     about = f"plugin {plugin.name!r} of {plugin.distribution}"
     if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
         raise PluginError(f"{about}: {cls!r} is not a class of a kind ({', '.join(KINDS)})")
-    if not cls.__dict__.get("__dataclass_params__") or not cls.__dataclass_params__.frozen:
+    parameters = vars(cls).get("__dataclass_params__")
+    if not parameters or not parameters.frozen:
         raise PluginError(f"{about}: {cls.__qualname__} is not decorated with @dataclass(frozen=True)")
     if not NAME.fullmatch(cls.__dict__.get("name", "")):
         raise PluginError(
@@ -155,8 +157,9 @@ def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
         )
     if issubclass(cls, Metric) and isinstance(cls.better, str) and cls.better not in ("higher", "lower"):
         raise PluginError(f"{about}: metric {cls.name}: better is {cls.better!r}, must be 'higher' or 'lower'")
-    if cls.__abstractmethods__:
-        raise PluginError(f"{about}: {cls.kind} {cls.name} lacks {', '.join(sorted(cls.__abstractmethods__))}")
+    if inspect.isabstract(cls):
+        lacking = sorted(n for n in dir(cls) if getattr(getattr(cls, n), "__isabstractmethod__", False))
+        raise PluginError(f"{about}: {cls.kind} {cls.name} lacks {', '.join(lacking)}")
     other = catalog.components[cls.kind].get(cls.name)
     if other:
         first = catalog.sources[other].distribution

@@ -56,7 +56,7 @@ def images(test_data: Data, *, services: Services) -> Tensor:
     bad = (~test_data.images.flatten(1).isfinite().all(1)).nonzero()
     if len(bad):
         raise EnvironmentProblem(
-            f"image {int(test_data.indices[bad[0]])} of the data set contains NaN or infinity; fix the data set"
+            f"image {int(test_data.rows[bad[0]])} of the data set contains NaN or infinity; fix the data set"
         )
     return test_data.images.to(services.device)
 
@@ -108,7 +108,7 @@ def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, servi
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
     with torch.no_grad():
         logits: Tensor = chunked(
-            lambda part: check_logits(network(part), part), images, seed=0, name=name, indices=test_data.indices
+            lambda part: check_logits(network(part), part), images, seed=0, name=name, indices=test_data.rows
         )
     if logits.shape[1] < 2:
         raise BadComponent("the network has one class, so its predictions can be neither wrong nor changed")
@@ -218,7 +218,7 @@ def _attributions(
         return attributions
 
     with torch.no_grad(), _frozen(network), measure(log, "explain", network) as passes, passes:
-        result: Tensor = chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.indices)
+        result: Tensor = chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.rows)
     return result
 
 
@@ -351,12 +351,12 @@ def attack_run(
         for other in others:
             around.enter_context(_frozen(other))
             around.enter_context(passes.watch(other))
-        results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.indices)
+        results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.rows)
     if len(results) == 1:
         return {"images": results[0]}
     few = slice(CHECKED)
     try:
-        error = _check_gradient(victim, attack, images[few], targets[few], seed, test_data.indices[few])
+        error = _check_gradient(victim, attack, images[few], targets[few], seed, test_data.rows[few])
     except RuntimeError:  # a network that computes in single precision whatever its input; the attack stands, flagged
         error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
     return {**dict(zip(("images", "before", "after"), results, strict=True)), "gradient_error": error}
@@ -429,7 +429,7 @@ def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data
         def one(images: Tensor, targets: Tensor) -> Tensor:
             return explainer.maps(network, images, targets, prepared)
 
-        rows = test_data.indices if indices is None else indices
+        rows = test_data.rows if indices is None else indices
         with torch.no_grad():
             result: Tensor = chunked(one, images, targets, seed=seed, name="explain", indices=rows)
         return result

@@ -20,6 +20,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def bench_components() -> Iterable[type[Component]]:
     """Return the component classes that this plugin provides. Called once, when the catalog is built."""
+    raise NotImplementedError
 
 
 @hookspec(firstresult=True)

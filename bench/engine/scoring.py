@@ -30,7 +30,8 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     # First, so that a set that is too small says so before anything is trained.
     data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
     # Copies: a metric that works in place must not reach what is stored from the same tensors.
-    evidence = {n: v.clone() if isinstance(v, Tensor) else v for n, v in ((n, graph.get(n)) for n in cell.names)}
+    values = {name: graph.get(name) for name in cell.names}
+    evidence: dict[str, Any] = {n: v.clone() if isinstance(v, Tensor) else v for n, v in values.items()}
     refit = evidence.get("refit")
     if refit is not None:
         evidence["refit"] = refit = refit.for_metric(functools.partial(_refit_spec, cell))
@@ -41,8 +42,8 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     cost = {name: sum(phase.seconds for phase in graph.cost(name)) for name in graph.stored(cell.names)}
     if refit is not None:
         cost["refit"] = sum(phase.seconds for phase in refit.log)
-    names, values = _per_image(cell.metric, score, None if data is None else len(data))
-    summary = summarise(values, names, kept, cell.key)
+    names, scores = _per_image(cell.metric, score, None if data is None else len(data))
+    summary = summarise(scores, names, kept, cell.key)
     record = Record(
         metric=str(cell.metric),
         axes=cell.axis_texts(),
@@ -66,8 +67,8 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         objective=_objective(graph) if cell.reaches_attack else {},
         provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
     )
-    rows = data.indices.numpy() if data is not None and len(data) == len(values) else np.full(len(values), -1)
-    files = {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, values, kept)}
+    rows = data.rows.numpy() if data is not None and len(data) == len(scores) else np.full(len(scores), -1)
+    files = {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, scores, kept)}
     graph.store.write("record", cell.key, files)
     return record
 

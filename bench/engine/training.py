@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -200,7 +201,7 @@ class Fit:
                                 with half:
                                     value = loss(network, dataclasses.replace(batch, images=images))
                                 value.backward()
-                            if after:
+                            if after and images.grad is not None:
                                 after(batch, images.grad)
                         if schedule.clipping:
                             nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
@@ -234,7 +235,7 @@ class Fit:
             )
 
     def _check(self, losses: list[Tensor], name: str, epoch: int, first: int) -> None:
-        bad = (~torch.stack(losses).isfinite()).nonzero() if losses else ()
+        bad = (~torch.stack(losses).isfinite()).nonzero() if losses else torch.empty(0)
         if len(bad):
             step = int(bad[0])
             self._unfinished.discard()
@@ -296,15 +297,15 @@ OPTIMISERS: dict[str, Callable[[nn.Module, Schedule], torch.optim.Optimizer]] = 
 @contextlib.contextmanager
 def products_in(precision: str) -> Iterator[None]:
     """Inside, a GPU multiplies in tf32 if `precision` says so, else in single precision, in convolutions too."""
-    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in kinds]
-    for kind in kinds:
-        kind.allow_tf32 = precision == "tf32"
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
-        for kind, allowed in zip(kinds, before, strict=True):
-            kind.allow_tf32 = allowed
+        for backend, is_allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = is_allowed
 
 
 class _Batches:
@@ -312,7 +313,7 @@ class _Batches:
 
     def __init__(self, data: Data, rows: Tensor, device: torch.device, augmentation: str) -> None:
         self.device, self.augmentation = device, augmentation
-        self.columns = (data.images, data.labels, data.object_masks, data.gaze)
+        self.columns: tuple[Any, ...] = (data.images, data.labels, data.object_masks, data.gaze)
         self.place = torch.arange(len(data))
         if data.images[rows[:1]].nbytes * len(rows) <= RESIDENT:
             self.columns = tuple(None if column is None else column[rows].to(device) for column in self.columns)
@@ -320,7 +321,8 @@ class _Batches:
 
     def at(self, rows: Tensor) -> Batch:
         place = self.place[rows]
-        images, labels, masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns)
+        images = self.columns[0][place].to(self.device)
+        labels, masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns[1:])
         if self.augmentation != "none":
             moved = AUGMENTATIONS[self.augmentation]([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
             images = moved.pop(0)

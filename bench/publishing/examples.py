@@ -138,7 +138,7 @@ def make_example(graph: Graph, place: int, name: str = "", attack: bool = True) 
     case, data = graph.case, graph.get("test_data")
     values = {value: graph.get(value)[place].cpu() for value in (*CLEAN, *(ATTACKED if attack else ()))}
     clean = (
-        name or f"{case.dataset} {int(data.indices[place])}",
+        name or f"{case.dataset} {int(data.rows[place])}",
         case,
         data.classes[int(values["targets"])],
         values["images"],

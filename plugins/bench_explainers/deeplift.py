@@ -60,7 +60,7 @@ class Differences(Flow):
     def ended(self, logits: Tensor) -> Tensor:
         return logits.chunk(2)[0]
 
-    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         output = plain(given)
         if not output.requires_grad:
             return output

@@ -54,7 +54,7 @@ class Gates(Flow):
         super().__init__()
         self.count = 0
 
-    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         self.count += 1
         output = plain(given)
         return self.routed(lambda above, output: (above.clamp(min=0),), output, output)

@@ -97,10 +97,10 @@ class Layers(Flow):
             raise no_rule("an autograd.Function of its own, or writing into a part of a tensor")
         return logits
 
-    def instead(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         return self.routed(passed, plain(given), given)
 
-    def handed(self, output: Tensor) -> Tensor:
+    def finish(self, output: Tensor) -> Tensor:
         return self._noted(output)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
@@ -109,7 +109,7 @@ class Layers(Flow):
             return func(*args, **(named or {}))
         return super().__torch_function__(func, types, args, named)
 
-    def other(self, func: Any, args: Any, named: Any) -> Any:
+    def call(self, func: Any, args: Any, named: Any) -> Any:
         name = getattr(func, "__name__", "").strip("_")
         if name in ("conv2d", "linear"):
             return self._layer(name, func, args, named)
