@@ -23,12 +23,13 @@ from bench.components.victim import Prepared, Victim
 from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
-from bench.engine.refit import Refit, build_network
-from bench.engine.training import Fit
+from bench.engine.recipe import Recipe, Refit
 from bench.errors import BadComponent, EnvironmentProblem
 from bench.gradients import slope, softened
 from bench.maps import mask, reduce
 from bench.networks import check_logits
+
+Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 
 CHECKED = 3  # images on which the gradient that an attack follows is compared with finite differences
 REFERENCES = 16  # training images whose maps an attack may aim at
@@ -85,24 +86,27 @@ def gaze(test_data: Data, *, services: Services) -> Tensor:
     return _require(test_data.gaze, "gaze maps", services.device)
 
 
+@value(keyed=False)
+def recipe(train_data: Data, model: Model, schedule: Schedule, seed: int) -> Recipe:
+    """How the case trains whatever it trains: data, model, schedule and seed."""
+    return Recipe(train_data, model, schedule, seed)
+
+
 @value(stored=True, resumable=True)
-def trained(
-    train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *, services: Services
-) -> dict[str, Tensor]:
+def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 
     def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
         graph = services.with_defense(other)
         return graph.get("network"), graph.cost("trained")
 
-    fit = Fit(train_data, model, schedule, seed, services.device, services.checkpoints, services.log, trained_by)
-    return defense.train(fit).state_dict()
+    return defense.train(recipe.fit(services, trained_by)).state_dict()
 
 
 @value()
-def network(trained: dict[str, Tensor], model: Model, train_data: Data, *, services: Services) -> nn.Module:
+def network(trained: dict[str, Tensor], recipe: Recipe, *, services: Services) -> nn.Module:
     """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
-    return build_network(trained, model, train_data, services.device)
+    return recipe.build(trained, services.device)
 
 
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
@@ -138,15 +142,7 @@ def targets(target: str, clean_logits: Tensor, test_data: Data, *, services: Ser
     return clean_logits.argmax(1) if target == "predicted" else _require(test_data.labels, "labels", services.device)
 
 
-def _prepare(
-    explainer: Explainer,
-    network: nn.Module,
-    train_data: Data,
-    model: Model,
-    schedule: Schedule,
-    seed: int,
-    services: Services,
-) -> Prepared:
+def _prepare(explainer: Explainer, network: nn.Module, recipe: Recipe, services: Services) -> Prepared:
     if not explainer.prepares:
         return {}
 
@@ -154,9 +150,8 @@ def _prepare(
         raise BadComponent(f"explainer {explainer} asks for the network of {defense}; it may learn from its own alone")
 
     def make(services: Services) -> Prepared:
-        fit = Fit(train_data, model, schedule, seed, services.device, services.checkpoints, services.log, trained_by)
         with torch.enable_grad(), _frozen(network):
-            learned = explainer.prepare(network, train_data, fit)
+            learned = explainer.prepare(network, recipe.data, recipe.fit(services, trained_by))
         if not learned or not all(isinstance(tensor, Tensor) for tensor in learned.values()):
             raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out if it learns nothing")
         return {name: tensor.detach() for name, tensor in learned.items()}
@@ -167,47 +162,25 @@ def _prepare(
 
 
 @value()
-def prepared(
-    explainer: Explainer,
-    network: nn.Module,
-    train_data: Data,
-    model: Model,
-    schedule: Schedule,
-    seed: int,
-    *,
-    services: Services,
-) -> Prepared:
+def prepared(explainer: Explainer, network: nn.Module, recipe: Recipe, *, services: Services) -> Prepared:
     """What the explainer has learned about the network, tensors by name; empty for most."""
-    return _prepare(explainer, network, train_data, model, schedule, seed, services)
+    return _prepare(explainer, network, recipe, services)
 
 
 @value()
-def prepared_surrogate(
-    surrogate: Explainer,
-    network: nn.Module,
-    train_data: Data,
-    model: Model,
-    schedule: Schedule,
-    seed: int,
-    *,
-    services: Services,
-) -> Prepared:
+def prepared_surrogate(surrogate: Explainer, network: nn.Module, recipe: Recipe, *, services: Services) -> Prepared:
     """What the surrogate has learned about the network; the same where surrogate and explainer are the same."""
-    return _prepare(surrogate, network, train_data, model, schedule, seed, services)
+    return _prepare(surrogate, network, recipe, services)
 
 
-def _attributions(
-    network: nn.Module,
-    explainer: Explainer,
-    prepared: Prepared,
-    images: Tensor,
-    targets: Tensor,
-    seed: int,
-    name: str,
-    test_data: Data,
-    log: list[Phase],
-) -> Tensor:
-    def attribute(images: Tensor, targets: Tensor) -> Tensor:
+@value(keyed=False)
+def attribute(network: nn.Module, explainer: Explainer, prepared: Prepared, seed: int, test_data: Data) -> Attribute:
+    """A function (images, targets, name, log) -> attributions of changed test images, without a graph.
+
+    `name` is that of the noise; what it costs is appended to the log.
+    """
+
+    def attribute_chunk(images: Tensor, targets: Tensor) -> Tensor:
         # Copies, here and for attacks: a component that works in place must not reach the next one.
         attributions = explainer.attributions(network, images.clone(), targets.clone(), prepared)
         if attributions.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
@@ -217,26 +190,18 @@ def _attributions(
             raise BadComponent(f"explainer {explainer} returned NaN or infinity")
         return attributions
 
-    with torch.no_grad(), _frozen(network), measure(log, "explain", network) as passes, passes:
-        result: Tensor = chunked(attribute, images, targets, seed=seed, name=name, indices=test_data.rows)
-    return result
+    def attribute_all(images: Tensor, targets: Tensor, name: str, log: list[Phase]) -> Tensor:
+        with torch.no_grad(), _frozen(network), measure(log, "explain", network) as passes, passes:
+            result: Tensor = chunked(attribute_chunk, images, targets, seed=seed, name=name, indices=test_data.rows)
+        return result
+
+    return attribute_all
 
 
 @value(stored=True)
-def clean_attributions(
-    network: nn.Module,
-    explainer: Explainer,
-    prepared: Prepared,
-    images: Tensor,
-    targets: Tensor,
-    seed: int,
-    test_data: Data,
-    *,
-    services: Services,
-) -> Tensor:
+def clean_attributions(attribute: Attribute, images: Tensor, targets: Tensor, *, services: Services) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the clean images."""
-    name = "clean_attributions"
-    return _attributions(network, explainer, prepared, images, targets, seed, name, test_data, services.log)
+    return attribute(images, targets, "clean_attributions", services.log)
 
 
 @value()
@@ -384,19 +349,10 @@ def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data
 
 @value(stored=True)
 def attacked_attributions(
-    network: nn.Module,
-    explainer: Explainer,
-    prepared: Prepared,
-    attacked_images: Tensor,
-    targets: Tensor,
-    seed: int,
-    test_data: Data,
-    *,
-    services: Services,
+    attribute: Attribute, attacked_images: Tensor, targets: Tensor, *, services: Services
 ) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the attacked images, of the same classes."""
-    name = "attacked_attributions"
-    return _attributions(network, explainer, prepared, attacked_images, targets, seed, name, test_data, services.log)
+    return attribute(attacked_images, targets, "attacked_attributions", services.log)
 
 
 @value()
@@ -438,11 +394,9 @@ def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data
 
 
 @value()
-def refit(
-    train_data: Data, model: Model, defense: Defense, schedule: Schedule, seed: int, *, services: Services
-) -> Refit:
+def refit(recipe: Recipe, defense: Defense, *, services: Services) -> Refit:
     """A function (data, name, seed=the case's) -> network: trains the defense on other data of the same form."""
-    return Refit(model, defense, schedule, seed, services)
+    return Refit(recipe, defense, services)
 
 
 @value()

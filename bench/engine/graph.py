@@ -35,13 +35,15 @@ class Value:
     """A function of the vocabulary.
 
     Its positional parameters name axes and other values, which its key depends on. A keyword-only parameter `services`
-    receives the harness's `Services`, which decide where the value is computed, never what it is.
+    receives the harness's `Services`, which decide where the value is computed, never what it is. `keyed`: whether
+    its name and version enter keys; a value that only groups others needs no version of its own.
     """
 
     function: Callable[..., Any]
     version: int
     stored: bool
     resumable: bool
+    keyed: bool
 
     @property
     def name(self) -> str:
@@ -52,9 +54,11 @@ class Value:
         return "services" in inspect.signature(self.function).parameters
 
 
-def value(version: int = 1, stored: bool = False, resumable: bool = False) -> Callable[[Callable[..., Any]], Value]:
+def value(
+    version: int = 1, stored: bool = False, resumable: bool = False, keyed: bool = True
+) -> Callable[[Callable[..., Any]], Value]:
     """Declare a function of the vocabulary. Raise `version` when its numbers change."""
-    return lambda function: Value(function, version, stored, resumable)
+    return lambda function: Value(function, version, stored, resumable, keyed)
 
 
 def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -80,7 +84,7 @@ class Vocabulary:
                 )
 
     def reach(self, names: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
-        """The axes, and the values along the path, that some names depend on."""
+        """The axes, and the keyed values along the path, that some names depend on."""
         if names in self.reached:
             return self.reached[names]
         axes: frozenset[str] = frozenset()
@@ -90,7 +94,8 @@ class Vocabulary:
                 axes |= {name}
             else:
                 inner = self.reach(dependencies(self.values[name].function))
-                axes, along = axes | inner[0], along | inner[1] | {name}
+                own = {name} if self.values[name].keyed else set()
+                axes, along = axes | inner[0], along | inner[1] | own
         self.reached[names] = axes, along
         return axes, along
 

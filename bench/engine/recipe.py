@@ -1,4 +1,4 @@
-"""Trainings on other data, which some metrics ask for."""
+"""How a case trains: the network of its defense, and networks on other data that some metrics ask for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,36 @@ from bench.components.data import Data
 from bench.components.kinds import Defense, Model, Schedule
 from bench.engine.graph import Services
 from bench.engine.phases import Phase
-from bench.engine.training import Fit
+from bench.engine.training import Fit, TrainedBy
 
 
-def build_network(weights: dict[str, Tensor], model: Model, data: Data, device: torch.device) -> nn.Module:
-    """The network with these weights for the images of some data, in eval mode, frozen."""
-    network = model.build(data.shape, len(data.classes)).to(device)
-    network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+@dataclass(frozen=True)
+class Recipe:
+    """Data, model, schedule and seed of a training."""
+
+    data: Data
+    model: Model
+    schedule: Schedule
+    seed: int
+
+    def fit(self, services: Services, trained_by: TrainedBy) -> Fit:
+        """What a defense, or an explainer that learns, trains with."""
+        return Fit(
+            self.data,
+            self.model,
+            self.schedule,
+            self.seed,
+            services.device,
+            services.checkpoints,
+            services.log,
+            trained_by,
+        )
+
+    def build(self, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+        """The network with these weights, in eval mode, frozen."""
+        network = self.model.build(self.data.shape, len(self.data.classes)).to(device)
+        network.load_state_dict(weights)
+        return network.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -31,10 +53,8 @@ class Refit:
     from a name and evidence; `log` says what all trainings together cost.
     """
 
-    model: Model
+    recipe: Recipe
     defense: Defense
-    schedule: Schedule
-    seed: int
     services: Services
     spec_of: Callable[[str, tuple[str, ...] | None], str] | None = None
     log: list[Phase] = field(default_factory=list)
@@ -48,29 +68,27 @@ class Refit:
         training data and the evidence named in `using` (None: all that the metric asks for). Cases that differ
         elsewhere share the training. `seed` replaces the case's. A teacher is trained on the same data.
         """
-        seed = self.seed if seed is None else seed
-        network, phases = self._train(self.defense, data, f"{name}/{seed}", seed, using)
+        seed = self.recipe.seed if seed is None else seed
+        recipe = dataclasses.replace(self.recipe, data=data, seed=seed)
+        network, phases = self._train(self.defense, recipe, f"{name}/{seed}", using)
         self.log.extend(phases)
         return network
 
     def for_metric(self, spec_of: Callable[[str, tuple[str, ...] | None], str]) -> Refit:
-        """The same with specs of a metric's own, and an empty log."""
+        """The same with the specs of a metric, and an empty log."""
         return dataclasses.replace(self, spec_of=spec_of, log=[])
 
     def _train(
-        self, defense: Defense, data: Data, name: str, seed: int, using: tuple[str, ...] | None
+        self, defense: Defense, recipe: Recipe, name: str, using: tuple[str, ...] | None
     ) -> tuple[nn.Module, list[Phase]]:
         assert self.spec_of is not None
 
         def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
-            return self._train(other, data, f"{name}/{other.identity}", seed, using)
+            return self._train(other, recipe, f"{name}/{other.identity}", using)
 
         def make(services: Services) -> dict[str, Tensor]:
-            fit = Fit(
-                data, self.model, self.schedule, seed, services.device, services.checkpoints, services.log, trained_by
-            )
             with torch.enable_grad():  # metrics are computed without
-                return defense.train(fit).state_dict()
+                return defense.train(recipe.fit(services, trained_by)).state_dict()
 
         weights, phases = self.services.store_extra("refit", self.spec_of(name, using), make)
-        return build_network(weights, self.model, data, self.services.device), phases
+        return recipe.build(weights, self.services.device), phases
