@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import BadValue
-from bench.networks import check_logits
+from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
 # 3 x 224 x 224. A GPU needs many.
