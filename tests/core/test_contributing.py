@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md prints works as it is printed."""
+"""What CONTRIBUTING.md prints works as printed, and what README.md names is there."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import pytest
 from bench.engine import catalog as catalogs
 from bench.testing import checks
 
-TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def printed(file, language):
     """The first block of a language after the first mention of a file."""
-    found = re.search(rf"`{re.escape(file)}`.*?```{language}\n(.*?)```", TEXT, re.DOTALL)
-    assert found, f"CONTRIBUTING.md prints no {file}"
-    return found[1]
+    match = re.search(rf"`{re.escape(file)}`.*?```{language}\n(.*?)```", TEXT, re.DOTALL)
+    assert match, f"CONTRIBUTING.md prints no {file}"
+    return match[1]
 
 
 @pytest.fixture
@@ -29,6 +30,21 @@ def corner(install):
     (module,) = project["tool"]["setuptools"]["py-modules"]
     source = printed(f"{module}.py", "python")
     install(project["project"]["name"], {module: source}, project["project"]["entry-points"]["bench"])
+
+
+def test_readme_lists_every_component(catalog):
+    table = (ROOT / "README.md").read_text().partition("## What is included")[2].partition("\n\n`bench show")[0]
+    installed = {name for kind in catalog.components for name in catalog.of(kind)}
+    assert set(re.findall(r"`(\w+)`", table)) == installed
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_a_page_links_to_what_is_there(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (ROOT / target).exists(), target
+    for path in re.findall(r"`((?:bench|docs|plugins|benchmarks|\.ci)/[\w./]+)`", text):
+        assert (ROOT / path).exists(), path
 
 
 def test_the_walk_is_under_forty_lines():
@@ -61,14 +77,14 @@ def test_its_plugin_gives_a_row(corner, bench_):
 
 
 def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
-    ours = Path(__file__).parents[2] / "leaderboards" / "shapes-quick" / "board.toml"
+    ours = ROOT / "leaderboards" / "shapes-quick" / "board.toml"
     board = tmp_path / "board"
     board.mkdir()
     (board / "board.toml").write_text(ours.read_text())
     words = ("--explainer", "corner", "--attack", "uniform_noise", "--metric", "topk_overlap", "--samples", "10")
-    asked = (*words, "--schedule", "quick:epochs=1,limit=32", "--defense", "ce")
-    assert bench_("run", "--board", str(board), *asked)[0] == 0
-    code, out, err = bench_("leaderboard", "publish", str(board), *asked, "--name", "bench-corner")
+    options = (*words, "--schedule", "quick:epochs=1,limit=32", "--defense", "ce")
+    assert bench_("run", "--board", str(board), *options)[0] == 0
+    code, out, err = bench_("leaderboard", "publish", str(board), *options, "--name", "bench-corner")
     assert code == 0 and out.startswith("1 records published as bench-corner\n")
     assert "authors, licence, selection, selected_on are empty; fill in what is true" in err
     assert "axis samples is '10', and the board has 128" in err
