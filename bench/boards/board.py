@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.boards.doubts import Images, doubted
+from bench.boards.doubts import Images, flag_beaten
 from bench.boards.protocol import Protocol, board_protocol
 from bench.boards.record import CALMLY, Record
-from bench.boards.statistics import Difference, Entry, Rank, area, difference, entry, ranks, worst
+from bench.boards.statistics import Difference, Estimate, Rank, area, difference, estimate, rank, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, corrections, read_meta
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 
@@ -58,7 +58,7 @@ class Row:
     there is not."""
 
     axes: dict[str, str]
-    entries: dict[Column, Entry]
+    entries: dict[Column, Estimate]
     group: str = ""
     rank: Rank | None = None
     control: bool = False
@@ -231,7 +231,7 @@ def read_board(folder: Path) -> Board:
     protocol = board_protocol(folder)
     records, images, origin = read_records(folder)
     _check_one_version(folder, records)
-    records = doubted(records, images)
+    records = flag_beaten(records, images)
     values = {key: [value for value, _ in each] for key, each in images.items()}
     parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
     # Accuracy knows no explainer: its records belong to every row that agrees with what they do name.
@@ -245,7 +245,7 @@ def read_board(folder: Path) -> Board:
             if all(row.get(axis) == record.axes[axis] for axis in ROW if axis in record.axes):
                 column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
                 mine.setdefault(column, []).append(record)
-        entries.append({column: entry(found, values) for column, found in mine.items()})
+        entries.append({column: estimate(found, values) for column, found in mine.items()})
     # Of the protocol's attacks: one that a submission adds would leave all other rows without a worst case.
     attacks = protocol.choices("attack")
     for column, parts in worsts(c for c in columns if c.attack in attacks).items():
@@ -275,7 +275,7 @@ def _ranked(
     protocol: Protocol,
     columns: Sequence[Column],
     rows: Sequence[dict[str, str]],
-    entries: Sequence[dict[Column, Entry]],
+    entries: Sequence[dict[Column, Estimate]],
 ) -> list[Row]:
     """Rows by groups of rivals, with their ranks: a row without a score, or a control, has none."""
     score, within = scored(protocol, columns), rivalry(protocol, rows)
@@ -299,8 +299,8 @@ def _ranked(
         whole = [row for row in group if not row.control and not row.missing]
         sign = -1 if whole and whole[0].entries[score].records[0].better == "higher" else 1
         placed = [
-            dataclasses.replace(row, rank=rank)
-            for row, rank in zip(whole, ranks([row.entries[score] for row in whole]), strict=True)
+            dataclasses.replace(row, rank=place)
+            for row, place in zip(whole, rank([row.entries[score] for row in whole]), strict=True)
         ]
         placed.sort(key=lambda row: (sign * round(row.entries[score].value or 0.0, 3), _place(protocol, row.axes)))
         ranked += [*placed, *(r for r in group if r.missing and not r.control), *(r for r in group if r.control)]
@@ -363,7 +363,7 @@ def reference_of(board: Board, row: Row) -> Row | None:
     return next((other for other in board.rows if other.axes == {**row.axes, **changed}), None)
 
 
-def rounded(found: Entry) -> str:
+def rounded(found: Estimate) -> str:
     """A value with its unit."""
     unit = found.records[0].unit
     return f"{found.value:.3f}" + (f" {unit}" if unit else "")

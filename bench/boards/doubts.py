@@ -1,4 +1,4 @@
-"""White-box attacks that a blind one beats are not to be trusted. Uses neither torch nor plugins."""
+"""Flags white-box attacks that a blind attack beats. Uses neither torch nor plugins."""
 
 from __future__ import annotations
 
@@ -6,47 +6,41 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.boards.record import RESAMPLES, Record, resampled
+from bench.boards.record import Record
+from bench.boards.statistics import difference_range, interval
 
-# By key: the value of each image, None where undefined, and whether its prediction was kept.
+# By the key of a record: the value of each image, None where undefined, and whether its prediction was kept.
 Images = Mapping[str, Sequence[tuple[float | None, bool | None]]]
 
 
-def doubted(records: Iterable[Record], images: Images) -> list[Record]:
-    """Records, with a flag on those of white-box attacks on a map's own explainer that noise, a transfer or a black-box
-    attack beats in the same metric and budget: on the images whose prediction both keep, the 95% bootstrap interval of
-    the mean difference lies on its side of zero."""
+def flag_beaten(records: Iterable[Record], images: Images) -> list[Record]:
+    """The records, with a flag on each white-box attack on a map's own explainer that noise, a transfer or a black-box
+    attack beats in the same metric and budget: on the images whose prediction both keep, the 95% interval of the mean
+    difference is on its side of zero."""
     arms: dict[tuple[str, str], list[Record]] = {}
     records = list(records)
     for record in records:
-        # What reaches an explainer is a score of maps; an attack on these does not mean to lower an accuracy.
+        # A score that depends on an explainer is a score of maps; an attack on maps does not aim at an accuracy.
         if {"explainer", "attack"} <= set(record.axes) and not record.axes["ball"].endswith(":0"):
             rest = {axis: text for axis, text in record.axes.items() if axis not in ("attack", "surrogate")}
             arms.setdefault((record.metric, str(sorted(rest.items()))), []).append(record)
     flags: dict[str, tuple[str, ...]] = {}
     for arm in arms.values():
-        for record in filter(_white_box, arm):
+        for record in filter(_is_white_box, arm):
             better = [
-                other.axes["attack"]
-                for other in arm
-                if not _white_box(other)
-                and _beats(other, record, images.get(other.key, ()), images.get(record.key, ()))
+                other.axes["attack"] for other in arm if not _is_white_box(other) and _beats(other, record, images)
             ]
             if better:
                 flags[record.key] = (f"not to be trusted: moved further by {', '.join(sorted(set(better)))}",)
     return [dataclasses.replace(record, flags=(*record.flags, *flags.get(record.key, ()))) for record in records]
 
 
-def _white_box(record: Record) -> bool:
+def _is_white_box(record: Record) -> bool:
     return bool(record.objective) and record.axes["surrogate"] == record.axes["explainer"]
 
 
-def _beats(
-    other: Record,
-    record: Record,
-    others: Sequence[tuple[float | None, bool | None]],
-    mine: Sequence[tuple[float | None, bool | None]],
-) -> bool:
+def _beats(other: Record, record: Record, images: Images) -> bool:
+    mine, others = images.get(record.key, ()), images.get(other.key, ())
     if len(others) != len(mine):
         return False
     sign = 1 if record.better == "higher" else -1
@@ -55,7 +49,7 @@ def _beats(
         for (theirs, kept_there), (value, kept_here) in zip(others, mine, strict=True)
         if kept_there and kept_here and theirs is not None and value is not None
     ]
-    if len(differences) < 2 or math.fsum(differences) <= 0:
+    if len(differences) < 2:
         return False
-    means = resampled(differences, f"{record.key}/{other.key}")
-    return means[round(0.025 * (RESAMPLES - 1))] > 0
+    ci95 = interval(math.fsum(differences) / len(differences), [differences], difference_range(record.range))
+    return ci95 is not None and ci95[0] > 0

@@ -227,6 +227,12 @@ class Metric(Component, ABC):
     unit: ClassVar[str] = ""
     help: ClassVar[str] = ""
 
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        """The least and the largest value that an image can score, None where there is no bound: intervals stay within.
+        Most metrics set it as a class attribute, `range = (0.0, 1.0)`."""
+        return None, None
+
     @abstractmethod
     def __call__(self, *args: Any, **evidence: Any) -> Tensor | Levels | float | Undefined: ...
 

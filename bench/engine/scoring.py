@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.boards.record import RECORD, VALUES, Record, summarise, values_file
+from bench.boards.record import RECORD, VALUES, Record, values_file
+from bench.boards.statistics import summarise
 from bench.components.case import Case
 from bench.components.kinds import Levels, Metric, Undefined
 from bench.engine.catalog import Catalog
@@ -22,6 +23,7 @@ from bench.engine.provenance import provenance
 from bench.engine.training import seeded
 from bench.errors import BadComponent
 
+ROUNDING = 1e-6  # by which a score may miss its metric's range
 GRADIENT_ERROR = 0.001  # relative error of an attack's gradient from which on its records are flagged
 
 
@@ -43,7 +45,7 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     if refit is not None:
         cost["refit"] = sum(phase.seconds for phase in refit.log)
     names, scores = _per_image(cell.metric, score, None if data is None else len(data))
-    summary = summarise(scores, names, kept, cell.key)
+    summary = summarise(scores, names, kept, cell.metric.range)
     record = Record(
         metric=str(cell.metric),
         axes=cell.axis_texts(),
@@ -65,6 +67,7 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         spec=cell.spec,
         undefined_because=score.reason if isinstance(score, Undefined) else "",
         objective=_objective(graph) if cell.reaches_attack else {},
+        range=cell.metric.range,
         provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
     )
     rows = data.rows.numpy() if data is not None and len(data) == len(scores) else np.full(len(scores), -1)
@@ -103,6 +106,12 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     array = values.detach().double().cpu().numpy()
     if np.isinf(array).any():
         raise BadComponent(f"metric {metric} returned infinite values; return nan where it is undefined")
+    low, high = (infinity if bound is None else bound for bound, infinity in zip(metric.range, (-np.inf, np.inf)))
+    beyond = array[(array < low - ROUNDING) | (array > high + ROUNDING)]
+    if beyond.size:
+        raise BadComponent(
+            f"metric {metric} returned {beyond[0]:g}, outside its range {metric.range}; correct one of them"
+        )
     return tuple(names), array
 
 

@@ -14,6 +14,7 @@ class Accuracy(bench.Metric):
     """Share of clean images whose predicted class is the label."""
 
     name = "accuracy"
+    range = (0.0, 1.0)
     help = "share of clean images classified as labelled"
 
     def __call__(self, clean_logits: Tensor, labels: Tensor) -> Tensor:

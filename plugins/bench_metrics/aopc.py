@@ -27,6 +27,7 @@ class AOPC(bench.Metric):
     """
 
     name = "aopc"
+    range = (-1.0, 1.0)
     help = "fall of the class's probability while the most relevant squares go first, mean over steps"
     paper = bench.Paper(
         "Evaluating the Visualization of What a Deep Neural Network Has Learned",

@@ -18,6 +18,7 @@ class AttackTime(bench.Metric):
     name = "attack_time"
     better = "lower"
     unit = "s"
+    range = (0.0, None)
     help = "wall seconds of the attack"
 
     def __call__(self, attacking: Any) -> float:

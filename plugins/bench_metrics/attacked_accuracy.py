@@ -14,6 +14,7 @@ class AttackedAccuracy(bench.Metric):
     """Share of attacked images whose predicted class is the label."""
 
     name = "attacked_accuracy"
+    range = (0.0, 1.0)
     help = "share of attacked images classified as labelled"
 
     def __call__(self, attacked_logits: Tensor, labels: Tensor) -> Tensor:

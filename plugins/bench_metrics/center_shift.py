@@ -20,6 +20,7 @@ class CenterShift(bench.Metric):
     name = "center_shift"
     better = "lower"
     unit = "px"
+    range = (0.0, None)
     help = "distance between the centres of mass of clean and attacked map"
     paper = GHORBANI2019
 

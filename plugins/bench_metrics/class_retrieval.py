@@ -25,6 +25,7 @@ class ClassRetrieval(bench.Metric):
     """
 
     name = "class_retrieval"
+    range = (0.0, 1.0)
     help = "share of images that keep the explained class when they are seen through the map's mask"
     paper = LIM2021
     examples = ("", "mask=clean,image=clean", "explained=own")

@@ -18,6 +18,7 @@ class Cosine(bench.Metric):
     """
 
     name = "cosine"
+    range = (0.0, 1.0)
     help = "cosine of clean and attacked map; unrelated maps score far above 0"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class CRC(Close):
     """
 
     name = "crc"
+    range = (0.0, 1.0)
     help = "(1 - cosine) / 2 of the signed gradients of noisy and clean image"
     paper = JOO2023
 

@@ -26,6 +26,7 @@ class CRCBound(Close):
     """
 
     name = "crc_bound"
+    range = (0.0, None)
     help = "upper bound of crc: |Hessian times noise| over |gradient|"
     paper = JOO2023
 

@@ -18,6 +18,7 @@ FILLS = "what stands for pixels that are not there: the mean colour, black, or t
 class Curve(bench.Metric):
     """A metric whose levels are shares of the pixels."""
 
+    range = (0.0, 1.0)
     examples = ("", "steps=5,full=false,fill=black", "parts=elements,fill=blur,steps=4")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
     full: bool = bench.param(True, "the level of all pixels counts as well")

@@ -27,6 +27,7 @@ class DiffROAR(bench.Metric):
     """
 
     name = "diffroar"
+    range = (-1.0, 1.0)
     help = "accuracy after retraining on the most important pixels, less that on the least important ones"
     paper = bench.Paper(
         "Do Input Gradients Highlight Discriminative Features?",

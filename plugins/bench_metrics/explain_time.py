@@ -18,6 +18,7 @@ class ExplainTime(bench.Metric):
     name = "explain_time"
     better = "lower"
     unit = "s"
+    range = (0.0, None)
     help = "wall seconds of explaining the clean images"
 
     def __call__(self, explaining: Any) -> float:

@@ -19,6 +19,7 @@ class GazeOverlap(bench.Metric):
     one of the two maps is zero."""
 
     name = "gaze_overlap"
+    range = (0.0, 1.0)
     help = "share of the most important pixels that are among the most looked at"
     paper = GONG2024
     examples = ("", "share=0.1")

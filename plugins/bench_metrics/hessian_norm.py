@@ -23,6 +23,7 @@ class HessianNorm(bench.Metric):
 
     name = "hessian_norm"
     better = "lower"
+    range = (0.0, None)
     help = "Frobenius norm of the logit's Hessian by the image"
     paper = bench.Paper(
         "Towards robust explanations for deep neural networks",

@@ -26,6 +26,7 @@ class Infidelity(bench.Metric):
 
     name = "infidelity"
     better = "lower"
+    range = (0.0, None)
     help = "squared error of the attribution as a forecast of what perturbations do to the logit"
     paper = bench.Paper(
         "On the (In)fidelity and Sensitivity of Explanations",

@@ -14,6 +14,7 @@ class KeptRate(bench.Metric):
     """Share of images whose predicted class is the same before and after the attack."""
 
     name = "kept_rate"
+    range = (0.0, 1.0)
     help = "share of images whose prediction the attack leaves alone"
 
     def __call__(self, kept: Tensor) -> Tensor:

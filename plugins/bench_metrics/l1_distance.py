@@ -20,6 +20,7 @@ class L1Distance(bench.Metric):
 
     name = "l1_distance"
     better = "lower"
+    range = (0.0, 2.0)
     help = "sum of absolute differences of clean and attacked map, from 0 to 2"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:

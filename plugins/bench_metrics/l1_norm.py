@@ -15,6 +15,7 @@ class L1Norm(bench.Metric):
     here, whatever their maps look like."""
 
     name = "l1_norm"
+    range = (0.0, None)
     help = "sum of the magnitudes of the raw attribution"
 
     def __call__(self, clean_attributions: Tensor) -> Tensor:

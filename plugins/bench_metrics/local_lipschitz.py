@@ -25,6 +25,7 @@ class LocalLipschitz(bench.Metric):
 
     name = "local_lipschitz"
     better = "lower"
+    range = (0.0, None)
     help = "largest change of the map relative to that of the image, over random draws close by"
     paper = bench.Paper(
         "On the Robustness of Interpretability Methods",

@@ -17,6 +17,7 @@ class MaskMass(bench.Metric):
     Fusion 2022). Chance is the object's share of the image."""
 
     name = "mask_mass"
+    range = (0.0, 1.0)
     help = "share of the map's mass on the object"
     paper = ARRAS2022
 

@@ -18,6 +18,7 @@ class MaskOverlap(bench.Metric):
     accuracy" of Arras et al., Information Fusion 2022). Of equal pixels the first in reading order comes first."""
 
     name = "mask_overlap"
+    range = (0.0, 1.0)
     help = "share of the most important pixels, as many as the object has, that lie on it"
     paper = ARRAS2022
 

@@ -19,6 +19,7 @@ class Pearson(bench.Metric):
     """
 
     name = "pearson"
+    range = (-1.0, 1.0)
     help = "correlation of clean and attacked map"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ class TrainingCost(bench.Metric):
     """A cost of all phases of a training, a teacher's included, or of those of one name."""
 
     better = "lower"
+    range = (0.0, None)
     phase: str = bench.param("", "one phase alone, such as train; empty for all")
 
     @abstractmethod

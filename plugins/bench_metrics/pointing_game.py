@@ -16,6 +16,7 @@ class PointingGame(bench.Metric):
     their margin of 15 pixels). Of equal pixels the first in reading order counts."""
 
     name = "pointing_game"
+    range = (0.0, 1.0)
     help = "share of maps whose highest point lies on the object"
     paper = bench.Paper(
         "Top-Down Neural Attention by Excitation Backprop",

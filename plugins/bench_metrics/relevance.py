@@ -20,6 +20,7 @@ class Relevance(bench.Metric):
     """
 
     name = "relevance"
+    range = (0.0, 1.0)
     help = "harmonic mean of preservation and of what deletion takes away"
     paper = LIM2021
     presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}

@@ -39,6 +39,10 @@ class RPS(bench.Metric):
     def better(self) -> str:
         return self.similarity.better
 
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        return self.similarity.range
+
     def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 

@@ -20,6 +20,10 @@ class Sanity(bench.Metric):
     def better(self) -> str:
         return {"higher": "lower", "lower": "higher"}[self.similarity.better]
 
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        return self.similarity.range
+
     def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 

@@ -16,6 +16,7 @@ class Sparsity(bench.Metric):
     Information Theory 2009; of explanations Chalasani et al., ICML 2020)."""
 
     name = "sparsity"
+    range = (0.0, 1.0)
     help = "Gini index of the map: how few pixels carry it"
     paper = bench.Paper(
         "Concise Explanations of Neural Networks using Adversarial Training",

@@ -20,6 +20,7 @@ class Spearman(bench.Metric):
     """
 
     name = "spearman"
+    range = (-1.0, 1.0)
     help = "rank correlation of clean and attacked map"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:

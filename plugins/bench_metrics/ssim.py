@@ -23,6 +23,7 @@ class SSIM(bench.Metric):
     """
 
     name = "ssim"
+    range = (-1.0, 1.0)
     help = "structural similarity of clean and attacked map"
     paper = bench.Paper(
         "Image Quality Assessment: From Error Visibility to Structural Similarity",

@@ -21,6 +21,7 @@ class TopKMass(bench.Metric):
     """
 
     name = "topk_mass"
+    range = (0.0, None)
     help = "mass that stays on the k most important pixels, as a share of what was there"
     examples = ("", "k=5")
     k: int = bench.param(20, "pixels", low=1)

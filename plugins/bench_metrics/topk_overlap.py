@@ -21,6 +21,7 @@ class TopKOverlap(bench.Metric):
     """
 
     name = "topk_overlap"
+    range = (0.0, 1.0)
     help = "share of the k most important pixels that stay"
     paper = GHORBANI2019
     examples = ("", "k=5")

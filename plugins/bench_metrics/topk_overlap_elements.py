@@ -20,6 +20,7 @@ class TopKOverlapElements(bench.Metric):
     """
 
     name = "topk_overlap_elements"
+    range = (0.0, 1.0)
     help = "share of the largest elements of all channels that stay"
     paper = GONG2024
     examples = ("", "share=0.1")

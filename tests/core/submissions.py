@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from bench.boards.record import VERSION, Record, reproducing, summarise, values_file
+from bench.boards.record import VERSION, Record, reproducing, values_file
+from bench.boards.statistics import summarise
 from bench.keys import hash_spec
 
 PROTOCOL = """
@@ -62,7 +63,7 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
     chosen = {axis: identity(axis, text) for axis, text in axes.items()}
     spec = json.dumps([f"record@{VERSION}/metric/{metric.partition(':')[0]}@1()", {"network": 1}, chosen])
     values = np.array(values, float).reshape(len(values), -1)
-    summary = summarise(values, names, kept, hash_spec(spec))
+    summary = summarise(values, names, kept, (0.0, 1.0))
     record = Record(
         metric=metric,
         axes=axes,
@@ -76,6 +77,7 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
         command=reproducing(metric, axes),
         key=hash_spec(spec),
         spec=spec,
+        range=(0.0, 1.0),
         provenance={"device": "CPU", "plugins": {"metric m": "acme 1"}},
     )
     return {**dataclasses.asdict(record), **fields}, values_file(hash_spec(spec), np.array(images), names, values, kept)

@@ -20,8 +20,9 @@ from PIL import Image
 from submissions import describe, relined, submit
 
 from bench.boards.board import read_board
-from bench.boards.record import Record, summarise
+from bench.boards.record import Record
 from bench.boards.render.page import built
+from bench.boards.statistics import summarise
 from bench.boards.submissions import validate as submission
 from bench.boards.submissions.sanitize import HIDDEN, read_json
 from bench.boards.submissions.validate import validate
@@ -138,10 +139,10 @@ TEXTS = {
 def quick(monkeypatch):
     """The same values amount to the same: nearly all submissions here have the same."""
 
-    def summary(values, names, kept, key):
-        about = values.tobytes(), tuple(names), None if kept is None else kept.tobytes(), key
+    def summary(values, names, kept, bounds):
+        about = values.tobytes(), tuple(names), None if kept is None else kept.tobytes(), bounds
         if about not in SUMMARIES:
-            SUMMARIES[about] = summarise(values, names, kept, key)
+            SUMMARIES[about] = summarise(values, names, kept, bounds)
         return SUMMARIES[about]
 
     monkeypatch.setattr(submission, "summarise", summary)

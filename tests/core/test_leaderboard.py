@@ -24,7 +24,7 @@ from bench.boards.record import Record, values_file
 from bench.boards.render.data import _field, harmless
 from bench.boards.render.page import built
 from bench.boards.render.readme import markdown
-from bench.boards.statistics import area, difference, entry, interval, worst
+from bench.boards.statistics import area, difference, estimate, interval, worst
 from bench.cli import leaderboard as boards_cli
 from bench.keys import hash_spec
 
@@ -204,7 +204,7 @@ def test_times_on_two_devices_are_not_divided(published):
 def test_a_worst_case_is_of_the_seeds_that_all_attacks_have():
     sharp = [dataclasses.replace(made("m", "ce", s, "sharp", 0.5), key=s) for s in "01"]
     blunt = [dataclasses.replace(made("m", "ce", "1", "blunt", 0.5), key="2")]
-    found = worst([entry(sharp, {"0": [0.1, 0.1], "1": [0.5, 0.7]}), entry(blunt, {"2": [0.6, 0.6]})])
+    found = worst([estimate(sharp, {"0": [0.1, 0.1], "1": [0.5, 0.7]}), estimate(blunt, {"2": [0.6, 0.6]})])
     assert found.value == pytest.approx(0.55) and {r.axes["seed"] for r in found.records} == {"1"}
 
 
@@ -219,7 +219,7 @@ def crossed(values):
     parts = [square_seeds / (seeds * images), square_images / (seeds * images)]
     variance = max(sum(parts) - square_rest / (seeds * images), *parts)
     freedom = variance**2 / (parts[0] ** 2 / (seeds - 1) + parts[1] ** 2 / (images - 1))
-    return stats.t.interval(0.95, max(1, np.floor(freedom)), grand, variance**0.5)
+    return stats.t.interval(0.95, max(seeds - 1, np.floor(freedom)), grand, variance**0.5)
 
 
 def test_the_interval_over_seeds_and_images_is_that_of_crossed_effects():
@@ -231,25 +231,77 @@ def test_the_interval_over_seeds_and_images_is_that_of_crossed_effects():
             for s, v in enumerate(values)
         ]
         images = {str(s): v.tolist() for s, v in enumerate(values)}
-        found = entry(records, images)
+        found = estimate(records, images)
         assert found.value == pytest.approx(values.mean()) and found.ci95 == pytest.approx(crossed(values))
-        assert found == entry(records[::-1], images)
+        assert found == estimate(records[::-1], images)
         images["1"][7] = None
-        assert entry(records, images).ci95 == pytest.approx(
+        assert estimate(records, images).ci95 == pytest.approx(
             np.array(crossed(np.delete(values, 7, 1))) + values.mean() - np.delete(values, 7, 1).mean()
         )
-    same = entry(records, {str(s): [0.5] * 40 for s in range(3)})
+    same = estimate(records, {str(s): [0.5] * 40 for s in range(3)})
     assert same.ci95 == (same.value, same.value)
 
 
-def test_of_one_seed_it_is_a_bootstrap_over_images():
+def test_the_interval_of_one_seed_without_a_range_is_students():
     values = np.random.default_rng(1).normal(0.5, 0.1, 60)
-    found = interval(float(values.mean()), [values.tolist()], "key")
-    expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / 60**0.5
-    assert found == pytest.approx(expected, abs=0.006)
-    state = random.getstate()
-    assert interval(0.5, [values.tolist()], "key") == found and random.getstate() == state
-    assert interval(0.5, [[0.5]], "key") is None and interval(0.5, [[0.5, 0.5], [0.5]], "key") is None
+    found = interval(float(values.mean()), [values.tolist()])
+    assert found == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval())
+    assert interval(0.5, [[0.5]]) is None and interval(0.5, [[0.5, 0.5], [0.5]]) is None
+
+
+@pytest.mark.parametrize("right", [1, 20, 38])
+def test_the_interval_of_a_proportion_is_wilsons(right):
+    share, values = right / 40, [1.0] * right + [0.0] * (40 - right)
+    found = interval(share, [values], (0.0, 1.0))
+    # Wilson (1927) with Student's t and the variance that divides by n - 1.
+    square = stats.t.ppf(0.975, 39) ** 2 / 39
+    half = (square * share * (1 - share) + square**2 / 4) ** 0.5
+    assert found == pytest.approx([(share + square / 2 + sign * half) / (1 + square) for sign in (-1, 1)])
+    scipys = stats.binomtest(right, 40).proportion_ci(0.95, "wilson")
+    assert found == pytest.approx((scipys.low, scipys.high), abs=0.01)
+    # The same on another scale, and mirrored.
+    wider = interval(4 * share - 2, [[4 * v - 2 for v in values]], (-2.0, 2.0))
+    assert wider == pytest.approx([4 * end - 2 for end in found])
+    mirrored = interval(1 - share, [[1 - v for v in values]], (0.0, 1.0))
+    assert mirrored == pytest.approx([1 - end for end in found[::-1]])
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, None), (None, 1.0)])
+def test_no_interval_leaves_the_range(bounds):
+    low, high = (-np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1])
+    draw = np.random.default_rng(2)
+    for level in (0.001, 0.02, 0.5, 0.98, 0.999):
+        values = (draw.random((3, 40)) < level) * draw.random((3, 40))
+        values = values if bounds[0] is not None else 1 - values
+        found = interval(float(values.mean()), values.tolist(), bounds)
+        assert low <= found[0] <= values.mean() <= found[1] <= high
+
+
+def test_a_bound_on_one_side_is_one_that_is_far_away_on_the_other():
+    values = np.random.default_rng(3).exponential(1, 50)
+    found = interval(float(values.mean()), [values.tolist()], (0.0, None))
+    assert found == pytest.approx(interval(float(values.mean()), [values.tolist()], (0.0, 1e9)), rel=1e-6)
+    assert found[0] > 0 and found[1] - values.mean() > values.mean() - found[0]
+    mirrored = interval(-float(values.mean()), [(-values).tolist()], (None, 0.0))
+    assert mirrored == pytest.approx([-end for end in found[::-1]])
+
+
+def test_a_mean_at_a_bound_counts_as_a_proportion_of_the_images():
+    square = stats.t.ppf(0.975, 39) ** 2 / 40
+    for seeds in (1, 3):
+        assert interval(1.0, [[1.0] * 40] * seeds, (0.0, 1.0)) == pytest.approx((1 / (1 + square), 1.0))
+        assert interval(0.0, [[0.0] * 40] * seeds, (0.0, 2.0)) == pytest.approx((0.0, 2 * square / (1 + square)))
+    rounded = [1.0, 1 - 2e-16] * 20
+    assert interval(sum(rounded) / 40, [rounded], (0.0, 1.0)) == pytest.approx((1 / (1 + square), 1.0))
+    assert interval(0.5, [[0.5] * 40], (0.0, 1.0)) == (0.5, 0.5) and interval(0.0, [[0.0] * 40], (0.0, None)) == (0, 0)
+
+
+def test_derived_columns_have_a_range_of_their_own():
+    parts = curve([[1.0] * 4, [1.0, 1.0, 1.0, 0.9]])
+    parts = [dataclasses.replace(part, range=(-1.0, 1.0)) for part in parts]
+    assert area([parts[0], *parts], False).range == (-2.0, 2.0) and area([*parts], True).range == (-1.0, 1.0)
+    assert worst(parts).range == (-1.0, 1.0) and worst(parts).ci95[1] < 1
+    assert difference(parts[0], parts[1]).ci95[1] < 2
 
 
 def curve(values, seed="0", **axes):
@@ -257,7 +309,7 @@ def curve(values, seed="0", **axes):
     found = []
     for place, images in enumerate(values):
         record = made("m", "l2", seed, None, sum(v for v in images if v is not None) / 4)
-        found.append(entry([dataclasses.replace(record, key=f"{place}{seed}")], {f"{place}{seed}": images}))
+        found.append(estimate([dataclasses.replace(record, key=f"{place}{seed}")], {f"{place}{seed}": images}))
     return found
 
 
@@ -279,22 +331,22 @@ def test_the_area_over_eps_has_unit_width_as_in_the_papers_tables():
 def test_the_difference_to_the_reference_row_is_paired_by_image_and_seed():
     rng = random.Random(0)
     hard = [rng.random() for _ in range(60)]
-    base = entry([made("m", "ce", "0", None, 0.5)], {made("m", "ce", "0", None, 0.5).key: hard})
+    base = estimate([made("m", "ce", "0", None, 0.5)], {made("m", "ce", "0", None, 0.5).key: hard})
     mine = made("m", "l2", "0", None, 0.5)
     moved = [v + 0.02 + 0.01 * rng.random() for v in hard]
-    found = difference(entry([mine], {mine.key: moved}), base)
+    found = difference(estimate([mine], {mine.key: moved}), base)
     assert found.value == pytest.approx(sum(b - a for a, b in zip(hard, moved, strict=True)) / 60)
     assert found.ci95[0] > 0.02 and found.ci95[1] < 0.03 and found.better is True
     lower = dataclasses.replace(mine, better="lower")
-    assert difference(entry([lower], {mine.key: moved}), base).better is False
-    assert difference(entry([mine], {mine.key: [v + rng.uniform(-0.1, 0.1) for v in hard]}), base).better is None
+    assert difference(estimate([lower], {mine.key: moved}), base).better is False
+    assert difference(estimate([mine], {mine.key: [v + rng.uniform(-0.1, 0.1) for v in hard]}), base).better is None
     half = [None if i % 2 else v for i, v in enumerate(moved)]
-    assert difference(entry([mine], {mine.key: half}), base).value == pytest.approx(
+    assert difference(estimate([mine], {mine.key: half}), base).value == pytest.approx(
         sum(b - a for a, b in zip(hard[::2], moved[::2], strict=True)) / 30
     )
     other = made("m", "l2", "1", None, 0.5)
-    assert difference(entry([other], {other.key: moved}), base) is None
-    assert difference(entry([mine], {mine.key: moved[:9]}), base) is None
+    assert difference(estimate([other], {other.key: moved}), base) is None
+    assert difference(estimate([mine], {mine.key: moved[:9]}), base) is None
 
 
 def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
@@ -338,7 +390,7 @@ def test_there_is_no_area_over_budgets_of_different_seeds(bench_, folder):
 
 def test_a_mean_over_a_missing_seed_is_undefined():
     records = [made("m", "ce", "0", None, 0.5), dataclasses.replace(made("m", "ce", "1", None, 0.5), value=None)]
-    assert entry(records, {}).value is None
+    assert estimate(records, {}).value is None
 
 
 def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(published):
@@ -649,7 +701,7 @@ def test_stored_and_published_records_of_other_versions_are_told(bench_, folder,
     code, _, err = bench_("run", *asked)
     lines = err.splitlines()
     assert code == 0 and len(lines) == 2
-    moved = "record@2/metric/accuracy@1() is now record@2/metric/accuracy@2()"
+    moved = "record@3/metric/accuracy@1() is now record@3/metric/accuracy@2()"
     assert (
         lines[0].startswith("bench: 1 published records are stale, such as accuracy of dataset shapes")
         and moved in lines[0]

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import bench
-from bench.boards.record import Record, interval, mean, summarise
+from bench.boards.record import Record
+from bench.boards.statistics import mean, summarise
 from bench.components.data import Data
 from bench.engine import catalog as catalogs
 from bench.engine.chunks import chunked
@@ -84,7 +85,7 @@ import bench
 
 @bench.hookimpl
 def bench_components():
-    return [NaN, Wrong, Short, Far, InPlace, Double, Moved, Drawn, Endless, Sum, Levelled, Nothing, Half]
+    return [NaN, Wrong, Short, Far, InPlace, Double, Moved, Drawn, Endless, Sum, Beyond, Levelled, Nothing, Half]
 
 @bench.hookimpl
 def bench_refuse(case, used):
@@ -181,6 +182,15 @@ class Sum(bench.Metric):
         return clean_maps.sum((1, 2)) / 0
 
 @dataclass(frozen=True)
+class Beyond(bench.Metric):
+    '''More than its range says.'''
+    name = "beyond"
+    range = (0.0, 1.0)
+    help = "beyond"
+    def __call__(self, kept):
+        return kept.double() + 1
+
+@dataclass(frozen=True)
 class Levelled(bench.Metric):
     '''Two levels.'''
     name = "levelled"
@@ -240,6 +250,7 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
         ),
         ({"metric": ["endless"]}, "metric endless returned infinite values; use nan where it is undefined"),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
+        ({"metric": ["beyond"]}, "metric beyond returned 2, outside its range (0.0, 1.0); correct one of them"),
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, the maps have 1024 pixels"),
         ({"attack": ["topk:k=1025"], "metric": ["kept_rate"]}, "topk: k is 1025, the maps have 1024 pixels"),
@@ -529,17 +540,17 @@ def test_means_and_intervals_against_numpy():
     values = np.array([0.1, 0.4, np.nan, 0.9, 0.3])
     assert mean(values) == pytest.approx(np.nanmean(values)) and mean(np.array([np.nan])) is None
     rng = np.random.default_rng(5)
-    data = rng.random(200)
-    low, high = interval(data, "00ff")
+    data = rng.random((200, 1))
+    found = summarise(data, ("",), None, (0.0, 1.0)).ci95
     resampled = [rng.choice(data, 200).mean() for _ in range(4000)]
-    assert (low, high) == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.005)
-    assert interval(data, "00ff") == (low, high)
-    assert interval(np.ones(5), "1") == (1, 1) and interval(np.ones(1), "1") is None
+    assert found == pytest.approx(np.percentile(resampled, [2.5, 97.5]), abs=0.005)
+    assert summarise(data[:1], ("",), None, (0.0, 1.0)).ci95 is None
+    assert summarise(data * np.nan, ("",), None, (0.0, 1.0)).ci95 is None
 
 
 def test_a_summary_by_hand():
     values = np.array([[0.0, 1.0], [1.0, np.nan], [0.5, 0.5]])
-    found = summarise(values, ("a", "b"), np.array([True, True, False]), "1")
+    found = summarise(values, ("a", "b"), np.array([True, True, False]), (0.0, 1.0))
     assert (found.value, found.value_kept, found.n, found.kept, found.undefined) == (0.5, 0.5, 3, 2, 1)
     assert found.levels == {"a": 0.5, "b": 0.75}
 

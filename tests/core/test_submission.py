@@ -152,12 +152,12 @@ def respecced(**parts):
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"made": "record@2/metric/other@1()"}, "and spec says 'record@2/metric/other@1()'"),
+        ({"made": "record@3/metric/other@1()"}, "and spec says 'record@3/metric/other@1()'"),
         ({"chosen": {"defense": "defense/other@1()"}}, "axis defense is 'l2', and spec says 'defense/other@1()'"),
         ({"chosen": {"defense": "explainer/l2@1()"}}, "axis defense is 'l2', and spec says 'explainer/l2@1()'"),
         ({"chosen": {"seed": "1"}}, "axis seed is '0', and spec says '1'"),
         ({"chosen": {"target": "label"}}, "axis target"),
-        ({"made": "record@1/metric/topk_overlap@1()"}, "is record@1, and the suite makes record@2 now; run it again"),
+        ({"made": "record@1/metric/topk_overlap@1()"}, "is record@1, and the suite makes record@3 now; run it again"),
     ],
 )
 def test_a_spec_is_about_the_metric_and_the_axes(tiny, parts, words):

@@ -8,7 +8,7 @@ import random
 import pytest
 from test_board import BLANK
 
-from bench.boards.doubts import doubted
+from bench.boards.doubts import flag_beaten
 
 AXES = {"defense": "ce", "explainer": "gradient", "surrogate": "gradient", "ball": "linf:8/255", "seed": "0"}
 WHITE = dataclasses.replace(
@@ -23,7 +23,7 @@ def images(mean, kept=True, count=40):
 
 
 def flags(records, values):
-    return {record.key: record.flags for record in doubted(records, values)}
+    return {record.key: record.flags for record in flag_beaten(records, values)}
 
 
 def test_noise_that_moves_maps_further_is_told():

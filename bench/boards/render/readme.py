@@ -25,7 +25,7 @@ from bench.boards.board import (
 )
 from bench.boards.protocol import Protocol
 from bench.boards.record import Record
-from bench.boards.statistics import Difference, Entry
+from bench.boards.statistics import Difference, Estimate
 
 ALWAYS = ("defense", "attack")
 
@@ -56,7 +56,7 @@ def plain_table(rows: Sequence[tuple[Mapping[str, str], Mapping[str, Record]]], 
     ]
     text = tabulate(body, headers=[*varying, *map(escaped, metrics)], tablefmt="simple", disable_numparse=True)
     unique = {record.key: record for _, found in rows for record in found.values()}.values()
-    below = ["In brackets: 95% bootstrap interval over images. -: not computed.", *notes(unique)]
+    below = ["In brackets: 95% interval over images. -: not computed.", *notes(unique)]
     return "\n".join([escaped(shared), "", text, "", *map(escaped, below)])
 
 
@@ -249,7 +249,7 @@ def legend(board: Board) -> list[str]:
     over = (
         "interval over seeds and images"
         if len(seeds) > 1
-        else "bootstrap interval over images; one seed, which says nothing of another training"
+        else "interval over images; one seed, which says nothing of another training"
     )
     lines = [f"In brackets: 95% {over}. Seeds: {', '.join(seeds) or 'none'}."]
     if any(column.attack == WORST for column in board.columns):
@@ -295,7 +295,7 @@ def _difference(found: Difference | None) -> str:
     return f"{found.value:+.3f}{around}" + {True: " ▲", False: " ▼", None: ""}[found.better]
 
 
-def printed(board: Board) -> list[tuple[Row, list[tuple[float, Entry | None]]]]:
+def printed(board: Board) -> list[tuple[Row, list[tuple[float, Estimate | None]]]]:
     """The rows of which a paper printed figures; for each of the paper's metrics its figure and what is ours."""
     if board.protocol.paper is None:
         return []

@@ -20,6 +20,7 @@ from bench.keys import Spec, parse_identity, parse_record
 LINE = 200_000  # bytes of a record
 DEPTH = 6  # of its brackets
 LARGEST = 1e15
+CLOSE = 1e-6  # by which a value may miss its range
 IMAGES = 100_000  # of one record: what its interval is drawn from has to fit into memory
 ENTRIES = 1000  # of a table or list in a record
 TEXTS = {
@@ -64,9 +65,9 @@ def check_text(about: str, text: Any, limit: int, empty: bool = False, lines: bo
         raise BadValue(f"{about} is '{said(text)}' and holds the hidden character U+{ord(found):04X}; write it without")
 
 
-def check_number(about: str, number: Any, low: float = -LARGEST) -> None:
-    if type(number) not in (int, float) or not low <= number <= LARGEST:
-        raise BadValue(f"{about} is {said(number)}, must be a number from {low:g} to {LARGEST:g}")
+def check_number(about: str, number: Any, low: float = -LARGEST, high: float = LARGEST) -> None:
+    if type(number) not in (int, float) or not low <= number <= high:
+        raise BadValue(f"{about} is {said(number)}, must be a number from {low:g} to {high:g}")
 
 
 def check_count(about: str, count: Any, high: int) -> None:
@@ -184,10 +185,19 @@ def _check_tables(about: str, found: Mapping[str, Any]) -> None:
 
 
 def _check_counts(about: str, found: Mapping[str, Any]) -> None:
-    """Numbers: finite, counts within each other, the interval in order."""
+    """Numbers: finite, values within the range, counts within each other, the interval in order."""
+    bounds = found["range"]
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        raise BadValue(f"{about}: range is {said(bounds)}, must be a list of two numbers or null")
+    for bound in bounds:
+        if bound is not None:
+            check_number(f"{about}: range", bound)
+    low, high = (other if bound is None else bound for bound, other in zip(bounds, (-LARGEST, LARGEST), strict=True))
+    if low >= high:
+        raise BadValue(f"{about}: range is {said(bounds)}, whose lower end is not below the upper")
     for name in ("value", "value_kept"):
         if found[name] is not None:
-            check_number(f"{about}: {name}", found[name])
+            check_number(f"{about}: {name}", found[name], low - CLOSE, high + CLOSE)
     check_count(f"{about}: n", found["n"], IMAGES)
     check_count(f"{about}: undefined", found["undefined"], found["n"])
     if found["kept"] is not None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from bench.boards.board import EXAMPLES, GENERATED, RECORDS, ROW, row_name
 from bench.boards.protocol import FILE, Protocol, board_protocol
-from bench.boards.record import Record, Summary, summarise
+from bench.boards.record import Record
+from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
 from bench.boards.submissions.metadata import NAME, SIZE, Meta, closed, read_meta
 from bench.boards.submissions.sanitize import read_record, said
@@ -245,7 +246,7 @@ def _disagreements(
             yield f"{about}: key {record.key} has no values beside it and no undefined_because; publish it again"
             continue
         mine = mine or Values(np.empty(0, np.int64), ("",), np.empty((0, 1)), None)
-        amount = summarise(mine.values, mine.names, mine.kept, record.key)
+        amount = summarise(mine.values, mine.names, mine.kept, record.range)
         for part in Summary.__dataclass_fields__:
             if not _near(getattr(record, part), getattr(amount, part)):
                 yield (
@@ -318,7 +319,7 @@ def _between(folder: Path, submissions: list[Submission], owners: Collection[str
             about = f"{folder}/{RECORDS}/{one.name}.jsonl, line {number}"
             there, first = metrics.setdefault(record.metric, (about, record))
             # Who is ahead follows from these: of one metric they are the same for all.
-            for part in ("better", "unit"):
+            for part in ("better", "unit", "range"):
                 own, others = getattr(record, part), getattr(first, part)
                 if own != others:
                     yield (
