@@ -3,10 +3,13 @@
 python benchmarks/intervals.py [TRIALS]
 
 Scores are simulated from a truth, an effect of each seed, an effect of each image that all seeds share, and the rest.
-The truth is the mean over all seeds and images. Not every setting can be at 95%. Proportions near a bound are discrete:
-an interval holds the truth for a count of errors or it does not, and with one seed of 50 images of accuracy 0.98 the
-steps are 92% and 98%. Three seeds of 40 images at 0.97 show four errors, too few to tell an effect of seeds from chance:
-intervals allow for one, and are above 97%. Where seeds are near 1 but for a few, eight of them may all miss the few: 91%.
+The truth is the mean over all seeds and images. Not every setting can be at 95%:
+
+- Proportions near a bound are discrete: an interval holds the truth for a count of errors or it does not. With one seed
+  of 50 images of accuracy 0.98 the possible shares are 92% and 98%.
+- Three seeds of 40 images at 0.97 show four errors, too few to tell an effect of seeds from chance. The interval allows
+  for one, and holds the truth in 98% and more.
+- Where nearly all seeds are at 1, a few seeds of those below may all be missed: 91% of eight seeds from 0.87 to 1.
 """
 
 from __future__ import annotations
