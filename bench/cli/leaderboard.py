@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -48,28 +48,39 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
 
     Of each board README.md, table.csv, table.tex, board.json and index.html.
 
-    Without a FOLDER, all boards below the folder leaderboards are built, and the page that leads to them.
+    Without a FOLDER, all boards below the folder leaderboards are built. The page that leads to these is built with any
+    of them.
     """
-    from bench.boards.board import drifted, read_board
-    from bench.boards.render.page import built, overview
+    from bench.boards.folder import find_outdated
 
-    places = [Path(board) for board in boards] or all_boards()
-    found = [(place, read_board(place)) for place in places]
-    made = [(place, built(board)) for place, board in found]
-    if not boards:
-        made.append((Path(BOARDS), overview([board for _, board in found])))
-    drift = []
-    for place, files in made:
-        changed = drifted(place, files)
-        drift += [place / name for name in changed]
-        if not only_check:
-            for name in changed:
+    outdated = []
+    for place, files in _generate([Path(board) for board in boards] or all_boards()):
+        for name in find_outdated(place, files):
+            outdated.append(place / name)
+            if not only_check:
                 (place / name).write_bytes(files[name].encode())
                 click.echo(place / name)
-    if only_check and drift:
-        for path in drift:
-            complain(f"{path} is not what its records give; never edit it, run bench leaderboard build")
-        sys.exit(CellFailed.exit_code)
+    if only_check:
+        for path in outdated:
+            folder = "" if path.resolve().is_relative_to(Path(BOARDS).resolve()) else f" {path.parent}"
+            complain(
+                f"{path} is not what the records give: they have changed since it was built, or it was edited by hand; "
+                f"run bench leaderboard build{folder}"
+            )
+        sys.exit(CellFailed.exit_code if outdated else 0)
+
+
+def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folders of boards with their generated files by name; then that of all boards, if it holds one of them."""
+    from bench.boards.board import read_board
+    from bench.boards.render.page import built, overview
+
+    boards = {}
+    for place in places:
+        boards[place.resolve()] = board = read_board(place)
+        yield place, built(board)
+    if any(place.parent == Path(BOARDS).resolve() for place in boards):
+        yield Path(BOARDS), overview([boards.get(place.resolve()) or read_board(place) for place in all_boards()])
 
 
 @leaderboard.command()
@@ -137,7 +148,8 @@ def verify(
 
     With the options of a run, such as --defense, only what they ask for. Name an empty --store to begin from nothing.
     """
-    from bench.boards.board import compared, read_records
+    from bench.boards.board import compare_runs
+    from bench.boards.folder import read_records
     from bench.boards.protocol import board_protocol
     from bench.engine import catalog as catalogs
     from bench.engine.runner import choose_device, open_store, run_cells
@@ -162,7 +174,7 @@ def verify(
     records = [record for record in records if record.key not in problems]
     outcome = run_cells(todo, catalog, open_store(store, complain), choose_device(device))
     told = _once(problems.values())
-    lines = [*told, *describe_troubles(todo, outcome), *compared(protocol, records, outcome.records)]
+    lines = [*told, *describe_troubles(todo, outcome), *compare_runs(protocol, records, outcome.records)]
     for text in lines:
         complain(text)
     differ = len(lines) - len(told) + len(problems)

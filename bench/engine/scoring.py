@@ -106,8 +106,9 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     array = values.detach().double().cpu().numpy()
     if np.isinf(array).any():
         raise BadComponent(f"metric {metric} returned infinite values; return nan where it is undefined")
-    low, high = (infinity if bound is None else bound for bound, infinity in zip(metric.range, (-np.inf, np.inf)))
-    beyond = array[(array < low - ROUNDING) | (array > high + ROUNDING)]
+    low, high = metric.range
+    below, above = math.inf if low is None else array - low, math.inf if high is None else high - array
+    beyond = array[np.minimum(below, above) < -ROUNDING]
     if beyond.size:
         raise BadComponent(
             f"metric {metric} returned {beyond[0]:g}, outside its range {metric.range}; correct one of them"

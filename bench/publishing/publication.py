@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from bench.boards.board import EXAMPLES, RECORDS, ROW, devices, read_records, row_name, write_submission
+from bench.boards.board import ROW, devices, row_name
+from bench.boards.folder import EXAMPLES, RECORDS, read_records, write_submission
 from bench.boards.protocol import Protocol, board_protocol
 from bench.boards.record import CALMLY, VALUES, Record
 from bench.boards.submissions import sanitize

@@ -18,7 +18,7 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench.boards import board as boards
-from bench.boards.board import Column, compared, read_board
+from bench.boards.board import Column, compare_runs, read_board
 from bench.boards.protocol import parsed, quick
 from bench.boards.record import Record, values_file
 from bench.boards.render.data import _field, harmless
@@ -385,7 +385,7 @@ def test_there_is_no_area_over_budgets_of_different_seeds(bench_, folder):
     assert len(gone) == 1
     file.write_text("".join(line for line in lines if line not in gone))
     (row,) = read_board(folder).rows
-    assert {c.ball for c in row.entries if c.metric == "topk_overlap"} == {"linf:2/255", "linf:8/255"}
+    assert {c.ball for c in row.estimates if c.metric == "topk_overlap"} == {"linf:2/255", "linf:8/255"}
 
 
 def test_a_mean_over_a_missing_seed_is_undefined():
@@ -420,10 +420,33 @@ def test_a_table_that_was_edited_by_hand_is_found(bench_, published, name):
     file.write_text(file.read_text().replace("0.6", "0.9", 1))
     code, out, err = bench_("leaderboard", "build", "--check", str(published))
     assert (code, out) == (1, "")
-    assert err == f"bench: {file} is not what its records give; never edit it, run bench leaderboard build\n"
+    assert err == (
+        f"bench: {file} is not what the records give: they have changed since it was built, or it was edited by hand; "
+        f"run bench leaderboard build {published}\n"
+    )
     assert bench_("leaderboard", "build", str(published))[1] == f"{file}\n"
     file.unlink()
     assert bench_("leaderboard", "build", "--check", str(published))[0] == 1
+
+
+@pytest.mark.parametrize("form", [str, lambda place: place.relative_to(place.parents[1])], ids=["absolute", "relative"])
+def test_building_one_of_all_boards_rebuilds_the_page_that_leads_to_them(bench_, published, monkeypatch, form):
+    monkeypatch.chdir(published.parents[1])
+    shutil.copytree(published, published.with_name("other"))
+    assert bench_("leaderboard", "build")[0] == 0
+    toml = published / "board.toml"
+    toml.write_text(toml.read_text().replace("A | tiny *board*", "Another title"))
+    code, _, err = bench_("leaderboard", "build", "--check")
+    assert code == 1 and "leaderboards/index.html is not what the records give: they have changed since" in err
+    assert err.splitlines()[-1].endswith("run bench leaderboard build")
+    code, out, _ = bench_("leaderboard", "build", str(form(published)))
+    assert code == 0 and {"leaderboards/README.md", "leaderboards/index.html"} <= set(out.splitlines())
+    text = (published.parent / "README.md").read_text()
+    assert "Another title" in text and "A \\| tiny" in text
+    assert bench_("leaderboard", "build", "--check") == (0, "", "")
+    elsewhere = shutil.copytree(published, published.parents[1] / "elsewhere" / "tiny")
+    assert bench_("leaderboard", "build", str(elsewhere)) == (0, "", "")
+    assert not (elsewhere.parent / "README.md").exists()
 
 
 def test_a_re_run_that_differs_is_told():
@@ -434,15 +457,14 @@ def test_a_re_run_that_differs_is_told():
         made("cosine", "ce", "0", None, 0.5),
     ]
     now = {r.key: dataclasses.replace(r, value=0.65) for r in then}
-    assert compared(protocol, then, now) == [
-        "accuracy of defense ce, seed 0: published 0.5000, found 0.6500, allowed are 0.1 between",
-        "cosine of defense ce, seed 0: published 0.5000, found 0.6500, allowed are 0 between",
+    assert compare_runs(protocol, then, now) == [
+        "accuracy of defense ce, seed 0: published 0.5000, computed 0.6500; the tolerance is 0.1",
+        "cosine of defense ce, seed 0: published 0.5000, computed 0.6500; the tolerance is 0",
     ]
-    assert compared(protocol, then[:1], {k: dataclasses.replace(r, value=0.55) for k, r in now.items()}) == []
-    assert (
-        "found None" in compared(protocol, then[:1], {k: dataclasses.replace(r, value=None) for k, r in now.items()})[0]
-    )
-    assert "not part of what the board asks for now; publish the board again" in compared(protocol, then[:1], {})[0]
+    assert compare_runs(protocol, then[:1], {k: dataclasses.replace(r, value=0.55) for k, r in now.items()}) == []
+    undefined = {k: dataclasses.replace(r, value=None) for k, r in now.items()}
+    assert compare_runs(protocol, then[:1], undefined)[0].endswith("published 0.5, computed None")
+    assert "no longer part of the board's protocol; publish the board again" in compare_runs(protocol, then[:1], {})[0]
 
 
 def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
@@ -710,7 +732,7 @@ def test_stored_and_published_records_of_other_versions_are_told(bench_, folder,
         f"({moved}); computed again, as all that are"
     )
     code, _, err = bench_("leaderboard", "verify", str(folder), *asked[2:])
-    assert code == 1 and "not part of what the board asks for now; publish the board again" in err
+    assert code == 1 and "no longer part of the board's protocol; publish the board again" in err
 
 
 def test_quick_toml_is_a_protocol():

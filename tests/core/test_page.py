@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bench.boards.board import WORST, read_board
+from bench.boards.board import WORST, Column, read_board
 from bench.boards.record import Record, values_file
 from bench.boards.render.page import built, overview
 from bench.boards.render.plots import Series, curves, histogram, points, spread, ticks
@@ -141,10 +141,69 @@ def test_rows_stand_in_groups_by_rank_with_shared_places_and_controls_last(folde
     assert re.search(r"; the reference ce has 0\.\d+, a difference of \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]$", second)
 
 
+def again(seed, change, keep=lambda axes: True):
+    """The records of another seed, their values changed."""
+    for made, values, names in records():
+        if keep(made.axes):
+            yield record(made.metric, made.axes | {"seed": seed}, change(values), names, made.unit, made.better)
+
+
+def standings(board, explainer="gradient"):
+    rows = [row for row in board.rows if row.axes["explainer"] == explainer]
+    return {row.axes["defense"]: str(row.rank or row.missing or "control") for row in rows}
+
+
+def test_further_seeds_of_some_rows_take_no_part_in_ranks(tmp_path):
+    alone = read_board(written(tmp_path / "alone", list(records())))
+    worse = again("1", lambda values: values - 0.4, lambda axes: axes["defense"] == "like_good")
+    board = read_board(written(tmp_path / "more", [*records(), *worse]))
+    assert standings(board) == standings(alone) and standings(board)["like_good"] == "1-2"
+    row = next(row for row in board.rows if row.axes["defense"] == "like_good")
+    assert row.estimates[board.score].value == pytest.approx(row.standing.value - 0.2)
+    assert "over seed 0; the reference ce has 0." in leads(board)[0] and " over seed" not in leads(alone)[0]
+    assert "over seed 0, which the protocol asks of every row" in built(board)["README.md"]
+
+
+def test_a_row_with_fewer_seeds_than_the_protocol_asks_for_has_no_rank_and_moves_none(tmp_path):
+    others = again("1", lambda values: values - 0.01, lambda axes: axes["defense"] != "good")
+    found = [*records(), *others]
+    states = {}
+    for name, kept in (("with", found), ("without", [f for f in found if f[0].axes["defense"] != "good"])):
+        place = written(tmp_path / name, kept)
+        (place / "board.toml").write_text(TOML.replace("seed = [0]", "seed = [0, 1]"))
+        states[name] = standings(read_board(place))
+    assert states["with"].pop("good") == "fewer seeds than its rivals: 1 of 2"
+    assert states["with"] == states["without"] == {"like_good": "1", "ce": "2", "odd": "control"}
+    shown = built(read_board(tmp_path / "with"))
+    assert "fewer seeds than its rivals: 1 of 2" in shown["index.html"]
+
+
+def test_the_difference_to_the_reference_is_that_of_the_printed_numbers(tmp_path):
+    number = r"([+-]?\d\.\d{3})"
+    found = list(records())
+    # Images without a value in one row are left out of the difference, and the line says what is left.
+    for made, values, _ in found:
+        if made.metric == "overlap" and made.axes["defense"] == "like_good":
+            values[:10] = np.nan
+    found = [
+        (dataclasses.replace(made, value=float(np.nanmean(v))) if np.isnan(v).any() else made, v, n)
+        for made, v, n in found
+    ]
+    paired = leads(read_board(written(tmp_path / "gaps", found)))[1]
+    text = rf"like_good is ahead, overlap \(worst case\) {number}; the reference ce has {number}"
+    mine, base, part, rest, apart = re.search(
+        rf"{text}; on the images that both have, {number} and {number}, a difference of {number} \[", paired
+    ).groups()
+    assert float(apart) == pytest.approx(float(part) - float(rest)) and (mine, base) != (part, rest)
+    whole = leads(read_board(written(tmp_path / "whole", list(records()))))[1]
+    mine, base, apart = re.search(rf"{text}, a difference of {number} \[", whole).groups()
+    assert float(apart) == pytest.approx(float(mine) - float(base))
+
+
 def test_the_worst_case_is_taken_image_by_image(folder):
     board = read_board(folder)
     row = next(r for r in board.rows if (r.axes["defense"], r.axes["explainer"]) == ("good", "gradient"))
-    of = {(c.attack, c.ball): e for c, e in row.entries.items() if c.metric == "overlap"}
+    of = {(c.attack, c.ball): e for c, e in row.estimates.items() if c.metric == "overlap"}
     sharp, blunt, worst = (of[a, "linf:8/255"].images["0"] for a in ("sharp", "blunt", WORST))
     assert list(worst) == [min(pair) for pair in zip(sharp, blunt, strict=True)]
     assert of[WORST, "linf:8/255"].value == pytest.approx(np.minimum(sharp, blunt).mean())
@@ -214,7 +273,7 @@ def test_a_papers_figures_stand_beside_ours_under_the_same_attack(folder):
     (folder / "board.toml").write_text(text)
     found = built(read_board(folder))
     row = next(r for r in read_board(folder).rows if r.axes["defense"] == "ce" and r.axes["explainer"] == "gradient")
-    ours = next(e for c, e in row.entries.items() if (c.metric, c.attack, c.ball) == ("overlap", "sharp", "linf:8/255"))
+    ours = row.estimates[Column("overlap", "sharp", "linf:8/255")]
     assert "overlap<br>sharp<br>linf:8/255<br>paper / here" in found["README.md"]
     assert f"0.355 / {ours.value:.3f}" in found["README.md"] and ">overlap, sharp, linf:8/255<" in found["index.html"]
     text = TOML.replace('metrics = ["accuracy", "insertion"]', 'metrics = ["other", "another"]')
@@ -236,7 +295,7 @@ def test_a_worst_case_takes_the_commands_of_all_its_attacks(tmp_path):
     found = [(dataclasses.replace(r, command=f"bench run --key {r.key}"), v, n) for r, v, n in records()]
     board = read_board(written(tmp_path / "made-up", found))
     page = built(board)["index.html"]
-    parts = board.rows[0].entries[board.score].records
+    parts = board.rows[0].estimates[board.score].records
     assert len(parts) == 2 and "\n".join(r.command for r in parts) in page
 
 

@@ -21,7 +21,8 @@ from PIL import Image
 from submissions import META, describe, relined, submit
 
 from bench.boards import record
-from bench.boards.board import ROW, read_board, read_records, row_name
+from bench.boards.board import ROW, read_board, row_name
+from bench.boards.folder import read_records
 from bench.boards.render.diff import changed
 from bench.boards.render.page import built
 from bench.boards.submissions import attachments as attached

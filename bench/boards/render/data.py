@@ -17,7 +17,7 @@ def table(board: Board) -> str:
     """table.csv: all entries in long form."""
     stream = io.StringIO()
     lines = csv.writer(stream, lineterminator="\n")
-    found = [_numbers(board, row, column) for row in board.rows for column in board.columns if column in row.entries]
+    found = [_numbers(board, row, column) for row in board.rows for column in board.columns if column in row.estimates]
     names = (
         *ROW,
         "rank",
@@ -46,9 +46,9 @@ NUMBERS = (
 
 def _numbers(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
     """All that there is to say of one entry."""
-    found = row.entries[column]
+    found = row.estimates[column]
     low, high = found.ci95 or (None, None)
-    other = board.beside.get((row.name, column))
+    other = board.differences.get((row.name, column))
     # The images that every budget or attack keeps are not the same ones: of those there is no mean.
     kept = [None if column.derived else r.value_kept for r in found.records]
     values = [value for images in found.images.values() for value in images]
@@ -91,7 +91,7 @@ def as_json(board: Board) -> str:
     """board.json: the same numbers, for programs."""
     rows = []
     for row in board.rows:
-        entries = [_numbers(board, row, column) for column in board.columns if column in row.entries]
+        entries = [_numbers(board, row, column) for column in board.columns if column in row.estimates]
         shared = {*ROW, "rank", "control"}
         rows.append(
             {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tabulate import tabulate
 
-from bench.boards.board import Board, Row, rounded
+from bench.boards.board import Board, Row, format_value
 from bench.boards.render.readme import code, label, named
 
 LISTED = 50  # rows of a board that are spelled out
@@ -42,9 +42,9 @@ def _standing(board: Board | None, row: Row | None) -> tuple[str, str]:
     """The rank and the score of a row, as they are printed."""
     if board is None or row is None:
         return "-", "-"
-    found = row.entries.get(board.score) if board.score else None
+    found = row.estimates.get(board.score) if board.score else None
     rank = str(row.rank) if row.rank else "control" if row.control else "not ranked"
-    return rank, _quoted(rounded(found)) if found and found.value is not None else "-"
+    return rank, _quoted(format_value(found)) if found and found.value is not None else "-"
 
 
 def _quoted(text: str) -> str:

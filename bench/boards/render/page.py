@@ -15,20 +15,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from bench.boards.board import (
-    CONTROLS,
-    COSTS,
-    GENERATED,
-    NORMALISED,
-    WORST,
-    Board,
-    Column,
-    Row,
-    devices,
-    ratio,
-    reference_of,
-    rounded,
-)
+from bench.boards.board import CONTROLS, COSTS, NORMALISED, WORST, Board, Column, Row, devices, format_value
+from bench.boards.folder import GENERATED
 from bench.boards.render.data import as_json, latex, table
 from bench.boards.render.plots import Series, curves, histogram, points
 from bench.boards.render.readme import (
@@ -77,7 +65,7 @@ def page(board: Board) -> str:
         columns=[_heading(board, column) for column in columns],
         groups=[{"label": group, "rows": [views[row.name] for row in rows]} for group, rows in groups.items()],
         legend=legend(board),
-        has_reference=any(reference_of(board, row) not in (None, row) for row in board.rows),
+        has_reference=any(board.reference(row) not in (None, row) for row in board.rows),
         plots=_plots(board, groups),
         paper={
             "source": paper.source,
@@ -206,20 +194,20 @@ class Cell:
 
 def _cell(board: Board, row: Row, column: Column) -> Cell:
     style = "score" if column == board.score else "" if column in board.summary else "more"
-    found = row.entries.get(column)
+    found = row.estimates.get(column)
     if found is None:
         return Cell("-", style=style)
     if found.value is None:
         return Cell("undefined", style=style)
     if found.records[0].unit in COSTS:
-        times = ratio(board, row, column)
+        times = board.cost_ratio(row, column)
         return Cell("-" if times is None else f"{times:.2f} x", times and round(times, 2), style=style)
     seeds = {r.axes["seed"] for r in found.records if "seed" in r.axes}
-    text = rounded(found) + (" *" if found.starred else "")
+    text = format_value(found) + (" *" if found.starred else "")
     around = "[{:.2f}, {:.2f}]".format(*found.ci95) if found.ci95 else ""
     if seeds and seeds != board.seeds:
         around += f" {len(seeds)} of {len(board.seeds)} seeds"
-    other = board.beside.get((row.name, column))
+    other = board.differences.get((row.name, column))
     if other is None:
         return Cell(text, round(found.value, 6), around, style=style)
     mark, side = {True: (" ▲", "better"), False: (" ▼", "worse"), None: ("", "")}[other.better]
@@ -259,7 +247,7 @@ class View:
 
 def _view(board: Board, row: Row, columns: Sequence[Column], place: int, span: tuple[float, float]) -> View:
     flags = sorted({flag for record in row.records for flag in record.flags})
-    score = row.entries.get(board.score) if board.score else None
+    score = row.estimates.get(board.score) if board.score else None
     chosen = {axis: row.axes[axis] for axis in board.naming if row.axes.get(axis)}
     words = "".join(f" --{axis} {_shell(text)}" for axis, text in chosen.items())
     return View(
@@ -309,16 +297,16 @@ def _texts(found: Any) -> list[str]:
 
 def _span(board: Board) -> tuple[float, float]:
     """The least and the largest value of any image in the score of any row."""
-    found = [row.entries[board.score].images for row in board.rows if board.score in row.entries]
+    found = [row.estimates[board.score].images for row in board.rows if board.score in row.estimates]
     values = [value for images in found for value in _defined(images)]
     return (min(values), max(values)) if values else (0.0, 1.0)
 
 
 def _histogram(board: Board, row: Row, span: tuple[float, float]) -> Markup | None:
     """Of the score, image by image, on the scale of all rows."""
-    if board.score is None or board.score not in row.entries:
+    if board.score is None or board.score not in row.estimates:
         return None
-    values = _defined(row.entries[board.score].images)
+    values = _defined(row.estimates[board.score].images)
     return histogram(values, *span) if len(values) > 1 else None
 
 
@@ -331,7 +319,7 @@ def _plots(board: Board, groups: Mapping[str, Sequence[Row]]) -> list[dict[str, 
     if board.score is None:
         return []
     ranked = [row for row in board.rows if not row.control]
-    ranked.sort(key=lambda row: reference_of(board, row) is not row)  # the reference has the colour of the text
+    ranked.sort(key=lambda row: board.reference(row) is not row)  # the reference has the colour of the text
     names = dict.fromkeys(label(board, row) for row in ranked)
     places = {name: place for place, name in enumerate(names)}
     found = []
@@ -356,21 +344,21 @@ def _front(board: Board, rows: Sequence[Row], places: Mapping[str, int]) -> tupl
     cost = next((c for c in board.summary if c.metric == wanted.cost), None)
     if against is None:
         return None
-    costs = {row.name: ratio(board, row, cost) for row in rows} if cost else {}
+    costs = {row.name: board.cost_ratio(row, cost) for row in rows} if cost else {}
     high = max((c for c in costs.values() if c), default=None)
     series = [
         Series(
             label(board, row) + (f" ({costs[row.name]:.1f} x)" if costs.get(row.name) else ""),
-            [(round(row.entries[against].value, 3), round(row.entries[score].value, 3))],
+            [(round(row.estimates[against].value, 3), round(row.estimates[score].value, 3))],
             None if row.control else places.get(label(board, row)),
             math.sqrt(costs[row.name] / high) if high and costs.get(row.name) else 0.0,
         )
         for row in rows
-        if all(c in row.entries and row.entries[c].value is not None for c in (against, score))
+        if all(c in row.estimates and row.estimates[c].value is not None for c in (against, score))
     ]
     if len({one.points[0] for one in series}) < 2:
         return None
-    ways = [next(r.entries[c].records[0].better for r in rows if c in r.entries) == "higher" for c in (against, score)]
+    ways = [board.described[c.metric].better == "higher" for c in (against, score)]
     size = f"; the larger a point, the more {wanted.cost}" if high else ""
     text = f"{named(score)} against {named(against)}{size}. Dotted: what no other row beats in both; controls are grey."
     return points(series, against.metric, score.metric, (ways[0], ways[1])), text
@@ -393,11 +381,11 @@ def _over_budgets(board: Board, rows: Sequence[Row], places: Mapping[str, int]) 
     series = [
         Series(
             label(board, row),
-            [(float(Fraction(eps[c])), round(row.entries[c].value, 4)) for c in balls],
+            [(float(Fraction(eps[c])), round(row.estimates[c].value, 4)) for c in balls],
             None if row.control else places.get(label(board, row)),
         )
         for row in rows
-        if all(c in row.entries and row.entries[c].value is not None for c in balls)
+        if all(c in row.estimates and row.estimates[c].value is not None for c in balls)
     ]
     marks = [(float(Fraction(eps[c])), eps[c]) for c in balls]
     what = ", ".join(p for p in (score.metric, score.attack) if p)
@@ -410,7 +398,7 @@ def _over_levels(board: Board, rows: Sequence[Row], places: Mapping[str, int]) -
     for column in (c for c in board.columns if c.attack in attacks and c.ball in ("", board.ball)):
         series = []
         for row in rows:
-            curve = _levels(row.entries[column].records) if column in row.entries else []
+            curve = _levels(row.estimates[column].records) if column in row.estimates else []
             if len(curve) > 2:
                 name = label(board, row)
                 series.append(Series(name, curve, None if row.control else places.get(name)))
@@ -430,4 +418,4 @@ def _levels(records: Sequence[Any]) -> list[tuple[float, float]]:
 
 
 def _pair(figure: float, ours: Any) -> str:
-    return f"{figure:.3f} / {rounded(ours) if ours and ours.value is not None else '-'}"
+    return f"{figure:.3f} / {format_value(ours) if ours and ours.value is not None else '-'}"

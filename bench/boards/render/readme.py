@@ -7,25 +7,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tabulate import tabulate
 
-from bench.boards.board import (
-    AREA,
-    CONTROLS,
-    COSTS,
-    NORMALISED,
-    RECORDS,
-    ROW,
-    WORST,
-    Board,
-    Column,
-    Row,
-    devices,
-    ratio,
-    reference_of,
-    rounded,
-)
+from bench.boards.board import AREA, CONTROLS, COSTS, NORMALISED, ROW, WORST, Board, Column, Row, devices, format_value
+from bench.boards.folder import RECORDS
 from bench.boards.protocol import Protocol
 from bench.boards.record import Record
-from bench.boards.statistics import Difference, Estimate
+from bench.boards.statistics import Difference, Estimate, difference
 
 ALWAYS = ("defense", "attack")
 
@@ -81,7 +67,7 @@ def notes(records: Collection[Record]) -> list[str]:
 
 
 def readme(board: Board) -> str:
-    """README.md: what it says in short, then attack by attack, and beside the reference row."""
+    """README.md: the summary, then attack by attack, and the differences to the reference row."""
     rest = [c for c in board.columns if c not in board.summary and not c.derived]
     over = [c for c in board.columns if c.over and (c.attack == WORST or board.sole(c))]
     differing = [c for c in board.summary if not _costs(board, c)]
@@ -137,8 +123,9 @@ def _ranked(board: Board) -> str:
     return (
         f"Ranked by **{markdown(named(board.score))}**"
         + (f", rows of one {markdown(' and '.join(board.within))} among themselves" if board.within else "")
-        + ". Rows share ranks where the 95% interval of their paired difference, image by image, holds zero; controls, "
-        "and rows without that score, have none."
+        + f", over {_ranked_seeds(board)}, which the protocol asks of every row. Rows share ranks where the 95% "
+        "interval of their paired difference, image by image, contains zero; controls, and rows without that score, "
+        "have none."
     )
 
 
@@ -156,10 +143,11 @@ def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
     assert column is not None
     # On unlike images each may be beaten by some other: then none is first.
     first = [row for row in rows if row.rank and row.rank.best == 1] or list(rows)
+    standing = {row.name: row.standing for row in board.rows if row.standing and row.standing.value is not None}
     of = column.metric + (f" ({column.attack})" if column.attack else "")
     names = [label(board, row) for row in first]
     about = f"{group}: " if group else ""
-    values = [rounded(row.entries[column]) for row in first]
+    values = [format_value(standing[row.name]) for row in first]
     span = values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
     if len(first) == 1:
         text = f"{about}{names[0]} is ahead, {of} {values[0]}"
@@ -167,14 +155,25 @@ def _lead(board: Board, group: str, rows: Sequence[Row]) -> str:
         text = f"{about}no row can be told from all others, {of} {span}"
     else:
         text = f"{about}{', '.join(names[:-1])} and {names[-1]} share the first place, {of} {span}"
-    base = reference_of(board, first[0])
-    theirs = base.entries.get(column) if base and base not in first else None
-    if base and theirs and theirs.value is not None:
-        text += f"; the reference {label(board, base)} has {rounded(theirs)}"
-        found = board.beside.get((first[0].name, column)) if len(first) == 1 else None
-        if found and found.ci95:
-            text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(found.value, *found.ci95)
+    base = board.reference(first[0])
+    if any(row.standing is not row.estimates.get(column) for row in (*first, *([base] if base else []))):
+        text += f" over {_ranked_seeds(board)}"
+    if base is None or base in first or base.name not in standing:
+        return text
+    mine, theirs = standing[first[0].name], standing[base.name]
+    text += f"; the reference {label(board, base)} has {format_value(theirs)}"
+    there = difference(mine, theirs) if len(first) == 1 else None
+    if there and there.ci95:
+        pair = [round(mean, 3) for mean in there.means]
+        if pair != [round(estimate.value or 0.0, 3) for estimate in (mine, theirs)]:
+            text += "; on the images that both have, {:.3f} and {:.3f}".format(*pair)
+        # Of the printed numbers: a reader may subtract them.
+        text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(pair[0] - pair[1], *there.ci95)
     return text
+
+
+def _ranked_seeds(board: Board) -> str:
+    return f"seed{'s' if len(board.ranked_seeds) > 1 else ''} {', '.join(board.ranked_seeds)}"
 
 
 def naming(board: Board) -> list[str]:
@@ -222,15 +221,15 @@ def heading(board: Board, column: Column) -> list[str]:
 
 def cell(board: Board, row: Row, column: Column, safe: Callable[[str], str] = escaped) -> str:
     """What stands where a row and a column meet, its words made safe for where it is shown."""
-    found = row.entries.get(column)
+    found = row.estimates.get(column)
     if found is None:
         return "-"
     if found.value is None:
         return "undefined"
     if found.records[0].unit in COSTS:
-        times = ratio(board, row, column)
+        times = board.cost_ratio(row, column)
         return "-" if times is None else f"{times:.2f} x"
-    text = safe(rounded(found))
+    text = safe(format_value(found))
     if found.ci95:
         text += " [{:.2f}, {:.2f}]".format(*found.ci95)
     seeds = {r.axes["seed"] for r in found.records if "seed" in r.axes}
@@ -240,7 +239,7 @@ def cell(board: Board, row: Row, column: Column, safe: Callable[[str], str] = es
 
 
 def _costs(board: Board, column: Column) -> bool:
-    return any(row.entries[column].records[0].unit in COSTS for row in board.rows if column in row.entries)
+    return any(row.estimates[column].records[0].unit in COSTS for row in board.rows if column in row.estimates)
 
 
 def legend(board: Board) -> list[str]:
@@ -268,13 +267,13 @@ def _legend(board: Board) -> str:
 
 
 def _differences(board: Board, columns: Sequence[Column]) -> str:
-    """The rows beside the reference row, image by image."""
+    """The differences of rows to the reference row, image by image."""
     body = []
     for row in board.rows:
-        base = reference_of(board, row)
+        base = board.reference(row)
         if base is None or base is row:
             continue
-        found = [_difference(board.beside.get((row.name, column))) for column in columns]
+        found = [_difference(board.differences.get((row.name, column))) for column in columns]
         body.append([*(markdown(row.axes.get(axis, "-")) for axis in board.naming), *found])
     if not body:
         return ""
@@ -282,8 +281,8 @@ def _differences(board: Board, columns: Sequence[Column]) -> str:
         [
             "## Beside the reference row",
             _markdown(board, body, columns),
-            "Mean of the differences to the reference row, image by image, where both have a value; in brackets its "
-            "95% interval. ▲: better, ▼: worse, where the interval does not hold zero.",
+            "Mean of the differences to the reference row, image by image, over the seeds and images where both have a "
+            "value; in brackets its 95% interval. ▲: better, ▼: worse, where the interval does not contain zero.",
         ]
     )
 
@@ -302,7 +301,7 @@ def printed(board: Board) -> list[tuple[Row, list[tuple[float, Estimate | None]]
     found = []
     for row in board.rows:
         pairs = [
-            (figure, row.entries.get(column))
+            (figure, row.estimates.get(column))
             for metric, column in paper_columns(board).items()
             if (figure := board.protocol.paper.figure(row.axes, metric)) is not None
         ]
@@ -329,7 +328,7 @@ def _papers(board: Board) -> str:
         [
             *(markdown(row.axes.get(axis, "-")) for axis in board.naming),
             *(
-                f"{figure:.3f} / {markdown(rounded(ours)) if ours and ours.value is not None else '-'}"
+                f"{figure:.3f} / {markdown(format_value(ours)) if ours and ours.value is not None else '-'}"
                 for figure, ours in pairs
             ),
         ]

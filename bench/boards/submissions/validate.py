@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.boards.board import EXAMPLES, GENERATED, RECORDS, ROW, row_name
+from bench.boards.board import ROW, row_name
+from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
 from bench.boards.protocol import FILE, Protocol, board_protocol
 from bench.boards.record import Record
 from bench.boards.statistics import Summary, summarise

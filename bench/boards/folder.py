@@ -1,0 +1,122 @@
+"""The files of a board's folder: records and the values of their images, and what is generated from them. Uses neither
+torch nor plugins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.boards.doubts import Images
+from bench.boards.record import CALMLY, Record
+from bench.boards.submissions.metadata import corrections
+from bench.errors import BadValue, EnvironmentProblem
+
+RECORDS, EXAMPLES = "records", "examples"
+GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html")
+
+
+class RecordSet(NamedTuple):
+    """The records of a board, each key once; by key the values of the images, and the submission."""
+
+    records: list[Record]
+    images: Images
+    origin: dict[str, str]
+
+
+def read_records(folder: Path) -> RecordSet:
+    """The records of a board's submissions. Where one submission supersedes another, its records replace those of the
+    same key, or of the same metric and axes."""
+    records: dict[str, Record] = {}
+    origin: dict[str, str] = {}
+    supersedes = corrections(folder / RECORDS)
+    images: dict[str, list[tuple[float | None, bool | None]]] = {}
+    # The suite's own first: of two records of one key, the first counts.
+    for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                record = Record.parse(line)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
+            if record.key not in records or origin[record.key] in supersedes.get(file.stem, ()):
+                records[record.key], origin[record.key] = record, file.stem
+        values = _read_values(file)
+        images.update({key: each for key, each in values.items() if origin.get(key) == file.stem})
+    cases: dict[tuple[str, str], list[Record]] = {}
+    for record in records.values():
+        cases.setdefault(_case_of(record), []).append(record)
+    current = [
+        record
+        for record in records.values()
+        if not any(origin[record.key] in supersedes.get(origin[o.key], ()) for o in cases[_case_of(record)])
+    ]
+    return RecordSet(current, images, origin)
+
+
+def _case_of(record: Record) -> tuple[str, str]:
+    """What a record is about: there is one record of a metric and a case."""
+    return record.metric, str(sorted(record.axes.items()))
+
+
+def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | None]]]:
+    """By key, from the file next to one of records: each image's mean over levels, None where a level is undefined, and
+    whether its prediction was kept."""
+    import pyarrow.parquet
+
+    file = records.with_suffix(".values.parquet")
+    try:
+        table = pyarrow.parquet.read_table(file, columns=["key", "image", "value", "kept"], **CALMLY).to_pydict()
+    except FileNotFoundError:
+        raise EnvironmentProblem(f"{file} is not there; publish {records.stem} again") from None
+    except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
+        raise EnvironmentProblem(
+            f"{file} cannot be read ({' '.join(str(error).split())[:120]}); publish {records.stem} again"
+        ) from None
+    levels: dict[str, dict[int, list[float | None]]] = {}
+    kept: dict[tuple[str, int], bool | None] = {}
+    for key, image, value, same in zip(*(table[name] for name in ("key", "image", "value", "kept")), strict=True):
+        levels.setdefault(key, {}).setdefault(image, []).append(value)
+        kept[key, image] = same
+    return {
+        key: [(_mean_of_levels(values), kept[key, image]) for image, values in images.items()]
+        for key, images in levels.items()
+    }
+
+
+def _mean_of_levels(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(values) if len(defined) == len(values) else None
+
+
+def check_one_version(folder: Path, records: Iterable[Record]) -> None:
+    """Raise BadValue where two records are of one metric and case and of two keys: a mean over both says nothing."""
+    keys: dict[tuple[str, str], str] = {}
+    for record in records:
+        case = _case_of(record)
+        if keys.setdefault(case, record.key) != record.key:
+            raise BadValue(
+                f"board {folder}: two records of {record.metric} of {record.axes.get('defense', '')} have the keys "
+                f"{keys[case]} and {record.key}, from other versions or other data; publish the older one again"
+            )
+
+
+def write_submission(folder: Path, name: str, records: Iterable[Record], values: bytes) -> None:
+    """Write a submission into a board: its records, a line each and sorted by key, and the values of their images."""
+    place = folder / RECORDS
+    place.mkdir(parents=True, exist_ok=True)
+    lines = [record.line() for record in sorted(records, key=lambda r: r.key)]
+    (place / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (place / f"{name}.values.parquet").write_bytes(values)
+
+
+def find_outdated(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """The names of generated files that are missing or have other contents."""
+    return [name for name, text in files.items() if not _holds(folder / name, text)]
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
