@@ -14,18 +14,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from bench.boards.cell import COSTS, Cell, make_cell
 from bench.boards.doubts import flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
 from bench.boards.protocol import Protocol, board_protocol
 from bench.boards.record import Record
-from bench.boards.statistics import Difference, Estimate, Rank, area, difference, estimate, of_seeds, rank, worst
+from bench.boards.statistics import Estimate, Rank, area, estimate, of_seeds, rank, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
 AREA, NORMALISED, WORST, CONTROLS = "AUC", "AUC normalised", "worst case", "controls"
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
-COSTS = ("s", "MiB", "passes")  # units shown as a ratio to the reference row, where both were measured on one device
 
 
 def devices(records: Iterable[Record]) -> list[str]:
@@ -169,29 +169,19 @@ class Board:
                 references[row.name] = rows[name]
         return references
 
+    def cell(self, row: Row, column: Column) -> Cell:
+        """What stands where a row and a column meet."""
+        return self._cells[row.name, column]
+
     @functools.cached_property
-    def differences(self) -> dict[tuple[str, Column], Difference]:
-        """By a row's name and a column that is no cost, how far the row is from its reference row."""
-        differences = {}
+    def _cells(self) -> dict[tuple[str, Column], Cell]:
+        cells = {}
         for row in self.rows:
             base = self.reference(row)
-            if base is None or base is row:
-                continue
-            for column, mine in row.estimates.items():
-                theirs = base.estimates.get(column)
-                if theirs and mine.records[0].unit not in COSTS and (there := difference(mine, theirs)):
-                    differences[row.name, column] = there
-        return differences
-
-    def cost_ratio(self, row: Row, column: Column) -> float | None:
-        """A cost over that of the reference row; None where one is missing, or not all was measured on one device."""
-        base = self.reference(row)
-        mine, theirs = row.estimates.get(column), base.estimates.get(column) if base else None
-        if mine is None or theirs is None or mine.value is None or not theirs.value:
-            return None
-        # One device for all: where two rows have the same two devices, each seed may have been on the other one.
-        where = {str(record.provenance.get("device", "")) for record in (*mine.records, *theirs.records)}
-        return mine.value / theirs.value if len(where) == 1 and where != {""} else None
+            estimates = base.estimates if base else {}
+            for column in self.columns:
+                cells[row.name, column] = make_cell(row.estimates.get(column), estimates.get(column), self.seeds)
+        return cells
 
     @functools.cached_property
     def described(self) -> dict[str, Record]:
@@ -312,12 +302,6 @@ def _area_columns(columns: Iterable[Column]) -> dict[Column, list[Column]]:
         if len(parts) > 1
         for name in (AREA, NORMALISED)
     }
-
-
-def format_value(estimate: Estimate) -> str:
-    """A value with its unit."""
-    unit = estimate.records[0].unit
-    return f"{estimate.value:.3f}" + (f" {unit}" if unit else "")
 
 
 def _place(protocol: Protocol, row: Mapping[str, str]) -> tuple[Any, ...]:

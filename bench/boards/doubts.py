@@ -31,7 +31,7 @@ def flag_beaten(records: Iterable[Record], images: Images) -> list[Record]:
                 other.axes["attack"] for other in arm if not _is_white_box(other) and _beats(other, record, images)
             ]
             if better:
-                flags[record.key] = (f"not to be trusted: moved further by {', '.join(sorted(set(better)))}",)
+                flags[record.key] = (f"unreliable: moved further by {', '.join(sorted(set(better)))}",)
     return [dataclasses.replace(record, flags=(*record.flags, *flags.get(record.key, ()))) for record in records]
 
 

@@ -90,7 +90,7 @@ def run(
     Options left out come from the suite's quick.toml. What is stored already is not computed again; run the same
     command to go on after an interruption. Every component option can be repeated, and takes `all`.
     """
-    from bench.boards.render.readme import plain_table
+    from bench.boards.render.terminal import format_table
     from bench.engine.runner import choose_device, open_store, run_cells
 
     catalog, todo = select_cells(without, reference, board, options)
@@ -107,7 +107,7 @@ def run(
             ({axis: str(value) for axis, value in case.axes.items()}, found) for case, found in rows.items() if found
         ]
         if shown:
-            click.echo(plain_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
+            click.echo(format_table(shown, list(dict.fromkeys(str(cell.metric) for cell in todo))))
     for text in describe_troubles(todo, outcome):
         complain(text)
     sys.exit(outcome.exit_code)

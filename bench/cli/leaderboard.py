@@ -73,14 +73,15 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
 def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of boards with their generated files by name; then that of all boards, if it holds one of them."""
     from bench.boards.board import read_board
-    from bench.boards.render.page import built, overview
+    from bench.boards.render.site import render_board, render_overview
 
     boards = {}
     for place in places:
         boards[place.resolve()] = board = read_board(place)
-        yield place, built(board)
+        yield place, render_board(board)
     if any(place.parent == Path(BOARDS).resolve() for place in boards):
-        yield Path(BOARDS), overview([boards.get(place.resolve()) or read_board(place) for place in all_boards()])
+        every = [boards.get(place.resolve()) or read_board(place) for place in all_boards()]
+        yield Path(BOARDS), render_overview(every)
 
 
 @leaderboard.command()
@@ -192,7 +193,7 @@ def diff(before: str, after: str) -> None:
     """
     from bench.boards.board import read_board
     from bench.boards.protocol import FILE
-    from bench.boards.render.diff import changed
+    from bench.boards.render.diff import compare_boards
     from bench.errors import EnvironmentProblem
 
     states, tops = [], [Path(before), Path(after)]
@@ -208,7 +209,7 @@ def diff(before: str, after: str) -> None:
     if len(one) == 1:
         other = next(top for top in tops if top not in one)
         raise BadValue(f"{one[0]} is a board and {other} is none; name two boards, or two folders of all boards")
-    click.echo(changed(*states), nl=False)
+    click.echo(compare_boards(*states), nl=False)
 
 
 @leaderboard.command()

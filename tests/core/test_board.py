@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.boards.record import Record
-from bench.boards.render.readme import plain_table, shown
+from bench.boards.render.terminal import format_score, format_table
 
 BLANK = Record(
     metric="m",
@@ -35,15 +35,15 @@ def other(**changes):
 
 
 def test_a_value_is_shown_with_its_interval():
-    assert shown(BLANK) == "0.500 [0.25, 0.75]"
-    assert shown(other(value=12.34, unit="s", ci95=None)) == "12.3 s"
-    assert shown(other(value=None, ci95=None)) == "undefined"
-    assert shown(other(flags=("nothing moved",))).endswith(" *")
+    assert format_score(BLANK) == "0.500 [0.25, 0.75]"
+    assert format_score(other(value=12.34, unit="s", ci95=None)) == "12.3 s"
+    assert format_score(other(value=None, ci95=None)) == "undefined"
+    assert format_score(other(flags=("nothing moved",))).endswith(" *")
 
 
 def test_what_all_rows_share_stands_above_the_table():
     axes = {"dataset": "shapes", "defense": "ce", "attack": "topk", "seed": "0"}
-    text = plain_table([(axes, {"m": BLANK}), ({**axes, "seed": "1"}, {})], ["m"])
+    text = format_table([(axes, {"m": BLANK}), ({**axes, "seed": "1"}, {})], ["m"])
     lines = text.splitlines()
     assert lines[0] == "dataset shapes"
     assert lines[2].split() == ["defense", "attack", "seed", "m"]
@@ -54,19 +54,19 @@ def test_what_all_rows_share_stands_above_the_table():
 
 def test_what_needs_a_word_has_one_below():
     record = other(undefined=2, flags=("nothing moved",), undefined_because="no labels")
-    text = plain_table([(record.axes, {"m": record})], ["m"])
+    text = format_table([(record.axes, {"m": record})], ["m"])
     assert "* undefined for 2 of 4 images, which the mean leaves out: m of ce topk\n" in text
     assert "* nothing moved: m of ce topk\n" in text and "\nno labels: m of ce topk\n" in text
     many = [({**record.axes, "seed": str(i)}, {"m": other(key=str(i), flags=("odd",))}) for i in range(5)]
-    assert "* odd: m of ce topk, m of ce topk, m of ce topk and 2 more\n" in plain_table(many, ["m"])
+    assert "* odd: m of ce topk, m of ce topk, m of ce topk and 2 more\n" in format_table(many, ["m"])
 
 
 def test_names_cannot_break_the_table():
     axes = {"defense": "a\nb\x1b[31m", "attack": "topk"}
-    lines = plain_table([(axes, {"m\n": BLANK})], ["m\n"]).splitlines()
+    lines = format_table([(axes, {"m\n": BLANK})], ["m\n"]).splitlines()
     assert lines[4].startswith("a b [31m") and "\x1b" not in "".join(lines)
 
 
 def test_numbers_in_names_stay_as_they_are():
-    text = plain_table([({"defense": "1e3", "attack": "007"}, {"m": BLANK})], ["m"])
+    text = format_table([({"defense": "1e3", "attack": "007"}, {"m": BLANK})], ["m"])
     assert text.splitlines()[4].split()[:2] == ["1e3", "007"]

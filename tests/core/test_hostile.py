@@ -21,7 +21,7 @@ from submissions import describe, relined, submit
 
 from bench.boards.board import read_board
 from bench.boards.record import Record
-from bench.boards.render.page import built
+from bench.boards.render.site import render_board
 from bench.boards.statistics import summarise
 from bench.boards.submissions import validate as submission
 from bench.boards.submissions.sanitize import HIDDEN, read_json
@@ -249,7 +249,7 @@ def harmless_or_refused(folder, hostile, told=1):
     if lines:
         assert len(lines) == told, lines
         return False
-    for name, content in built(read_board(folder)).items():
+    for name, content in render_board(read_board(folder)).items():
         inert(name, content, hostile)
     return True
 

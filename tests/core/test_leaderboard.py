@@ -21,9 +21,9 @@ from bench.boards import board as boards
 from bench.boards.board import Column, compare_runs, read_board
 from bench.boards.protocol import parsed, quick
 from bench.boards.record import Record, values_file
-from bench.boards.render.data import _field, harmless
-from bench.boards.render.page import built
-from bench.boards.render.readme import markdown
+from bench.boards.render.data import format_field
+from bench.boards.render.escape import escape_formula, escape_markdown
+from bench.boards.render.site import render_board
 from bench.boards.statistics import area, difference, estimate, interval, worst
 from bench.cli import leaderboard as boards_cli
 from bench.keys import hash_spec
@@ -176,7 +176,7 @@ def test_a_row_is_a_mean_over_seeds_and_a_time_a_ratio(published):
     assert [row.axes["defense"] for row in board.rows] == ["ce", "l2"]
     assert all("explainer" in row.axes for row in board.rows)
     assert [c.metric for c in board.columns] == ["accuracy", "topk_overlap", "train_time"]
-    page = built(board)["README.md"]
+    page = render_board(board)["README.md"]
     assert "0.510 [" in page and "0.610 [" in page and "| 1.00 x " in page and "| 1.20 x " in page
     assert "In brackets: 95% interval over seeds and images. Seeds: 0, 1." in page
 
@@ -188,7 +188,7 @@ def test_times_of_different_devices_are_not_divided(published):
         if line["axes"]["defense"] == "l2":
             line["provenance"]["device"] = "a GPU"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    page = built(read_board(published))["README.md"]
+    page = render_board(read_board(published))["README.md"]
     assert "1.20 x" not in page and "Computed on CPU, 2 threads; a GPU." in page
 
 
@@ -198,7 +198,7 @@ def test_times_on_two_devices_are_not_divided(published):
     for line in lines:
         line["provenance"]["device"] = "a GPU" if line["axes"]["seed"] == "1" else "CPU"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "1.20 x" not in built(read_board(published))["README.md"]
+    assert "1.20 x" not in render_board(read_board(published))["README.md"]
 
 
 def test_a_worst_case_is_of_the_seeds_that_all_attacks_have():
@@ -355,8 +355,8 @@ def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
     assert bench_("run", "--board", str(folder))[0] == 0
     assert bench_("leaderboard", "publish", str(folder))[0] == 0
     page, rows = (folder / "README.md").read_text(), table(folder)
-    assert "- AUC: area under the values of all eps, by trapezoids of unit width" in page
-    assert "## Beside the reference row" in page and "linf:AUC" in page
+    assert "- AUC: area under the curve over all eps, by the trapezoidal rule with steps of width 1" in page
+    assert "## Differences from the reference row" in page and "linf:AUC" in page
     at = {(r["defense"], r["ball"]): r for r in rows if r["metric"] == "topk_overlap"}
     for defense in ("ce", "l2"):
         two = [float(at[defense, f"linf:{eps}/255"]["value"]) for eps in (2, 8)]
@@ -397,7 +397,7 @@ def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(pub
     import subprocess
     import sys
 
-    before = built(read_board(published))
+    before = render_board(read_board(published))
     code = (
         "import sys; from bench.cli.commands import main\n"
         "try: main(['leaderboard', 'build', sys.argv[1]])\n"
@@ -408,7 +408,7 @@ def test_building_needs_neither_torch_nor_plugins_and_is_the_same_everywhere(pub
     assert {name: (published / name).read_text() for name in before} == before
     for file in sorted((published / "records").glob("suite*")):
         shutil.move(file, file.with_name(file.name.replace("suite", "other")))
-    after = built(read_board(published))
+    after = render_board(read_board(published))
     assert after.pop("index.html") == before.pop("index.html").replace("<dd>suite</dd>", "<dd>other</dd>")
     assert after == before
 
@@ -637,12 +637,12 @@ def test_records_of_two_versions_of_one_cell_are_refused(bench_, published):
 
 
 def test_of_two_records_of_one_key_the_suites_counts(published):
-    before = built(read_board(published))
+    before = render_board(read_board(published))
     lines = [json.loads(line) for line in (published / "records" / "suite.jsonl").read_text().splitlines()]
     text = "".join(json.dumps({**line, "value": 0.111}) + "\n" for line in lines)
     (published / "records" / "a.jsonl").write_text(text)
     shutil.copy(published / "records" / "suite.values.parquet", published / "records" / "a.values.parquet")
-    assert built(read_board(published)) == before
+    assert render_board(read_board(published)) == before
 
 
 def test_a_row_with_fewer_seeds_says_so(published):
@@ -650,7 +650,7 @@ def test_a_row_with_fewer_seeds_says_so(published):
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     kept = [line for line in lines if (line["axes"]["defense"], line["axes"]["seed"]) != ("l2", "1")]
     file.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    page = built(read_board(published))["README.md"]
+    page = render_board(read_board(published))["README.md"]
     assert "(1 of 2 seeds)" in page and page.count("(1 of 2 seeds)") == 2
 
 
@@ -688,18 +688,18 @@ def test_hostile_names_stay_text(published):
     file = published / "records" / "suite.jsonl"
     text = file.read_text().replace('"l2"', json.dumps("=1|`<script>*\\"))
     file.write_text(text)
-    found = built(read_board(published))
+    found = render_board(read_board(published))
     row = next(line for line in found["README.md"].splitlines() if "script" in line)
     assert row.startswith("| =1\\|\\`\\<script\\>\\*\\\\ |")
     assert "'=1|`<script>*\\," in found["table.csv"]
-    assert harmless("@x") == "'@x" and markdown("a\nb") == "a b"
-    assert markdown("&#x202e; ~a $b __c__ d_e") == r"\&\#x202e; \~a \$b \_\_c\_\_ d_e"
+    assert escape_formula("@x") == "'@x" and escape_markdown("a\nb") == "a b"
+    assert escape_markdown("&#x202e; ~a $b __c__ d_e") == r"\&\#x202e; \~a \$b \_\_c\_\_ d_e"
     file.write_text(text.replace("topk_overlap", json.dumps("o\\<br>p_q")[1:-1]))
-    assert r"o\textbackslash{}\textless{}br\textgreater{}p\_q" in built(read_board(published))["table.tex"]
+    assert r"o\textbackslash{}\ensuremath{<}br\ensuremath{>}p\_q" in render_board(read_board(published))["table.tex"]
 
 
 def test_counts_are_whole_numbers():
-    assert (_field(2_000_001), _field(0.1234567), _field(None)) == ("2000001", "0.123457", "")
+    assert (format_field(2_000_001), format_field(0.1234567), format_field(None)) == ("2000001", "0.123457", "")
 
 
 def test_no_path_of_this_machine_is_published(bench_, folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import io
@@ -18,9 +19,9 @@ import pytest
 
 from bench.boards.board import WORST, Column, read_board
 from bench.boards.record import Record, values_file
-from bench.boards.render.page import built, overview
-from bench.boards.render.plots import Series, curves, histogram, points, spread, ticks
-from bench.boards.render.readme import leads
+from bench.boards.render.plots import Series, choose_ticks, draw_curves, draw_histogram, draw_points, spread_labels
+from bench.boards.render.site import render_board, render_overview
+from bench.boards.render.wording import describe_leaders
 from bench.boards.statistics import Rank
 
 TOML = """
@@ -132,13 +133,13 @@ def test_rows_stand_in_groups_by_rank_with_shared_places_and_controls_last(folde
         ("explainer lrp", "good", "", False, "no overlap under every attack of linf:8/255"),
         ("explainer lrp", "odd", "", True, ""),
     ]
-    first, second = leads(board)
+    first, second = describe_leaders(board)
     assert re.fullmatch(
-        r"explainer gradient: \w+ and \w+ share the first place, overlap \(worst case\) 0\.\d+ to 0\.\d+; "
-        r"the reference ce has 0\.\d+", first
+        r"explainer gradient: \w+ and \w+ share first place with 0\.\d+ to 0\.\d+ in overlap \(worst case\); "
+        r"the reference, ce, has 0\.\d+", first
     )  # fmt: skip
-    assert second.startswith("explainer lrp: like_good is ahead, overlap (worst case) 0.")
-    assert re.search(r"; the reference ce has 0\.\d+, a difference of \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]$", second)
+    assert second.startswith("explainer lrp: like_good is ahead with 0.")
+    assert re.search(r"; the reference, ce, has 0\.\d+, a difference of \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]$", second)
 
 
 def again(seed, change, keep=lambda axes: True):
@@ -160,8 +161,9 @@ def test_further_seeds_of_some_rows_take_no_part_in_ranks(tmp_path):
     assert standings(board) == standings(alone) and standings(board)["like_good"] == "1-2"
     row = next(row for row in board.rows if row.axes["defense"] == "like_good")
     assert row.estimates[board.score].value == pytest.approx(row.standing.value - 0.2)
-    assert "over seed 0; the reference ce has 0." in leads(board)[0] and " over seed" not in leads(alone)[0]
-    assert "over seed 0, which the protocol asks of every row" in built(board)["README.md"]
+    assert "over seed 0; the reference, ce, has 0." in describe_leaders(board)[0]
+    assert " over seed" not in describe_leaders(alone)[0]
+    assert "over seed 0, which the protocol requires of every row" in render_board(board)["README.md"]
 
 
 def test_a_row_with_fewer_seeds_than_the_protocol_asks_for_has_no_rank_and_moves_none(tmp_path):
@@ -174,7 +176,7 @@ def test_a_row_with_fewer_seeds_than_the_protocol_asks_for_has_no_rank_and_moves
         states[name] = standings(read_board(place))
     assert states["with"].pop("good") == "fewer seeds than its rivals: 1 of 2"
     assert states["with"] == states["without"] == {"like_good": "1", "ce": "2", "odd": "control"}
-    shown = built(read_board(tmp_path / "with"))
+    shown = render_board(read_board(tmp_path / "with"))
     assert "fewer seeds than its rivals: 1 of 2" in shown["index.html"]
 
 
@@ -189,13 +191,13 @@ def test_the_difference_to_the_reference_is_that_of_the_printed_numbers(tmp_path
         (dataclasses.replace(made, value=float(np.nanmean(v))) if np.isnan(v).any() else made, v, n)
         for made, v, n in found
     ]
-    paired = leads(read_board(written(tmp_path / "gaps", found)))[1]
-    text = rf"like_good is ahead, overlap \(worst case\) {number}; the reference ce has {number}"
+    paired = describe_leaders(read_board(written(tmp_path / "gaps", found)))[1]
+    text = rf"like_good is ahead with {number} in overlap \(worst case\); the reference, ce, has {number}"
     mine, base, part, rest, apart = re.search(
         rf"{text}; on the images that both have, {number} and {number}, a difference of {number} \[", paired
     ).groups()
     assert float(apart) == pytest.approx(float(part) - float(rest)) and (mine, base) != (part, rest)
-    whole = leads(read_board(written(tmp_path / "whole", list(records()))))[1]
+    whole = describe_leaders(read_board(written(tmp_path / "whole", list(records()))))[1]
     mine, base, apart = re.search(rf"{text}, a difference of {number} \[", whole).groups()
     assert float(apart) == pytest.approx(float(mine) - float(base))
 
@@ -233,11 +235,11 @@ def test_rows_of_two_sets_are_no_rivals(tmp_path):
         "dataset shapes, explainer gradient",
         "dataset other, explainer gradient",
     ]
-    first, *_ = leads(board)
+    first, *_ = describe_leaders(board)
     assert re.fullmatch(
-        r"dataset shapes, explainer gradient: like_good and good share .*; the reference ce has .*", first
+        r"dataset shapes, explainer gradient: like_good and good share .*; the reference, ce, has .*", first
     )
-    assert "Rows of one dataset and explainer are ranked among themselves." in built(board)["index.html"]
+    assert "Rows are ranked separately for each dataset and explainer." in render_board(board)["index.html"]
 
 
 def test_a_column_without_entries_and_a_reference_without_a_score(tmp_path):
@@ -249,7 +251,8 @@ def test_a_column_without_entries_and_a_reference_without_a_score(tmp_path):
     )
     board = read_board(written(tmp_path / "apart", list(apart)))
     assert board.score.attack == WORST and not any(row.rank for row in board.rows)
-    assert all(row.missing for row in board.rows if not row.control) and "no overlap" in built(board)["index.html"]
+    assert all(row.missing for row in board.rows if not row.control)
+    assert "no overlap" in render_board(board)["index.html"]
     found = [
         (dataclasses.replace(r, value=None, ci95=None, undefined=COUNT), values * np.nan, names)
         if (r.metric, r.axes["defense"]) == ("overlap", "ce")
@@ -257,28 +260,51 @@ def test_a_column_without_entries_and_a_reference_without_a_score(tmp_path):
         for r, values, names in records()
     ]
     board = read_board(written(tmp_path / "undefined", found))
-    assert leads(board)[1].startswith("explainer lrp: like_good is ahead") and "reference" not in leads(board)[1]
-    assert set(built(board)) > {"index.html"}
+    _, leader = describe_leaders(board)
+    assert leader.startswith("explainer lrp: like_good is ahead") and "reference" not in leader
+    assert set(render_board(board)) > {"index.html"}
 
 
 def test_where_each_row_is_beaten_none_is_first(folder):
     board = read_board(folder)
     rows = [dataclasses.replace(row, rank=Rank(2, 3)) if row.rank else row for row in board.rows]
-    first, _ = leads(dataclasses.replace(board, rows=rows))
-    assert first.startswith("explainer gradient: no row can be told from all others")
+    first, _ = describe_leaders(dataclasses.replace(board, rows=rows))
+    assert first.startswith("explainer gradient: no row is clearly ahead of all others")
+
+
+def test_a_cell_is_the_same_in_every_file(folder):
+    board = read_board(folder)
+    files = render_board(board)
+    row = next(r for r in board.rows if (r.axes["defense"], r.axes["explainer"]) == ("good", "gradient"))
+    cell = board.cell(row, board.score)
+    assert cell is board.cell(row, board.score) and cell.text == f"{cell.value:.3f}" and cell.difference.better
+    parts = [cell.text, cell.interval]
+    assert f" {' '.join(parts)} " in files["README.md"] and f" {' '.join(parts)} " in files["table.tex"]
+    difference = f"{cell.difference.value:+.3f} ▲"
+    assert f'>{cell.text}<small>{cell.interval}</small><small class="better">{difference}<' in files["index.html"]
+    fields = next(
+        line for line in csv.DictReader(io.StringIO(files["table.csv"]))
+        if all(line[axis] == text for axis, text in {**row.axes, **dataclasses.asdict(board.score)}.items())
+    )  # fmt: skip
+    numbers = [float(fields[name]) for name in ("value", "difference")]
+    assert numbers == pytest.approx([cell.value, cell.difference.value], rel=1e-5)
+    time = board.cell(row, Column("time", "", ""))
+    assert (time.text, time.value, time.difference, time.interval) == ("2.00 x", 2, None, "")
+    incomplete = next(r for r in board.rows if r.missing)
+    assert (board.cell(incomplete, board.score).text, board.cell(incomplete, board.score).value) == ("-", None)
 
 
 def test_a_papers_figures_stand_beside_ours_under_the_same_attack(folder):
     text = TOML.replace('metrics = ["accuracy", "insertion"]', 'metrics = ["accuracy", "overlap"]')
     (folder / "board.toml").write_text(text)
-    found = built(read_board(folder))
+    found = render_board(read_board(folder))
     row = next(r for r in read_board(folder).rows if r.axes["defense"] == "ce" and r.axes["explainer"] == "gradient")
     ours = row.estimates[Column("overlap", "sharp", "linf:8/255")]
     assert "overlap<br>sharp<br>linf:8/255<br>paper / here" in found["README.md"]
     assert f"0.355 / {ours.value:.3f}" in found["README.md"] and ">overlap, sharp, linf:8/255<" in found["index.html"]
     text = TOML.replace('metrics = ["accuracy", "insertion"]', 'metrics = ["other", "another"]')
     (folder / "board.toml").write_text(text)
-    assert "What the paper printed" not in "".join(built(read_board(folder)).values())
+    assert "Compared with the paper" not in "".join(render_board(read_board(folder)).values())
 
 
 def test_what_a_metric_is_the_suite_says(folder):
@@ -287,14 +313,14 @@ def test_what_a_metric_is_the_suite_says(folder):
     mine = [(dataclasses.replace(r, help="strange"), v, n) for r, v, n in mine]
     for file in written(folder.parent / "other", mine).glob("records/*"):
         shutil.copy(file, folder / "records" / file.name.replace("suite", "zz"))
-    found = built(read_board(folder))
+    found = render_board(read_board(folder))
     assert "zz" in found["table.csv"] and "trange" not in found["README.md"] + found["index.html"]
 
 
 def test_a_worst_case_takes_the_commands_of_all_its_attacks(tmp_path):
     found = [(dataclasses.replace(r, command=f"bench run --key {r.key}"), v, n) for r, v, n in records()]
     board = read_board(written(tmp_path / "made-up", found))
-    page = built(board)["index.html"]
+    page = render_board(board)["index.html"]
     parts = board.rows[0].estimates[board.score].records
     assert len(parts) == 2 and "\n".join(r.command for r in parts) in page
 
@@ -310,27 +336,23 @@ def test_a_further_attack_takes_no_rank_away(tmp_path, folder):
 
 
 def test_a_page_says_all_that_there_is_of_a_row(folder):
-    page = built(read_board(folder))["index.html"]
+    page = render_board(read_board(folder))["index.html"]
     for text in (
         "bench run --board leaderboards/made-up --defense good --explainer gradient --no-reference",
         "bench run --metric overlap", "defense/good@1(weight=0.1)", "@article{somebody2023,", "a" * 64,
         "0.868 / ", "Somebody et al., 2023, Table 1", 'href="https://example.org/paper"', "2.00 x",
     ):  # fmt: skip
         assert text in page, text
-    assert (
-        page.count("<svg") > 8
-        and "overlap, worst case over the budget." in page
-        and "insertion over its levels." in page
-    )
+    assert page.count("<svg") > 8 and "overlap, worst case by budget." in page and "insertion by level." in page
 
 
 def test_pages_of_two_machines_are_the_same_and_one_file_each(folder):
-    first = built(read_board(folder))
+    first = render_board(read_board(folder))
     shutil.copytree(folder, folder.parent / "again" / "made-up")
-    assert built(read_board(folder.parent / "again" / "made-up")) == first
+    assert render_board(read_board(folder.parent / "again" / "made-up")) == first
     assert set(first) == {"README.md", "table.csv", "table.tex", "board.json", "index.html"}
-    front = overview([read_board(folder)])["index.html"]
-    assert '<a href="made-up/index.html">Made up</a>' in front and "share the first place" in front
+    front = render_overview([read_board(folder)])["index.html"]
+    assert '<a href="made-up/index.html">Made up</a>' in front and "share first place" in front
 
 
 class Links(HTMLParser):
@@ -344,7 +366,7 @@ class Links(HTMLParser):
 
 
 def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
-    page = built(read_board(folder))["index.html"]
+    page = render_board(read_board(folder))["index.html"]
     links = Links()
     links.feed(page)
     assert not {"iframe", "object", "embed", "link", "base", "form"} & links.tags
@@ -358,35 +380,36 @@ def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
 
 
 def test_ticks_are_round_and_enclose():
-    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1] and ticks(0.31, 0.46) == [0.3, 0.35, 0.4, 0.45, 0.5]
+    assert choose_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1] and choose_ticks(0.31, 0.46) == [0.3, 0.35, 0.4, 0.45, 0.5]
     for low, high in ((0.5, 0.5), (0, 0), (-3, 2), (1e-5, 3e-5), (250, 1999)):
-        found = ticks(low, high)
+        found = choose_ticks(low, high)
         assert found[0] <= low and found[-1] >= high and 3 <= len(found) <= 8, (low, high, found)
 
 
 def test_names_in_a_plot_keep_apart_and_inside():
-    found = spread([100.0, 100.0, 101.0, 20.0])
+    found = spread_labels([100.0, 100.0, 101.0, 20.0])
     gaps = np.diff(sorted(found))
     assert (gaps >= 11.4).all() and max(found) <= 210
-    assert (np.diff(sorted(spread([209.0, 209.0, 209.0]))) >= 11.4).all()
+    assert (np.diff(sorted(spread_labels([209.0, 209.0, 209.0]))) >= 11.4).all()
 
 
 def test_the_front_holds_what_nothing_beats():
     made = [
         Series(n, [p], i) for i, (n, p) in enumerate({"a": (0, 3), "b": (1, 2), "c": (0.5, 1), "d": (2, 0)}.items())
     ]
-    text = str(points([*made, Series("control", [(9, 9)], None)], "x", "y", (True, True)))
+    text = str(draw_points([*made, Series("control", [(9, 9)], None)], "x", "y", (True, True)))
     assert len(re.search('class="front" points="([^"]*)"', text)[1].split()) == 3
-    text = str(points(made, "x", "y", (False, True)))
+    text = str(draw_points(made, "x", "y", (False, True)))
     assert 'class="front"' not in text  # the first beats all
 
 
 def test_plots_take_names_for_text():
     name = '<script>"&'
-    for plot in (curves([Series(name, [(0, 1), (1, 2)], 0)], name, name), histogram([0.1, 0.9], 0, 1)):
+    for plot in (draw_curves([Series(name, [(0, 1), (1, 2)], 0)], name, name), draw_histogram([0.1, 0.9], 0, 1)):
         assert "<script" not in plot
-    assert "<script" not in points([Series(name, [(0, 1)], 0), Series("b", [(1, 0)], 12)], name, name, (True, True))
-    assert "3 images" in histogram([0.1, 0.11, 0.12, 0.9], 0, 1)
+    pair = [Series(name, [(0, 1)], 0), Series("b", [(1, 0)], 12)]
+    assert "<script" not in draw_points(pair, name, name, (True, True))
+    assert "3 images" in draw_histogram([0.1, 0.11, 0.12, 0.9], 0, 1)
 
 
 CHROMIUM = os.environ.get("BENCH_CHROMIUM") or next(
@@ -409,9 +432,9 @@ def chromium():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     place = written(tmp_path_factory.mktemp("site") / "made-up", list(records()))
-    for name, text in built(read_board(place)).items():
+    for name, text in render_board(read_board(place)).items():
         (place / name).write_text(text)
-    for name, text in overview([read_board(place)]).items():
+    for name, text in render_overview([read_board(place)]).items():
         (place.parent / name).write_text(text)
     return place.parent
 
@@ -470,7 +493,7 @@ def test_in_a_browser_it_filters_and_chooses_columns(opened):
     page = opened()
     page.fill("#filter", "good lrp")
     assert [t.split()[0] for t in first_column(page)] == ["like_good", "good"]
-    assert page.inner_text("#said") == "2 of 8 rows"
+    assert page.inner_text("#count") == "2 of 8 rows"
     page.fill("#filter", "")
     heads = page.locator("#rows thead th:visible").count()
     page.check("#all")

@@ -23,8 +23,8 @@ from submissions import META, describe, relined, submit
 from bench.boards import record
 from bench.boards.board import ROW, read_board, row_name
 from bench.boards.folder import read_records
-from bench.boards.render.diff import changed
-from bench.boards.render.page import built
+from bench.boards.render.diff import compare_boards
+from bench.boards.render.site import render_board
 from bench.boards.submissions import attachments as attached
 from bench.boards.submissions.metadata import closed, draft, read_meta
 from bench.boards.submissions.sanitize import said
@@ -67,7 +67,7 @@ def edited(**fields):
 
 def test_what_is_as_published_is_valid(tiny, bench_):
     picture(tiny, png(), key=row_of(tiny, "acme"))
-    for name in built(read_board(tiny)):
+    for name in render_board(read_board(tiny)):
         (tiny / name).write_text("generated")
     assert validate(tiny) == []
     assert bench_("leaderboard", "validate", str(tiny)) == (0, "2 submissions, 4 records valid\n", "")
@@ -563,7 +563,8 @@ def test_in_a_comment_all_texts_of_others_are_code(tiny, made_board):
     (tiny / "board.toml").write_text(text + '[score]\nmetric = "topk_overlap"\n')
     for name in ("suite", "acme"):
         relined(tiny, edited(unit="@who | x"), name)
-    found = changed({"tiny": read_board(made_board), "@gone": read_board(made_board)}, {"tiny": read_board(tiny)})
+    before = read_board(made_board)
+    found = compare_boards({"tiny": before, "@gone": before}, {"tiny": read_board(tiny)})
     assert "@who" in found and "@gone" in found
     rest = re.sub("`[^`\n]*`", "", found)
     assert "@" not in rest and "http" not in rest

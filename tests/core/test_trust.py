@@ -28,13 +28,13 @@ def flags(records, values):
 
 def test_noise_that_moves_maps_further_is_told():
     found = flags([WHITE, NOISE], {"white": images(0.6), "noise": images(0.5)})
-    assert found == {"white": ("not to be trusted: moved further by uniform_noise",), "noise": ()}
+    assert found == {"white": ("unreliable: moved further by uniform_noise",), "noise": ()}
 
 
 def test_a_transfer_is_a_blind_attack_too():
     transfer = dataclasses.replace(WHITE, key="transfer", axes={**WHITE.axes, "surrogate": "smoothgrad"})
     found = flags([WHITE, transfer], {"white": images(0.6), "transfer": images(0.5)})
-    assert found == {"white": ("not to be trusted: moved further by topk",), "transfer": ()}
+    assert found == {"white": ("unreliable: moved further by topk",), "transfer": ()}
 
 
 @pytest.mark.parametrize(

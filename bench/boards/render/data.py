@@ -9,149 +9,124 @@ import json
 import math
 from collections.abc import Iterable
 
+from tabulate import tabulate
+
 from bench.boards.board import ROW, Board, Column, Row, devices
-from bench.boards.render.readme import cell, escaped, heading, meanings, rank
+from bench.boards.render.escape import escape_formula, strip_controls
+from bench.boards.render.wording import describe_metrics, format_rank, split_heading
 
-
-def table(board: Board) -> str:
-    """table.csv: all entries in long form."""
-    stream = io.StringIO()
-    lines = csv.writer(stream, lineterminator="\n")
-    found = [_numbers(board, row, column) for row in board.rows for column in board.columns if column in row.estimates]
-    names = (
-        *ROW,
-        "rank",
-        "control",
-        "metric",
-        "attack",
-        "ball",
-        "seeds",
-        *NUMBERS,
-        "unit",
-        "better",
-        "device",
-        "flags",
-    )
-    lines.writerow(names)
-    for each in found:
-        lines.writerow([_field(each[name]) for name in names])
-    return stream.getvalue()
-
-
-NUMBERS = (
-    "value", "ci95_low", "ci95_high", "value_kept", "difference", "difference_low", "difference_high", "n", "kept",
-    "undefined",
+OF_ROWS = (*ROW, "rank", "control")
+FIELDS = (
+    *OF_ROWS, "metric", "attack", "ball", "seeds", "value", "ci95_low", "ci95_high", "value_kept", "difference",
+    "difference_low", "difference_high", "n", "kept", "undefined", "unit", "better", "device", "flags",
 )  # fmt: skip
 
 
-def _numbers(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
-    """All that there is to say of one entry."""
-    found = row.estimates[column]
-    low, high = found.ci95 or (None, None)
-    other = board.differences.get((row.name, column))
-    # The images that every budget or attack keeps are not the same ones: of those there is no mean.
-    kept = [None if column.derived else r.value_kept for r in found.records]
-    values = [value for images in found.images.values() for value in images]
-    counts = {name: _sum(getattr(r, name) for r in found.records) for name in ("n", "kept", "undefined")}
-    if column.derived:
-        counts = {"n": len(values), "kept": None, "undefined": values.count(None)}
+def render_csv(board: Board) -> str:
+    """table.csv: all cells in long form."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row in board.rows:
+        writer.writerows([format_field(fields[name]) for name in FIELDS] for fields in _list_fields(board, row))
+    return stream.getvalue()
+
+
+def _list_fields(board: Board, row: Row) -> list[dict[str, str | float | int | None]]:
+    """The numbers and words of each cell of a row that has some."""
+    return [_read_fields(board, row, column) for column in board.columns if board.cell(row, column).estimate]
+
+
+def _read_fields(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
+    cell = board.cell(row, column)
+    estimate, there = cell.estimate, cell.difference
+    assert estimate is not None
+    records = estimate.records
+    low, high = estimate.ci95 or (None, None)
+    difference_low, difference_high = (there.ci95 if there else None) or (None, None)
+    values = [value for images in estimate.images.values() for value in images]
+    n, undefined, kept = len(values), values.count(None), None
+    # The images that every budget or attack keeps are not the same ones: a derived column has no mean over these.
+    values_kept: list[float] = []
+    if not column.derived:
+        n, undefined = sum(r.n for r in records), sum(r.undefined for r in records)
+        kept = _sum_known(r.kept for r in records)
+        values_kept = [r.value_kept for r in records if r.value_kept is not None]
     return {
         **{axis: row.axes.get(axis, "") for axis in ROW},
         "rank": str(row.rank or ""),
         "control": "control" if row.control else "",
         **dataclasses.asdict(column),
-        "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in found.records)).strip(),
-        "value": found.value,
+        "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in records)).strip(),
+        "value": estimate.value,
         "ci95_low": low,
         "ci95_high": high,
-        "value_kept": None if None in kept else math.fsum(kept) / len(kept),
-        "difference": other.value if other else None,
-        "difference_low": other.ci95[0] if other and other.ci95 else None,
-        "difference_high": other.ci95[1] if other and other.ci95 else None,
-        **counts,
-        "unit": found.records[0].unit,
-        "better": found.records[0].better,
-        "device": "; ".join(devices(found.records)),
-        "flags": "; ".join(sorted({flag for r in found.records for flag in r.flags})),
+        "value_kept": math.fsum(values_kept) / len(records) if len(values_kept) == len(records) else None,
+        "difference": there.value if there else None,
+        "difference_low": difference_low,
+        "difference_high": difference_high,
+        "n": n,
+        "kept": kept,
+        "undefined": undefined,
+        "unit": records[0].unit,
+        "better": records[0].better,
+        "device": "; ".join(devices(records)),
+        "flags": "; ".join(sorted({flag for r in records for flag in r.flags})),
     }
 
 
-def _field(value: str | float | None) -> str:
-    if isinstance(value, str):
-        return harmless(value)
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
+def _sum_known(counts: Iterable[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
-def as_json(board: Board) -> str:
+def format_field(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return escape_formula(value)
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def render_json(board: Board) -> str:
     """board.json: the same numbers, for programs."""
-    rows = []
-    for row in board.rows:
-        entries = [_numbers(board, row, column) for column in board.columns if column in row.estimates]
-        shared = {*ROW, "rank", "control"}
-        rows.append(
-            {
-                "name": row.name,
-                "axes": row.axes,
-                "rank": [row.rank.best, row.rank.last] if row.rank else None,
-                "control": row.control,
-                "missing": row.missing,
-                "entries": [
-                    {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in e.items() if k not in shared}
-                    for e in entries
-                ],
-            }
-        )
-    found = {
+    rows = [
+        {
+            "name": row.name,
+            "axes": row.axes,
+            "rank": [row.rank.best, row.rank.last] if row.rank else None,
+            "control": row.control,
+            "missing": row.missing,
+            "entries": [
+                {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items() if k not in OF_ROWS}
+                for fields in _list_fields(board, row)
+            ],
+        }
+        for row in board.rows
+    ]
+    content = {
         "name": board.name,
         "title": board.protocol.title,
         "about": board.protocol.about,
         "score": dataclasses.asdict(board.score) if board.score else None,
-        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in meanings(board)],
+        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in describe_metrics(board)],
         "rows": rows,
     }
-    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def latex(board: Board) -> str:
-    """table.tex: the short table, for a paper (booktabs)."""
-    place = ["rank"] if board.score else []
-    heads = [*place, *board.naming, *(", ".join(heading(board, column)) for column in board.summary)]
-    left = len(place) + len(board.naming)
-    lines = [
-        f"% {_comment(board.protocol.title or board.name)}. Generated by bench leaderboard build; needs booktabs.",
-        f"\\begin{{tabular}}{{{'l' * left}{'r' * len(board.summary)}}}",
-        "\\toprule",
-        " & ".join(map(tex, heads)) + " \\\\",
-        "\\midrule",
-    ]
+def render_latex(board: Board) -> str:
+    """table.tex: the short table, for a paper."""
+    title = strip_controls(board.protocol.title or board.name).replace("%", "")
+    comment = f"% {title}. Generated by bench leaderboard build; needs booktabs, and T1 fonts for | and quotes.\n"
+    if not board.rows:
+        return comment
+    names = [*(["rank"] if board.score else []), *board.naming]
+    lines = [[*names, *(", ".join(split_heading(board, column)) for column in board.summary)]]
     for row in board.rows:
-        words = [*([rank(row)] if place else []), *(row.axes.get(axis, "-") for axis in board.naming)]
-        lines.append(" & ".join([*map(tex, words), *(cell(board, row, c, tex) for c in board.summary)]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
-
-
-def _comment(text: str) -> str:
-    return escaped(text).replace("%", "")
-
-
-TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
-}  # fmt: skip
-
-
-def tex(text: str) -> str:
-    """A text that LaTeX prints as it is."""
-    return "".join(TEX.get(letter, letter) for letter in escaped(text))
-
-
-def harmless(text: str) -> str:
-    """A text that a spreadsheet does not run."""
-    text = escaped(text)
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
+        axes = {"rank": format_rank(row), **row.axes}
+        cells = [board.cell(row, column).format(str) for column in board.summary]
+        lines.append([*(axes.get(name, "-") for name in names), *cells])
+    lines = [[strip_controls(text) for text in line] for line in lines]
+    sides = ["left"] * len(names) + ["right"] * len(board.summary)
+    # The format escapes what LaTeX would run.
+    table = tabulate(lines[1:], lines[0], tablefmt="latex_booktabs", disable_numparse=True, colalign=sides)
+    return f"{comment}{table}\n"

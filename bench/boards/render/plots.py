@@ -1,4 +1,4 @@
-"""Curves, points and histograms as inline SVG: no script, no style, the same on every machine."""
+"""Draws curves, points and histograms as inline SVG: no script, no style, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from markupsafe import Markup
 
 COLOURS = 8
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 54, 136, 12, 40  # room for the axes, and on the right for names
+LEFT, RIGHT, TOP, BOTTOM = 54, 136, 12, 40  # margins: for the axes, and on the right for names
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line of (x, y), or a single point with a size in [0, 1]; `place` chooses its colour, None is grey."""
+    """A named line of (x, y), or a single point with a size in [0, 1]. `colour` is a number; None is grey."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    place: int | None
+    colour: int | None
     size: float = 0.0
 
     @property
     def style(self) -> str:
-        if self.place is None:
+        if self.colour is None:
             return "grey"
-        return f"c{self.place % COLOURS}" + (" dashed" if self.place >= COLOURS else "")
+        return f"c{self.colour % COLOURS}" + (" dashed" if self.colour >= COLOURS else "")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to a stretch of the picture."""
+    """Maps values to positions in the picture."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def ticks(low: float, high: float) -> list[float]:
+def choose_ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers that enclose a range."""
     if not high - low > 1e-9 * max(1.0, abs(low), abs(high)):
         low, high = low - 0.05 * max(1.0, abs(low)), high + 0.05 * max(1.0, abs(high))
@@ -53,11 +53,11 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
-def curves(series: Sequence[Series], x: str, y: str, marks: Sequence[tuple[float, str]] = ()) -> Markup:
-    """Lines with their names at their ends; `marks` are the ticks of x, round numbers without."""
-    xs = [(at, f"{at:g}") for at in ticks(*_range(at for line in series for at, _ in line.points))]
-    frame = _Frame(list(marks) or xs, ticks(*_range(at for line in series for _, at in line.points)))
-    ends = spread([frame.y(line.points[-1][1]) for line in series])
+def draw_curves(series: Sequence[Series], x: str, y: str, marks: Sequence[tuple[float, str]] = ()) -> Markup:
+    """Lines with their names at their ends. `marks` are the ticks of x, by default round numbers."""
+    xs, ys = ([point[axis] for line in series for point in line.points] for axis in (0, 1))
+    frame = _Frame(list(marks) or _label_ticks(xs), choose_ticks(min(ys), max(ys)))
+    ends = spread_labels([frame.y(line.points[-1][1]) for line in series])
     parts = [frame.axes(x, y)]
     for line, end in zip(series, ends, strict=True):
         points = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in line.points)
@@ -66,21 +66,21 @@ def curves(series: Sequence[Series], x: str, y: str, marks: Sequence[tuple[float
                 line.style, points, line.name
             )
         )
-        parts.append(_name(line, frame.x(line.points[-1][0]), frame.y(line.points[-1][1]), end))
+        parts.append(_draw_name(line, frame.x(line.points[-1][0]), frame.y(line.points[-1][1]), end))
     return _svg(f"{y} over {x}", parts)
 
 
-def points(series: Sequence[Series], x: str, y: str, best: tuple[bool, bool]) -> Markup:
-    """Points of a size each, their names, and the front of those that no other beats in both; `best` says whether more
-    is better along x and y."""
-    across, up = (ticks(*_padded(*_range(s.points[0][i] for s in series))) for i in (0, 1))
-    frame = _Frame([(at, f"{at:g}") for at in across], up)
+def draw_points(series: Sequence[Series], x: str, y: str, best: tuple[bool, bool]) -> Markup:
+    """Points with their names, and a line through those that no other beats in both. `best` says whether more is better
+    along x and y."""
+    across, up = (_pad([s.points[0][axis] for s in series]) for axis in (0, 1))
+    frame = _Frame(_label_ticks(across), choose_ticks(*up))
     parts = [frame.axes(x, y)]
-    front = sorted(s.points[0] for s in series if s.place is not None and not _beaten(s, series, best))
+    front = sorted(s.points[0] for s in series if s.colour is not None and not _is_beaten(s, series, best))
     if len(front) > 1:
         line = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in front)
         parts.append(Markup('<polyline class="front" points="{}"/>').format(line))
-    ends = spread([frame.y(s.points[0][1]) for s in series])
+    ends = spread_labels([frame.y(s.points[0][1]) for s in series])
     for one, end in zip(series, ends, strict=True):
         a, b = frame.x(one.points[0][0]), frame.y(one.points[0][1])
         parts.append(
@@ -88,18 +88,18 @@ def points(series: Sequence[Series], x: str, y: str, best: tuple[bool, bool]) ->
                 one.style, f"{a:.1f}", f"{b:.1f}", f"{3.5 + 8 * one.size:.1f}", one.name
             )
         )
-        parts.append(_name(one, a, b, end))
+        parts.append(_draw_name(one, a, b, end))
     return _svg(f"{y} against {x}", parts)
 
 
-def histogram(values: Sequence[float], low: float, high: float, bins: int = 20) -> Markup:
-    """How many images have which value, between two bounds; a line at the mean."""
-    across = ticks(low, high)
-    low, high = across[0], across[-1]
+def draw_histogram(values: Sequence[float], low: float, high: float, bins: int = 20) -> Markup:
+    """How many images have which value, between two bounds, with a line at the mean."""
+    across = _label_ticks((low, high))
+    low, high = across[0][0], across[-1][0]
     counts = [0] * bins
     for value in values:
         counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
-    frame = _Frame([(at, f"{at:g}") for at in across], ticks(0, max(counts)), right=12, height=150)
+    frame = _Frame(across, choose_ticks(0, max(counts)), right=12, height=150)
     parts = [frame.axes("value", "images")]
     width = (frame.x(high) - frame.x(low)) / bins
     for place, count in enumerate(counts):
@@ -112,46 +112,46 @@ def histogram(values: Sequence[float], low: float, high: float, bins: int = 20) 
         )  # fmt: skip
     at = f"{frame.x(math.fsum(values) / len(values)):.1f}"
     parts.append(Markup('<path class="middle" d="M{0} {1}V{2}"/>').format(at, TOP, f"{frame.y(0):.1f}"))
-    return _svg("values image by image", parts, 150)
+    return _svg("histogram of values over images", parts, 150)
 
 
-def spread(places: Sequence[float], gap: float = 11.5) -> list[float]:
-    """Heights near the given ones, at least a gap apart, inside the picture: where names stand."""
-    order = sorted(range(len(places)), key=lambda i: (places[i], i))
-    found = [0.0] * len(places)
+def spread_labels(heights: Sequence[float], gap: float = 11.5) -> list[float]:
+    """Heights for names: near the given ones, at least a gap apart, and inside the picture."""
+    order = sorted(range(len(heights)), key=lambda i: (heights[i], i))
+    spread = list(heights)
     before = -math.inf
     for i in order:
-        before = found[i] = max(places[i], before + gap)
+        before = spread[i] = max(spread[i], before + gap)
     after = HEIGHT - BOTTOM + 0.0
     for i in reversed(order):
-        after = found[i] = min(found[i], after)
+        after = spread[i] = min(spread[i], after)
         after -= gap
-    return found
+    return spread
 
 
-def _range(values) -> tuple[float, float]:
-    found = list(values)
-    return min(found), max(found)
+def _label_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    return [(at, f"{at:g}") for at in choose_ticks(min(values), max(values))]
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    """A range with room for the size of points at its ends."""
+def _pad(values: Sequence[float]) -> tuple[float, float]:
+    """The range of some values, with room for the size of points at its ends."""
+    low, high = min(values), max(values)
     room = 0.08 * (high - low)
     return low - room, high + room
 
 
-def _beaten(mine: Series, others: Sequence[Series], best: tuple[bool, bool]) -> bool:
+def _is_beaten(mine: Series, others: Sequence[Series], best: tuple[bool, bool]) -> bool:
     signs = [1 if more else -1 for more in best]
     own = [sign * at for sign, at in zip(signs, mine.points[0], strict=True)]
     for other in others:
         theirs = [sign * at for sign, at in zip(signs, other.points[0], strict=True)]
-        if other.place is not None and theirs != own and all(t >= o for t, o in zip(theirs, own, strict=True)):
+        if other.colour is not None and theirs != own and all(t >= o for t, o in zip(theirs, own, strict=True)):
             return True
     return False
 
 
-def _name(series: Series, x: float, y: float, height: float) -> Markup:
-    """A name at the right margin, with a thin line to where it belongs."""
+def _draw_name(series: Series, x: float, y: float, height: float) -> Markup:
+    """A name at the right margin, with a thin line to its point."""
     margin = WIDTH - RIGHT + 8
     text = series.name if len(series.name) <= 21 else f"{series.name[:20]}…"
     return Markup('<path class="grid" d="M{} {}L{} {}"/><text x="{}" y="{}">{}<title>{}</title></text>').format(
@@ -182,10 +182,10 @@ class _Frame:
             place = f"{self.x(at):.1f}"
             parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(place, low + 14, text))
         for at in self.up:
-            place = self.y(at)
+            height = self.y(at)
             parts.append(
                 Markup('<path class="grid" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
-                    left, f"{place:.1f}", self.x.end, left - 4, f"{place + 3.5:.1f}", f"{at:g}"
+                    left, f"{height:.1f}", self.x.end, left - 4, f"{height + 3.5:.1f}", f"{at:g}"
                 )
             )
         middle = (self.x.start + self.x.end) / 2

@@ -1,4 +1,4 @@
-// Sorts, filters and chooses columns. Everything is there to be read without it.
+// Sorts, filters and chooses columns. Without it, everything can still be read.
 "use strict";
 for (const table of document.querySelectorAll("table.board")) {
   table.classList.add("sorts");
@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table.board")) {
       const rows = [...body.rows].filter((row) => row.dataset.row !== undefined);
       rows.sort((a, b) => {
         const [x, y] = [value(a, place), value(b, place)];
-        const gaps = (x === "") - (y === "");  // what has no value stands last, either way
+        const gaps = (x === "") - (y === "");  // a row without a value stays last in both orders
         if (gaps) return gaps;
         return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y)));
       });
@@ -26,14 +26,14 @@ for (const table of document.querySelectorAll("table.board")) {
     }
   }));
   const choices = document.getElementById("choices");
-  const said = document.getElementById("said");
+  const count = document.getElementById("count");
   const search = document.getElementById("filter");
   const rows = [...table.querySelectorAll("tr[data-row]")];
   search.addEventListener("input", () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) row.hidden = !words.every((word) => row.dataset.row.toLowerCase().includes(word));
     for (const body of table.tBodies) body.hidden = ![...body.rows].some((r) => r.dataset.row !== undefined && !r.hidden);
-    said.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   });
   const list = document.getElementById("columns");
   heads.forEach((head, place) => {

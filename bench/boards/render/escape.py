@@ -1,0 +1,27 @@
+"""Makes texts of strangers safe for each format: they stay what they are, and nothing runs them."""
+
+from __future__ import annotations
+
+import re
+
+
+def strip_controls(text: str) -> str:
+    """The text in one line, without control characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text)
+
+
+def escape_markdown(text: str) -> str:
+    """The text for Markdown, in a table too."""
+    # An underscore inside a word is an underscore.
+    return re.sub(r"([\\`*|\[\]<>#&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", strip_controls(text))
+
+
+def quote_code(text: str) -> str:
+    """The text as a code span of Markdown, which mentions nobody and links to nothing."""
+    return "`" + strip_controls(text).replace("`", "'") + "`"
+
+
+def escape_formula(text: str) -> str:
+    """The text for a spreadsheet, which would run what starts as a formula."""
+    text = strip_controls(text)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text

@@ -1,0 +1,180 @@
+"""What a board says in words, the same in all its files: names of rows and columns, who leads, legend and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bench.boards.board import AREA, CONTROLS, NORMALISED, ROW, WORST, Board, Column, Row, devices
+from bench.boards.cell import format_value, is_cost
+from bench.boards.record import Record
+from bench.boards.statistics import difference
+
+
+def group_rows(board: Board) -> dict[str, list[Row]]:
+    """The rows by group of rivals."""
+    groups: dict[str, list[Row]] = {}
+    for row in board.rows:
+        groups.setdefault(row.group, []).append(row)
+    return groups
+
+
+def choose_label_axes(board: Board) -> list[str]:
+    """The axes that tell the rows of a group apart."""
+    return [axis for axis in board.naming if axis not in board.within] or list(board.naming)
+
+
+def label_row(board: Board, row: Row, inside: bool = True) -> str:
+    """The name of a row, inside its group or among all rows."""
+    axes = choose_label_axes(board) if inside and row.group != CONTROLS else board.naming
+    return " · ".join(row.axes[axis] for axis in axes if row.axes.get(axis)) or row.name
+
+
+def format_rank(row: Row) -> str:
+    return str(row.rank) if row.rank else "control" if row.control else "-"
+
+
+def name_column(column: Column) -> str:
+    """The whole name of a column."""
+    return ", ".join(part for part in (column.metric, column.attack, column.ball) if part)
+
+
+def split_heading(board: Board, column: Column) -> list[str]:
+    """The heading of a column in lines: the metric; the attack and the budget where the board has several."""
+    several = len({c.attack for c in board.columns} - {"", WORST}) > 1
+    budgets = len({c.ball for c in board.columns if not c.over} - {""}) > 1
+    return [p for p in (column.metric, column.attack if several else "", column.ball if budgets else "") if p]
+
+
+def describe_column(board: Board, column: Column) -> str:
+    """What a column shows."""
+    record = board.described[column.metric]
+    text = f"{record.help[:1].upper()}{record.help[1:]}; {record.better} is better."
+    if column.attack == WORST:
+        text += " For each image, the worst result of any attack."
+    elif column.attack:
+        text += f" Attack: {column.attack}; budget: {column.ball}."
+    if column.over:
+        text += " Area under the curve over all eps"
+        text += ", divided by the number of steps." if column.ball.endswith(NORMALISED) else "."
+    if any(is_cost(estimate) for row in board.rows if (estimate := row.estimates.get(column))):
+        text += " Shown as a ratio to the reference row."
+    return text
+
+
+def describe_metrics(board: Board) -> list[tuple[str, str, str]]:
+    """Each metric, which way is better, and what it is."""
+    metrics = dict.fromkeys(column.metric for column in board.columns)
+    return [(metric, board.described[metric].better, board.described[metric].help) for metric in metrics]
+
+
+def find_shared_axes(board: Board) -> dict[str, str]:
+    """The axes that all rows share, with their texts."""
+    texts = {axis: {row.axes.get(axis, "") for row in board.rows} for axis in ROW}
+    texts |= {"attack": {c.attack for c in board.columns if c.attack not in ("", WORST)}}
+    texts |= {"ball": {c.ball for c in board.columns if c.ball and not c.over}}
+    shared = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in board.naming}
+    return {axis: text for axis, text in sorted(shared.items()) if text}
+
+
+def describe_leaders(board: Board) -> list[str]:
+    """Who is ahead, a sentence for each group of rivals."""
+    groups = {group: [row for row in rows if row.rank] for group, rows in group_rows(board).items()}
+    return [_describe_leader(board, group, rows) for group, rows in groups.items() if rows]
+
+
+def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
+    column = board.score
+    assert column is not None
+    # Over different images, each row may be beaten by some other: then none is first.
+    first = [row for row in rows if row.rank and row.rank.best == 1] or list(rows)
+    standing = {row.name: row.standing for row in board.rows if row.standing and row.standing.value is not None}
+    score = column.metric + (f" ({column.attack})" if column.attack else "")
+    names = [label_row(board, row) for row in first]
+    values = list(dict.fromkeys(format_value(standing[row.name]) for row in (first[0], first[-1])))
+    if len(first) == 1:
+        text = f"{names[0]} is ahead with {values[0]}"
+    elif len(first) == len(rows):
+        text = f"no row is clearly ahead of all others, with {' to '.join(values)}"
+    else:
+        text = f"{', '.join(names[:-1])} and {names[-1]} share first place with {' to '.join(values)}"
+    text = (f"{group}: " if group else "") + f"{text} in {score}"
+    base = board.reference(first[0])
+    if any(row.standing is not row.estimates.get(column) for row in (*first, *([base] if base else []))):
+        text += f" over {name_ranked_seeds(board)}"
+    if base is None or base in first or base.name not in standing:
+        return text
+    mine, theirs = standing[first[0].name], standing[base.name]
+    text += f"; the reference, {label_row(board, base)}, has {format_value(theirs)}"
+    there = difference(mine, theirs) if len(first) == 1 else None
+    if there and there.ci95:
+        pair = [round(mean, 3) for mean in there.means]
+        if pair != [round(estimate.value or 0.0, 3) for estimate in (mine, theirs)]:
+            text += "; on the images that both have, {:.3f} and {:.3f}".format(*pair)
+        # Between the printed numbers: a reader may subtract them.
+        text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(pair[0] - pair[1], *there.ci95)
+    return text
+
+
+def name_ranked_seeds(board: Board) -> str:
+    return f"seed{'s' if len(board.ranked_seeds) > 1 else ''} {', '.join(board.ranked_seeds)}"
+
+
+def compare_with_paper(board: Board) -> tuple[list[Column], list[tuple[Row, list[str]]]]:
+    """The columns for the metrics that the paper has, and its figures beside ours for the rows that it has in full.
+
+    With several attacks the column is of the protocol's first, with several budgets of the score's.
+    """
+    paper = board.protocol.paper
+    if paper is None:
+        return [], []
+    fits = [c for c in board.columns if not c.derived and c.ball in ("", board.ball)]
+    metrics = dict.fromkeys(metric for _, metric in paper.figures)
+    columns = [column for metric in metrics if (column := next((c for c in fits if c.metric == metric), None))]
+    rows = []
+    for row in board.rows:
+        figures = [(paper.figure(row.axes, column.metric), board.cell(row, column).text) for column in columns]
+        pairs = [f"{figure:.3f} / {ours}" for figure, ours in figures if figure is not None]
+        if pairs and len(pairs) == len(columns):
+            rows.append((row, pairs))
+    return columns, rows
+
+
+def write_legend(board: Board) -> list[str]:
+    """What the reader of the numbers must know, a line for each thing."""
+    seeds = sorted(board.seeds, key=lambda text: (int(text) if text.isdigit() else 0, text))
+    over = (
+        "interval over seeds and images"
+        if len(seeds) > 1
+        else "interval over images; a single seed says nothing about other training runs"
+    )
+    lines = [f"In brackets: 95% {over}. Seeds: {', '.join(seeds) or 'none'}."]
+    if any(column.attack == WORST for column in board.columns):
+        lines.append(f"{WORST}: for each image the worst result of any attack, then the mean over images.")
+    if any(column.over for column in board.columns):
+        lines.append(
+            f"{AREA}: area under the curve over all eps, by the trapezoidal rule with steps of width 1; {NORMALISED}: "
+            "divided by the number of steps, so that it lies between the values."
+        )
+    lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
+    return [*lines, *write_notes(board.records)]
+
+
+def write_notes(records: Collection[Record]) -> list[str]:
+    """What the reader of some records must know, a line for each thing, and where they were computed."""
+    about: dict[str, list[str]] = {}
+    for record in records:
+        texts = [f"* {flag}" for flag in record.flags]
+        if record.undefined:
+            texts.append(f"* undefined for {record.undefined} of {record.n} images, which the mean leaves out")
+        if record.undefined_because:
+            texts.append(record.undefined_because)
+        case = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
+        for text in texts:
+            about.setdefault(text, []).append(f"{record.metric} of {case}")
+    lines = [
+        f"{text}: {', '.join(cases[:3])}{f' and {len(cases) - 3} more' if len(cases) > 3 else ''}"
+        for text, cases in about.items()
+    ]
+    lines += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
+    names = devices(records)
+    return [*lines, *([f"Computed on {'; '.join(names)}."] if names else [])]
