@@ -17,7 +17,7 @@ from typing import Any
 from bench.boards.cell import COSTS, Cell, make_cell
 from bench.boards.doubts import flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
-from bench.boards.protocol import Protocol, board_protocol
+from bench.boards.protocol import Protocol, read_protocol
 from bench.boards.record import Record
 from bench.boards.statistics import Estimate, Rank, area, estimate, of_seeds, rank, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
@@ -192,7 +192,7 @@ class Board:
 
 def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
-    protocol = board_protocol(folder)
+    protocol = read_protocol(folder)
     records, images, origin = read_records(folder)
     check_one_version(folder, records)
     records = flag_beaten(records, images)
@@ -255,7 +255,7 @@ def _rank_rows(board: Board) -> list[Row]:
             missing = f"fewer seeds than its rivals: {len(seeds & set(whole.images))} of {len(seeds)}"
         elif score and (not standing or standing.value is None):
             missing = f"no {score.metric}" + (f" under every attack of {score.ball}" if score.attack == WORST else "")
-        control = protocol.control(row.axes)
+        control = protocol.is_control(row.axes)
         rows.append(Row(row.axes, row.estimates, group, None, control, missing, standing))
     if not score:
         return rows

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.boards.doubts import Images
 from bench.boards.record import CALMLY, Record
-from bench.boards.submissions.metadata import corrections
+from bench.boards.submissions.metadata import read_corrections
 from bench.errors import BadValue, EnvironmentProblem
 
 RECORDS, EXAMPLES = "records", "examples"
@@ -30,7 +30,7 @@ def read_records(folder: Path) -> RecordSet:
     same key, or of the same metric and axes."""
     records: dict[str, Record] = {}
     origin: dict[str, str] = {}
-    supersedes = corrections(folder / RECORDS)
+    supersedes = read_corrections(folder / RECORDS)
     images: dict[str, list[tuple[float | None, bool | None]]] = {}
     # The suite's own first: of two records of one key, the first counts.
     for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):

@@ -1,12 +1,11 @@
 """A board's protocol, from its TOML file: what is run, what is measured, and how far a re-run may be off.
 
-Uses neither torch nor plugins: names of components are texts here.
+Needs neither torch nor plugins: names of components are texts here.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,21 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.axes import OPTIONS
-from bench.errors import BadValue, EnvironmentProblem, UnknownName, suggestion
+from bench.boards.shapes import Misfit, check, list_of, number, one_of, parse_toml, quote, table, text
+from bench.errors import BadValue, EnvironmentProblem
 
 FILE = "board.toml"
+_CHOSEN = [name for name in OPTIONS if name != "metric"]
 # The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
-REQUIRED = tuple(name for name in OPTIONS if name not in ("surrogate", "metric"))
-KEYS = (
-    "title", "about", "metrics", "axes", "reference", "fallback", "row", "tolerance", "score", "control", "paper",
-    "example",
-)  # fmt: skip
+REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """What rows are ranked by: a metric, at a budget where it reaches one (the largest, unless said), among the rows
-    that agree in the axes `within`. It is drawn against a metric of usefulness, with one of cost."""
+    """What rows are ranked by: a metric, at a budget where it depends on one (the largest by default), among the rows
+    that agree in the axes `within`. A plot shows it against a metric of usefulness, with one of cost."""
 
     metric: str
     ball: str = ""
@@ -39,182 +36,141 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Paper:
-    """Figures that a paper printed, by row and metric, and where they stand."""
+class PrintedFigures:
+    """Figures that a paper printed, by row and metric, and where to find them."""
 
     source: str
     url: str
     figures: dict[tuple[tuple[tuple[str, str], ...], str], float]
 
     def figure(self, row: Mapping[str, str], metric: str) -> float | None:
-        found = (value for (axes, of), value in self.figures.items() if of == metric and set(axes) <= set(row.items()))
-        return next(found, None)
+        fits = (value for (axes, of), value in self.figures.items() if of == metric and set(axes) <= set(row.items()))
+        return next(fits, None)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """`axes` holds a list of choices for each option of `bench run`; `reference` the choice that always joins;
+    """`axes` has a list of choices for each option of `bench run`; `reference` the choice that always joins;
     `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which further rows depart;
     `tolerance` how far each metric of a re-run may be from the published value; `controls`, by axis, what is shown for
-    comparison and not ranked; `examples` the places of the images drawn for each row, of a set that may be shown."""
+    comparison and not ranked; `examples` the places of the images drawn for each row, in a data set that may be
+    shown."""
 
     metrics: list[str]
-    axes: dict[str, list[Any]]
+    axes: dict[str, list[str]]
     reference: dict[str, str]
     fallback: dict[str, str]
     title: str = ""
     about: str = ""
-    rows: list[dict[str, list[Any]]] = field(default_factory=list)
+    rows: list[dict[str, list[str]]] = field(default_factory=list)
     tolerance: dict[str, float] = field(default_factory=dict)
     score: Score | None = None
-    controls: dict[str, list[Any]] = field(default_factory=dict)
-    paper: Paper | None = None
-    examples: list[Any] = field(default_factory=list)
+    controls: dict[str, list[str]] = field(default_factory=dict)
+    paper: PrintedFigures | None = None
+    examples: list[int] = field(default_factory=list)
 
-    def control(self, row: Mapping[str, str]) -> bool:
-        return any(row.get(axis) in map(str, choices) for axis, choices in self.controls.items())
+    def is_control(self, row: Mapping[str, str]) -> bool:
+        return any(axis in row and row[axis] in choices for axis, choices in self.controls.items())
 
     def choices(self, axis: str) -> list[str]:
         """What the axes and the departing rows have along an axis, as a record writes it."""
         if axis == "ball":
-            return [f"{norm}:{_fraction(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
-        return list(dict.fromkeys(str(c) for table in (self.axes, *self.rows) for c in table.get(axis, [])))
+            return [f"{norm}:{_reduce(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
+        return list(dict.fromkeys(choice for part in (self.axes, *self.rows) for choice in part.get(axis, [])))
 
     def allowed(self, metric: str) -> float:
-        """How far a value may be off: what is said of the metric's whole text, else of its name, else 0."""
+        """How far a value may be off: the tolerance of the metric's whole text, else that of its name, else 0."""
         return self.tolerance.get(metric, self.tolerance.get(metric.partition(":")[0], 0.0))
 
 
-def quick() -> Protocol:
-    """quick.toml, which `bench run` takes its defaults from."""
-    return parsed(resources.files("bench.boards").joinpath("quick.toml").read_text(), "quick.toml")
+def quick_protocol() -> Protocol:
+    """quick.toml, from which `bench run` takes its defaults."""
+    return parse_protocol(resources.files("bench.boards").joinpath("quick.toml").read_bytes(), "quick.toml")
 
 
-def board_protocol(folder: Path) -> Protocol:
-    """That of a board: a folder with a board.toml."""
+def read_protocol(folder: Path) -> Protocol:
+    """The protocol of a board: a folder with a board.toml."""
     file = folder / FILE
     try:
-        text = file.read_text(encoding="utf-8")
+        raw = file.read_bytes()
     except OSError as error:
         raise EnvironmentProblem(
             f"board {folder}: {file} cannot be read ({error.strerror}); name a folder that has one"
         ) from None
-    except UnicodeDecodeError as error:
-        raise BadValue(f"{file} is not TOML: {error}") from None
-    return parsed(text, str(file))
+    return parse_protocol(raw, str(file))
 
 
-def parsed(text: str, about: str) -> Protocol:
-    """A protocol from TOML. Raises one of ours, naming the key, for what is unknown, missing or of the wrong form."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadValue(f"{about} is not TOML: {error}") from None
-    _known(about, found, KEYS)
-    axes = _axes(about, _table(about, found, "axes"))
-    missing = [option for option in REQUIRED if option not in axes]
-    if missing:
-        raise BadValue(f"{about}: axes has no {', '.join(missing)}")
-    rows = found.get("row", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadValue(f"{about}: row must be an array of tables, written [[row]]")
-    tolerance = _table(about, found, "tolerance", required=False)
-    for metric, value in tolerance.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
-            raise BadValue(f"{about}: tolerance of {metric} is {value!r}, must be a number of at least 0")
-    metrics = _choices(about, "metrics", found.get("metrics", []))
-    protocol = Protocol(
-        metrics=metrics,
-        axes=axes,
-        reference={k: str(v) for k, v in _table(about, found, "reference").items()},
-        fallback={k: str(v) for k, v in _table(about, found, "fallback").items()},
-        title=str(found.get("title", "")),
-        about=str(found.get("about", "")),
-        rows=[_axes(about, row) for row in rows],
-        tolerance={metric: float(value) for metric, value in tolerance.items()},
-        score=_score(about, found, metrics),
-        controls=_axes(about, _table(about, found, "control", required=False), "control"),
-        paper=_paper(about, found),
-        examples=_examples(about, found.get("example", [])),
-    )
-    balls = protocol.choices("ball")
-    if protocol.score and protocol.score.ball not in ("", *balls):
-        raise BadValue(f"{about}: score: ball is {protocol.score.ball!r}, must be one of {', '.join(balls)}")
+def parse_protocol(raw: bytes, about: str) -> Protocol:
+    """A protocol from TOML. Raises BadValue, naming the key, for what is unknown, missing or of the wrong form."""
+    parts = check(about, _PROTOCOL, parse_toml(about, raw))
+    protocol = Protocol(**{_FIELDS.get(key, key): value for key, value in parts.items()})
+    if score := protocol.score:
+        known = {**dict.fromkeys(("metric", "against", "cost"), protocol.metrics), "ball": protocol.choices("ball")}
+        for key, choices in known.items():
+            if (choice := getattr(score, key)) and choice not in choices:
+                raise BadValue(f"{about}: score.{key} is {quote(choice)}, must be one of {', '.join(choices)}")
     return protocol
 
 
-def _fraction(text: str) -> str:
-    # As a record writes it: 2/4 is 1/2. Not of any text that Fraction takes: 1e999999999 is a whole number to it.
-    return str(Fraction(text)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", text) else text
+def _reduce(eps: str) -> str:
+    # As a record writes it: 2/4 is 1/2. Not every text that Fraction reads: 1e999999999 is a whole number to it.
+    return str(Fraction(eps)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", eps) else eps
 
 
-def _score(about: str, found: Mapping[str, Any], metrics: list[str]) -> Score | None:
-    if "score" not in found:
-        return None
-    table = _table(about, found, "score")
-    within = table.get("within", [])
-    if not isinstance(within, list) or not set(map(str, within)) <= set(REQUIRED):
-        raise BadValue(f'{about}: score: within is {within!r}, must be a list of axes such as ["explainer"]')
-    texts = {key: table.get(key, "") for key in ("metric", "ball", "against", "cost")}
-    for key, text in texts.items():
-        if not isinstance(text, str) or (key == "metric" and not text):
-            raise BadValue(f"{about}: score: {key} is {text!r}, must be a text")
-    for key in ("metric", "against", "cost"):
-        if texts[key] and texts[key] not in metrics:
-            raise BadValue(
-                f"{about}: score: {key} is {texts[key]!r}, must be one of metrics: {', '.join(map(str, metrics))}"
-            )
-    return Score(**texts, within=tuple(within))
-
-
-def _paper(about: str, found: Mapping[str, Any]) -> Paper | None:
-    if "paper" not in found:
-        return None
-    table = _table(about, found, "paper")
-    metrics, figures = _choices(about, "paper: metrics", table.get("metrics", [])), {}
-    for row in table.get("rows", []) if isinstance(table.get("rows", []), list) else ():
-        values = row.get("values") if isinstance(row, dict) else None
-        fits = isinstance(values, list) and len(values) == len(metrics)
-        if not fits or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-            raise BadValue(f"{about}: paper: a row is {str(row)[:80]}, must be axes and values, one for each metric")
-        axes = tuple(sorted((axis, str(text)) for axis, text in row.items() if axis != "values"))
-        figures.update({(axes, str(metric)): float(value) for metric, value in zip(metrics, values, strict=True)})
-    return Paper(str(table.get("source", "")), str(table.get("url", "")), figures)
-
-
-def _examples(about: str, places: Any) -> list[int]:
-    if not isinstance(places, list) or not all(type(place) is int and place >= 0 for place in places):
-        raise BadValue(f"{about}: example is {places!r}, must be a list of places of images, from 0")
-    return places
-
-
-def _known(about: str, found: Mapping[str, Any], keys: tuple[str, ...]) -> None:
-    for key in found:
-        if key not in keys:
-            raise UnknownName(f"{about}: no key called {key!r}{suggestion(key, keys)}")
-
-
-def _table(about: str, found: Mapping[str, Any], key: str, required: bool = True) -> dict[str, Any]:
-    table = found.get(key, {})
-    if not isinstance(table, dict) or (required and not table):
-        raise BadValue(f"{about}: {key} must be a table with something in it, written [{key}]")
-    known = {
-        "reference": REQUIRED,
-        "fallback": ("surrogate",),
-        "score": ("metric", "ball", "within", "against", "cost"),
-        "paper": ("source", "url", "metrics", "rows"),
-    }
-    _known(f"{about}: {key}", table, known.get(key, tuple(table)))
-    return table
-
-
-def _axes(about: str, axes: Mapping[str, Any], key: str = "axes") -> dict[str, list[Any]]:
-    _known(f"{about}: {key}", axes, (*REQUIRED, "surrogate"))
-    return {option: _choices(about, option, value) for option, value in axes.items()}
-
-
-def _choices(about: str, key: str, value: Any) -> list[Any]:
+def _choices(value: Any) -> list[str]:
+    """One choice or a list of them."""
     choices = value if isinstance(value, list) else [value]
-    if not choices or not all(isinstance(choice, str | int) and not isinstance(choice, bool) for choice in choices):
-        raise BadValue(f"{about}: {key} is {value!r}, must be a list of texts or whole numbers")
-    return choices
+    if not choices or not all(type(choice) in (str, int) for choice in choices):
+        raise Misfit(f"is {quote(value)}, must be a list of texts or whole numbers")
+    return [str(choice) for choice in choices]
+
+
+def _choice(value: Any) -> str:
+    return _choices([value])[0]
+
+
+def _reference(value: Any) -> Any:
+    if not value:
+        raise Misfit('is empty; choose a row that always joins, such as defense = "ce"')
+    return table(dict.fromkeys(REQUIRED, _choice), optional=REQUIRED)(value)
+
+
+def _score(value: Any) -> Score:
+    name = text(1000, empty=True)
+    shapes = {"metric": text(1000), "ball": name, "within": list_of(one_of(*REQUIRED)), "against": name, "cost": name}
+    parts = table(shapes, optional=("ball", "within", "against", "cost"))(value)
+    return Score(**{**parts, "within": tuple(parts.get("within", ()))})
+
+
+def _printed_figures(value: Any) -> PrintedFigures:
+    row = table({**dict.fromkeys(_CHOSEN, _choice), "values": list_of(number())}, optional=_CHOSEN)
+    parts = table({"source": _TEXT, "url": _TEXT, "metrics": _choices, "rows": list_of(row)})(value)
+    figures = {}
+    for place, axes in enumerate(parts["rows"]):
+        values = axes.pop("values")
+        if len(values) != len(parts["metrics"]):
+            raise Misfit(f"is {quote(values)}, must have a number for each metric", f"rows[{place}].values")
+        figures.update({(tuple(sorted(axes.items())), of): v for of, v in zip(parts["metrics"], values, strict=True)})
+    return PrintedFigures(parts["source"], parts["url"], figures)
+
+
+_TEXT = text(10_000, empty=True, lines=True)
+_DEPARTURE = table(dict.fromkeys(_CHOSEN, _choices), optional=_CHOSEN)
+_PROTOCOL = table(
+    {
+        "metrics": _choices,
+        "axes": table(dict.fromkeys(_CHOSEN, _choices), optional=("surrogate",)),
+        "reference": _reference,
+        "fallback": table({"surrogate": _choice}),
+        "title": _TEXT,
+        "about": _TEXT,
+        "row": list_of(_DEPARTURE),
+        "tolerance": table({}, others=number(low=0)),
+        "score": _score,
+        "control": _DEPARTURE,
+        "paper": _printed_figures,
+        "example": list_of(number(low=0, whole=True)),
+    },
+    optional=("title", "about", "row", "tolerance", "score", "control", "paper", "example"),
+)
+_FIELDS = {"row": "rows", "control": "controls", "example": "examples"}  # whose keys are singular in a file

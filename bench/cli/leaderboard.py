@@ -151,12 +151,12 @@ def verify(
     """
     from bench.boards.board import compare_runs
     from bench.boards.folder import read_records
-    from bench.boards.protocol import board_protocol
+    from bench.boards.protocol import read_protocol
     from bench.engine import catalog as catalogs
     from bench.engine.runner import choose_device, open_store, run_cells
     from bench.publishing.publication import draw_sample, make_cells, match_records, read_submission
 
-    place, protocol = Path(board), board_protocol(Path(board))
+    place, protocol = Path(board), read_protocol(Path(board))
     if name and any(options.values()):
         raise BadValue(f"--name {name} says what is run; leave out either it or the options of a run")
     if name:
@@ -225,7 +225,7 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
     Without a FOLDER, all boards below the folder leaderboards are checked.
     """
     from bench.boards.protocol import FILE
-    from bench.boards.submissions.validate import examined
+    from bench.boards.submissions.validate import inspect
     from bench.errors import EnvironmentProblem
 
     before = Path(base) if base else None
@@ -242,8 +242,8 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
             lines.append(f"{place} is gone, and was a board; put it back")
             continue
         earlier = before if before is None or (before / FILE).exists() else before / place.resolve().name
-        found = examined(place, base=earlier)
-        lines += found.lines
+        found = inspect(place, base=earlier)
+        lines += found.problems
         submissions, records = submissions + found.submissions, records + found.records
     for text in lines:
         complain(text)

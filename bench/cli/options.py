@@ -106,14 +106,14 @@ def select_cells(
     without: Sequence[str], reference: bool, board: str | None, options: dict[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
     """The catalog, and the cells that the options of a command select."""
-    from bench.boards.protocol import board_protocol
+    from bench.boards.protocol import read_protocol
     from bench.engine import catalog as catalogs
     from bench.engine.cells import list_cells
     from bench.engine.selection import select
 
     catalog = catalogs.load(without)
     catalog.require_whole()
-    selection = select(catalog, split_lists(options), reference, board_protocol(Path(board)) if board else None)
+    selection = select(catalog, split_lists(options), reference, read_protocol(Path(board)) if board else None)
     for text in selection.skipped:
         complain(f"skipped: {text}")
     cells = list_cells(catalog, selection.cases, selection.metrics)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from bench.axes import OPTIONS, option_texts
-from bench.boards.protocol import Protocol, quick
+from bench.boards.protocol import Protocol, quick_protocol
 from bench.components.ball import Ball
 from bench.components.base import Component, parameters
 from bench.components.case import Case, cases
@@ -38,7 +38,7 @@ def select(
     `reference`; each of its departing rows joins unless an option is given on which it departs. Raises one of our
     errors for anything unknown, of the wrong form, or impossible.
     """
-    protocol = protocol or quick()
+    protocol = protocol or quick_protocol()
     for option in given:
         if option not in OPTIONS:
             raise UnknownName(f"no option called {option!r}{suggestion(option, OPTIONS)}")

@@ -17,10 +17,10 @@ import torch
 
 from bench.boards.board import ROW, devices, row_name
 from bench.boards.folder import EXAMPLES, RECORDS, read_records, write_submission
-from bench.boards.protocol import Protocol, board_protocol
+from bench.boards.protocol import Protocol, read_protocol
 from bench.boards.record import CALMLY, VALUES, Record
 from bench.boards.submissions import sanitize
-from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, superseded
+from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, read_supersedes
 from bench.components.case import Case
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell, list_cells, published_text
@@ -107,7 +107,7 @@ def _find_owners(place: Path, name: str, meta: Path | None) -> dict[str, str]:
     Empty for the suite itself, whose records take precedence.
     """
     beside = meta or place / f"{name}{SUFFIX}"
-    corrected = superseded(beside) if beside.exists() else []
+    corrected = read_supersedes(beside) if beside.exists() else []
     owners: dict[str, str] = {}
     for file in sorted(place.glob("*.jsonl")) if name != "suite" else ():
         if file.stem not in (name, *corrected):
@@ -141,7 +141,7 @@ def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store) 
     from bench.publishing.examples import make_example
     from bench.publishing.panels import draw_panel
 
-    protocol, count = board_protocol(folder), 0
+    protocol, count = read_protocol(folder), 0
     first, ball = str(protocol.axes["attack"][0]), protocol.score.ball if protocol.score else ""
     cases: dict[str, Case] = {}
     for cell in cells:

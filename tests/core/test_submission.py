@@ -25,9 +25,9 @@ from bench.boards.board import ROW, read_board, row_name
 from bench.boards.folder import read_records
 from bench.boards.render.diff import compare_boards
 from bench.boards.render.site import render_board
+from bench.boards.shapes import clean, quote
 from bench.boards.submissions import attachments as attached
-from bench.boards.submissions.metadata import closed, draft, read_meta
-from bench.boards.submissions.sanitize import said
+from bench.boards.submissions.metadata import draft, follow_supersedes, read_meta
 from bench.boards.submissions.validate import validate
 from bench.components import case
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
@@ -92,45 +92,62 @@ def test_validation_needs_neither_torch_nor_plugins(tiny):
     [
         (lambda line: line[:50], "line 1 is not strict JSON"),
         (lambda line: b"", "line 1 is not strict JSON"),
-        (lambda line: b"[]", "line 1 is [], must be a record"),
-        (lambda line: line.replace(b"{", b'{"n": 3, ', 1), "the key 'n' stands twice"),
-        (lambda line: line.replace(b'"n": 3', b'"n": NaN'), "NaN is no number"),
-        (lambda line: line.replace(b'"trained": 1.5', b'"trained": 1e400'), "cost of 'trained' is inf"),
-        (edited(cost={"x": 2 * 10**15}), "cost of 'x' is 2000000000000000, must be a number from 0 to 1e+15"),
+        (lambda line: b"[]", "line 1 is [], must be a table"),
+        (lambda line: line.replace(b"{", b'{"n": 3, ', 1), "the key 'n' appears twice"),
+        (lambda line: line.replace(b'"n": 3', b'"n": NaN'), "NaN is not a number"),
+        (lambda line: line.replace(b'"trained": 1.5', b'"trained": 1e400'), "cost.trained is inf"),
+        (edited(cost={"x": 2 * 10**15}), "cost.x is 2000000000000000, must be a number from 0 to 1e+15"),
         (lambda line: line.replace(b'"flags": []', b'"flags": ' + b"[" * 9 + b"]" * 9), "brackets more than 6 deep"),
         (lambda line: line + b"\r", "ends in a carriage return"),
         (lambda line: b"\xef\xbb\xbf" + line, "begins with a byte order mark"),
         (lambda line: b"\xff" + line, "is not UTF-8"),
-        (lambda line: line + b" " * 200_000, "bytes; at most 200000 are taken"),
-        (lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "unit"}).encode(), "no field unit"),
-        (edited(extra=1), "has an unknown field 'extra'"),
+        (lambda line: line + b" " * 200_000, "bytes; at most 200000 are allowed"),
+        (
+            lambda line: json.dumps({k: v for k, v in json.loads(line).items() if k != "unit"}).encode(),
+            "has no unit; publish it again with this version of the suite",
+        ),
+        (edited(extra=1), "has the unknown key 'extra'; publish it again with this version of the suite"),
         (edited(help=""), "help is empty; fill it in"),
         (edited(help="x" * 1001), "help has 1001 characters"),
-        (edited(help="a\nb"), "help is 'a?b' and holds the hidden character U+000A"),
-        (edited(paper="a\x00b"), "paper is 'a?b' and holds the hidden character U+0000"),
-        (edited(unit="\u202e"), "unit is '?' and holds the hidden character U+202E"),
-        (edited(undefined_because="\ud800"), "holds the hidden character U+D800"),
+        (edited(help="a\nb"), "help is 'a?b' and contains the hidden character U+000A"),
+        (edited(paper="a\x00b"), "paper is 'a?b' and contains the hidden character U+0000"),
+        (edited(unit="\u202e"), "unit is '?' and contains the hidden character U+202E"),
+        (edited(undefined_because="\ud800"), "contains the hidden character U+D800"),
         (edited(better="best"), "better is 'best', must be higher or lower"),
         (edited(kept=4), "kept is 4, must be a whole number from 0 to 3"),
-        (edited(undefined=-1), "undefined is -1, must be a whole number from 0 to 3"),
+        (edited(undefined=4), "undefined is 4, must be a whole number from 0 to 3"),
+        (edited(undefined=-1), "undefined is -1, must be a whole number from 0 to 100000"),
         (edited(n=True), "n is True, must be a whole number"),
-        (edited(ci95=[1, 0]), "ci95 is [1, 0], whose lower end is above the upper"),
-        (edited(ci95=[1]), "ci95 is [1], must be null or two numbers"),
-        (edited(axes={"colour": "red"}), "axes has 'colour', which is no axis"),
-        (edited(axes={"dataset": 1}), "axis dataset is 1, must be a text"),
-        (edited(axes={"dataset": "folder:path=/home/x"}), "holds a path of a machine"),
-        (edited(axes={"dataset": "folder:path=a/../b"}), "holds a path of a machine"),
-        (edited(command="bench run --store /tmp"), "command is 'bench run --store /tmp' and holds a path of a machine"),
-        (edited(command="rm -r *"), "command is 'rm -r *', and metric and axes make another"),
-        (edited(levels={"a": "1"}), "level 'a' is 1, must be a number"),
-        (edited(provenance={"a": {"b": [1]}}), "provenance of 'b' is [1], must be a text"),
-        (edited(flags=["x", None]), "a flag is None, must be a text"),
-        (edited(spec="[]"), "spec is '[]', which is not as the suite writes it"),
-        (edited(key="0" * 16), "key is 0000000000000000, and its spec has the key"),
-        (edited(value=0.9), "line 1: value is 0.9, and its images give 0."),
-        (edited(ci95=[0, 1]), "line 1: ci95 is (0, 1), and its images give ("),
-        (edited(n=2), "line 1: n is 2, and its images give 3"),
-        (edited(levels={"a": 1}), "line 1: levels is {'a': 1}, and its images give {}"),
+        (edited(ci95=[1, 0]), "ci95 is [1, 0], must have its lower end first"),
+        (edited(ci95=[1]), "ci95 is [1], must be a list of two numbers"),
+        (edited(range=[1, 1]), "range is [1, 1], must have its lower end first"),
+        (edited(range=None), "range is None, must be a list of two numbers"),
+        (edited(range=[None, "1"]), "range[1] is '1', must be a number from -1e+15 to 1e+15"),
+        (edited(value=1.5), "value is 1.5, must be a number from -1e-06 to 1"),
+        (edited(axes={"colour": "red"}), "axes has the unknown key 'colour'; known: attack, ball, dataset"),
+        (edited(axes={"dataset": 1}), "axes.dataset is 1, must be a text"),
+        (
+            edited(axes={"dataset": "folder:path=/home/x"}),
+            "axes.dataset is 'folder:path=/home/x', must be without paths",
+        ),
+        (
+            edited(axes={"dataset": "folder:path=a/../b"}),
+            "must be without paths of a machine; publish it again, which writes NAME#CHECKSUM",
+        ),
+        (
+            edited(command="bench run --store /tmp"),
+            "command is 'bench run --store /tmp', must be without paths of a machine",
+        ),
+        (edited(command="rm -r *"), "command is 'rm -r *', but metric and axes give another"),
+        (edited(levels={"a": "1"}), "levels.a is '1', must be a number"),
+        (edited(provenance={"a": {"b": [1]}}), "provenance.a.b is [1], must be a text"),
+        (edited(flags=["x", None]), "flags[1] is None, must be a text"),
+        (edited(spec="[]"), "spec is '[]', which is not how the suite writes it"),
+        (edited(key="0" * 16), "key is 0000000000000000, but its spec has the key"),
+        (edited(value=0.9), "line 1: value is 0.9, but its images give 0."),
+        (edited(ci95=[0, 1]), "line 1: ci95 is (0, 1), but its images give ("),
+        (edited(n=2), "line 1: n is 2, but its images give 3"),
+        (edited(levels={"a": 1}), "line 1: levels is {'a': 1}, but its images give {}"),
     ],
 )
 def test_a_record_that_is_none_is_told_in_one_line(tiny, change, words):
@@ -153,12 +170,12 @@ def respecced(**parts):
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"made": "record@3/metric/other@1()"}, "and spec says 'record@3/metric/other@1()'"),
-        ({"chosen": {"defense": "defense/other@1()"}}, "axis defense is 'l2', and spec says 'defense/other@1()'"),
-        ({"chosen": {"defense": "explainer/l2@1()"}}, "axis defense is 'l2', and spec says 'explainer/l2@1()'"),
-        ({"chosen": {"seed": "1"}}, "axis seed is '0', and spec says '1'"),
+        ({"made": "record@3/metric/other@1()"}, "but spec says 'record@3/metric/other@1()'"),
+        ({"chosen": {"defense": "defense/other@1()"}}, "axis defense is 'l2', but spec says 'defense/other@1()'"),
+        ({"chosen": {"defense": "explainer/l2@1()"}}, "axis defense is 'l2', but spec says 'explainer/l2@1()'"),
+        ({"chosen": {"seed": "1"}}, "axis seed is '0', but spec says '1'"),
         ({"chosen": {"target": "label"}}, "axis target"),
-        ({"made": "record@1/metric/topk_overlap@1()"}, "is record@1, and the suite makes record@3 now; run it again"),
+        ({"made": "record@1/metric/topk_overlap@1()"}, "is record@1, but the suite now makes record@3; run it again"),
     ],
 )
 def test_a_spec_is_about_the_metric_and_the_axes(tiny, parts, words):
@@ -177,10 +194,10 @@ def test_a_set_that_is_read_from_files_ends_in_their_checksum(tiny):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"both": {"dataset": "easy"}}, "axis dataset is 'easy', and the board has shapes"),
-        ({"both": {"schedule": "longer"}}, "axis schedule is 'longer', and the board has quick or long"),
-        ({"axes": {"seed": "3"}}, "axis seed is '3', and the board has 0"),
-        ({"axes": {"samples": "2"}}, "axis samples is '2', and the board has 3"),
+        ({"both": {"dataset": "easy"}}, "axis dataset is 'easy', but the board has shapes"),
+        ({"both": {"schedule": "longer"}}, "axis schedule is 'longer', but the board has quick or long"),
+        ({"axes": {"seed": "3"}}, "axis seed is '3', but the board has 0"),
+        ({"axes": {"samples": "2"}}, "axis samples is '2', but the board has 3"),
     ],
 )
 def test_a_record_stands_beside_the_others_of_its_board(tiny, change, words):
@@ -196,9 +213,9 @@ def test_a_departing_row_and_budgets_in_lowest_terms_are_of_the_board(tiny):
     (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"16/510"'))
     assert validate(tiny) == []
     (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"0.5"'))
-    assert all("axis ball is 'linf:8/255', and the board has linf:1/2" in line for line in validate(tiny))
+    assert all("axis ball is 'linf:8/255', but the board has linf:1/2" in line for line in validate(tiny))
     (tiny / "board.toml").write_text(text.replace('"accuracy", "topk', '"topk'))
-    assert all("metric is 'accuracy', and the board has topk_overlap" in line for line in validate(tiny))
+    assert all("metric is 'accuracy', but the board has topk_overlap" in line for line in validate(tiny))
 
 
 def rewritten(folder, change, name="acme", **options):
@@ -221,17 +238,17 @@ def column(name, change):
         (lambda t: t.drop(["kept"]), "must be key string, image int64, level string, value double, kept bool"),
         (lambda t: t.append_column("x", t["key"]), "has the columns 'key string"),
         (lambda t: t.set_column(3, "value", t["value"].cast("float")), "value float"),
-        (lambda t: t.slice(0, 2), ", and its images give "),
+        (lambda t: t.slice(0, 2), ", but its images give "),
         (lambda t: pyarrow.concat_tables([t, t]), "name an image twice"),
-        (column("key", lambda i, v: v if i < 3 else "f" * 16), "which is no record"),
+        (column("key", lambda i, v: v if i < 3 else "f" * 16), "which is not a record"),
         (column("key", lambda i, v: "f" * 17), "a text has 17 characters"),
         (column("image", lambda i, v: 3), "name an image twice"),
-        (column("image", lambda i, v: v - 9), "name an image twice, or one that there is not"),
+        (column("image", lambda i, v: v - 9), "name an image twice, or one below -1"),
         (column("image", lambda i, v: None), "a row has no image"),
-        (column("level", lambda i, v: "a" if i == 1 else v), "are not image by image, each with the same levels"),
-        (column("value", lambda i, v: np.inf), "a value is not finite; what is undefined is null"),
-        (column("value", lambda i, v: np.nan), "a value is not finite; what is undefined is null"),
-        (column("kept", lambda i, v: True if i == 0 else v), "say of some images alone whether they are kept"),
+        (column("level", lambda i, v: "a" if i == 1 else v), "are not ordered by image, each with the same levels"),
+        (column("value", lambda i, v: np.inf), "a value is not finite; write null for what is undefined"),
+        (column("value", lambda i, v: np.nan), "a value is not finite; write null for what is undefined"),
+        (column("kept", lambda i, v: True if i == 0 else v), "say only of some images whether they are kept"),
     ],
 )
 def test_values_that_are_none_are_told(tiny, change, words):
@@ -244,11 +261,11 @@ def test_values_without_a_record_and_a_record_without_values(tiny):
     relined(tiny, lambda line: b"", number=1)
     file = tiny / "records" / "acme.jsonl"
     file.write_bytes(file.read_bytes().rstrip(b"\n") + b"\n")
-    one(tiny, "acme.values.parquet has values of", "which is no record")
+    one(tiny, "acme.values.parquet has values of", "which is not a record")
     submit(tiny)
     keys = [json.loads(line)["key"] for line in file.read_text().splitlines()]
     rewritten(tiny, lambda t: t.filter(pyarrow.compute.equal(t["key"], keys[0])))
-    one(tiny, f"acme.jsonl, line 2: key {keys[1]} has no values beside it and no undefined_because")
+    one(tiny, f"acme.jsonl, line 2: key {keys[1]} has neither values in ")
     whole = {"value": None, "value_kept": None, "n": 0, "kept": None, "undefined": 0, "ci95": None}
     relined(tiny, edited(**whole, undefined_because="it has no masks"), number=1)
     assert validate(tiny) == []
@@ -262,7 +279,7 @@ def test_a_small_file_that_is_large_in_memory_is_not_read(tiny, monkeypatch):
     monkeypatch.setattr(
         pyarrow.parquet.ParquetFile, "read", lambda self, **how: read(self, **how) if _few(self) else 1 / 0
     )
-    one(tiny, f"acme.values.parquet has {size} rows; at most 2000000 are taken")
+    one(tiny, f"acme.values.parquet has {size} rows; at most 2000000 are allowed")
 
 
 def _few(file):
@@ -272,7 +289,7 @@ def _few(file):
 def test_much_text_in_a_dictionary_is_not_read(tiny, monkeypatch):
     monkeypatch.setattr(attached, "UNCOMPRESSED", 2_000_000)
     rewritten(tiny, column("key", lambda i, v: "x" * 1_000_000 + str(i)), compression="zstd")
-    one(tiny, "bytes when uncompressed; at most 2000000 are taken")
+    one(tiny, "bytes when uncompressed; at most 2000000 are allowed")
     submit(tiny)
     rewritten(tiny, column("level", lambda i, v: "x" * 1000), compression="zstd")
     one(tiny, "a text is longer than 200 characters")
@@ -297,17 +314,22 @@ def jpeg():
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (jpeg(), "is no PNG (it begins with ffd8ff"),
-        (b"GIF89a" + bytes(20), "is no PNG"),
+        (jpeg(), "is not a PNG (it begins with ffd8ff"),
+        (b"GIF89a" + bytes(20), "is not a PNG"),
         (
             png()[:8] + chunk(b"IHDR", b"\x00\x01\x00\x00" * 2 + b"\x08\x02\x00\x00\x00") + png()[33:],
-            "65536 x 65536 pixels",
+            "Image size (4294967296 pixels) exceeds limit",
         ),
-        (png(4001, 1), "is a PNG of 4001 x 1 pixels; at most 4000 x 4000 are taken"),
-        (png()[:-20], "is cut off or damaged"),
-        (png()[:40] + b"x" + png()[41:], "is cut off or damaged"),
-        (png() + b"PK\x03\x04", "has 4 bytes behind the picture"),
+        (png(4001, 1), "is a PNG of 4001 x 1 pixels; at most 4000 x 4000 are allowed"),
+        (png()[:-20], "cannot be decoded (Truncated File Read)"),
+        (png()[:40] + b"x" + png()[41:], "cannot be decoded (broken PNG file (bad header checksum"),
+        (png() + b"PK\x03\x04", "has 4 bytes after the picture"),
         (png()[:33] + chunk(b"acTL", bytes(8)) + png()[33:], "has the part 'acTL'"),
+        (png()[:-12] + chunk(b"IEND", b"<script>") + png()[-12:], "has 20 bytes after the picture"),
+        (png()[:33] + chunk(b"tEXt", b"a\x00<script>") + png()[33:], "has the part 'tEXt'; save its pixels alone"),
+        (png()[:33] + chunk(b"sPLT", b"a\x00<script>") + png()[33:], "has the part 'sPLT'"),
+        (png()[:-12] + chunk(b"eXIf", b"MM\x00*") + png()[-12:], "has the part 'eXIf'"),
+        (png()[:-12] + chunk(b"IDAT", b"PK\x03\x04" * 900) + png()[-12:], "bytes, but its pixels need only "),
         (png()[:33] + chunk(b"IDAT", b"none") + png()[-12:], "cannot be decoded"),
         (png()[:33] + png()[-12:], "cannot be decoded"),
     ],
@@ -319,20 +341,22 @@ def test_a_picture_that_is_none_is_told(tiny, raw, words):
 
 def test_only_files_of_a_board_are_taken(tiny):
     (tiny / "records" / "evil.py").write_text("print()")
-    one(tiny, "records/evil.py is no file of a board; records/NAME.jsonl, .values.parquet and .toml are taken")
+    one(
+        tiny, "records/evil.py is not a file of a board; submissions have records/NAME.jsonl, .values.parquet and .toml"
+    )
     (tiny / "records" / "evil.py").unlink()
     (tiny / "hidden").mkdir()
     one(tiny, "hidden is a folder that no board has")
     (tiny / "hidden").rmdir()
     (tiny / "README.md").symlink_to("/etc/passwd")
-    one(tiny, "README.md is a link; put the file itself there")
+    one(tiny, "README.md is a link; replace it by the file itself")
     (tiny / "README.md").unlink()
     os.mkfifo(tiny / "table.csv")
-    one(tiny, "table.csv is no file of a board")
+    one(tiny, "table.csv is not a file of a board")
     (tiny / "table.csv").unlink()
     with (tiny / "records" / "acme.jsonl").open("ab") as stream:
         stream.truncate(30_000_000)
-    one(tiny, "acme.jsonl has 30000000 bytes; at most 20000000 are taken")
+    one(tiny, "acme.jsonl has 30000000 bytes; at most 20000000 are allowed")
     (tiny / "records" / "acme.jsonl").write_bytes(b"")
     one(tiny, "acme.jsonl is empty")
     (tiny / "records" / "acme.jsonl").unlink()
@@ -355,30 +379,33 @@ def test_a_broken_file_stops_the_check_of_no_other(tiny):
 def test_many_complaints_about_a_file_are_cut(tiny):
     (tiny / "records" / "acme.jsonl").write_bytes(b"x\n" * 30)
     lines = validate(tiny)
-    assert len(lines) == 11 and lines[-1].endswith("acme.jsonl: 20 more lines like these")
+    assert len(lines) == 11 and lines[-1].endswith("acme.jsonl: 20 more problems like these")
 
 
 @pytest.mark.parametrize(
     ("meta", "words"),
     [
         ({"title": None, "year": None}, "acme.toml has no title, year; add what is missing"),
-        ({"titel": "x"}, "acme.toml: no key called 'titel'; did you mean 'title'?"),
+        ({"titel": "x"}, "acme.toml has the unknown key 'titel'; did you mean 'title'?"),
         ({"authors": [], "selection": "", "selected_on": ""}, "authors, selection, selected_on are empty; fill in"),
         ({"licence": " "}, "licence is empty"),
-        ({"authors": ["x", 1]}, "authors is 1, must be a text"),
-        ({"authors": "x"}, "authors is x, must be a list"),
-        ({"year": "2026"}, "year is '2026', must be a year such as 2026, without quotes"),
-        ({"year": 20260}, "year is 20260, must be a year"),
+        ({"authors": ["x", 1]}, "authors[1] is 1, must be a text"),
+        ({"authors": "x"}, "authors is 'x', must be a list"),
+        ({"year": "2026"}, "year is '2026', must be a whole number from 1900 to 2200"),
+        ({"year": 20260}, "year is 20260, must be a whole number from 1900 to 2200"),
         ({"title": 3}, "title is 3, must be a text"),
         ({"title": "x" * 201}, "title has 201 characters"),
         ({"paper": "javascript:alert(1)"}, "paper is 'javascript:alert(1)', must be empty or begin with https://"),
         ({"code": "https://user@example.org"}, "code is 'https://user@example.org', must be"),
         ({"paper": "https://example.org/a b"}, "paper is 'https://example.org/a b', must be"),
-        ({"selected_on": "all"}, "selected_on is all, must be validation or test or train or none"),
-        ({"supersedes": ["../x"]}, "supersedes has '../x', must be names"),
-        ({"supersedes": ["nobody"]}, "supersedes has 'nobody', and the board has no such submission"),
-        ({"supersedes": ["acme"]}, "supersedes leads back to itself"),
-        ({"supersedes": "suite"}, "supersedes is suite, must be a list"),
+        ({"selected_on": "all"}, "selected_on is 'all', must be validation or test or train or none"),
+        ({"supersedes": ["../x"]}, "supersedes[0] is '../x', must be the name of another submission"),
+        ({"supersedes": ["nobody"]}, "supersedes has 'nobody', but the board has no such submission"),
+        (
+            {"supersedes": ["acme"]},
+            "submission 'acme' supersedes itself, directly or through others; remove one of them",
+        ),
+        ({"supersedes": "suite"}, "supersedes is 'suite', must be a list"),
         ({"supersedes": ["suite"]}, "supersedes has 'suite', which only the suite corrects; open a dispute instead"),
     ],
 )
@@ -416,19 +443,23 @@ def test_what_is_published_stays(tiny, made_board):
     picture(tiny, png(), "newer", row_of(tiny, "newer"))
     assert validate(tiny, base=made_board) == []
     picture(tiny, png(), "newer")
-    one(tiny, f"examples/newer/{'0' * 16}.png shows no row of it", base=made_board)
+    one(tiny, f"examples/newer/{'0' * 16}.png shows no row of the submission", base=made_board)
     shutil.rmtree(tiny / "examples")
     describe(tiny, "acme", title="Another")
-    one(tiny, "records/acme.toml is not what was published; results stay: publish a correction", base=made_board)
+    one(
+        tiny,
+        "records/acme.toml has changed since it was published; results stay: publish a correction",
+        base=made_board,
+    )
     for file in (tiny / "records").glob("acme.*"):
         file.unlink()
     lines = validate(tiny, base=made_board)
-    assert len(lines) == 3 and all("is gone, and was published" in line for line in lines)
+    assert len(lines) == 3 and all("was published and is gone" in line for line in lines)
 
 
 def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, made_board, bench_, monkeypatch):
     (tiny / "board.toml").write_text((tiny / "board.toml").read_text() + "\n")
-    words = "board.toml is not what it was; a submission adds records and examples alone"
+    words = "board.toml has changed, but a submission only adds records and examples; restore it"
     one(tiny, words, base=made_board)
     code, out, err = bench_("leaderboard", "validate", str(tiny), "--base", str(made_board))
     assert (code, out) == (1, "") and words in err and err.count("\n") == 1
@@ -436,7 +467,7 @@ def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, m
     assert code == 1 and words in err
     (tiny / "board.toml").write_bytes((made_board / "board.toml").read_bytes())
     (tiny / "README.md").write_text("mine")
-    one(tiny, "README.md is not what it was", base=made_board)
+    one(tiny, "README.md has changed", base=made_board)
     monkeypatch.chdir(tiny.parent)
     (tiny.parent / "leaderboards").mkdir()
     code, out, err = bench_("leaderboard", "validate", "--base", str(made_board.parent))
@@ -446,14 +477,14 @@ def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, m
 def test_a_board_that_became_a_link_is_told(tiny, made_board):
     (tiny.parent / "other").symlink_to(tiny)
     assert validate(tiny.parent / "other") == []
-    one(tiny.parent / "other", "other is a link; put the folder itself there", base=made_board)
+    one(tiny.parent / "other", "other is a link; replace it by the folder itself", base=made_board)
 
 
 def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
     code, out, err = bench_("leaderboard", "validate", str(tmp_path / "none"))
     assert (code, out) == (3, "") and "none cannot be read; name a folder that has a board.toml" in err
     code, _, err = bench_("leaderboard", "validate", str(tiny / "records"))
-    assert code == 3 and "has no board.toml; name a folder that has one" in err
+    assert code == 3 and "board.toml cannot be read (No such file or directory); name a folder that has one" in err
     code, _, err = bench_("leaderboard", "validate", str(tiny), "--base", str(tmp_path / "none"))
     assert code == 3 and "base" in err and "cannot be read" in err
     monkeypatch.chdir(tmp_path)
@@ -465,7 +496,12 @@ def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("x", "is not TOML"), ("x = " + "[" * 5000, "is not TOML"), ("[axes]", "axes"), ("tilte = 1", "no key called")],
+    [
+        ("x", "is not TOML"),
+        ("x = " + "[" * 5000, "is not TOML"),
+        ("[axes]", "has no metrics, reference, fallback; add what is missing"),
+        ("tilte = 1", "has the unknown key 'tilte'; did you mean 'title'?"),
+    ],
 )
 def test_a_protocol_that_is_none_is_told(tiny, text, words):
     (tiny / "board.toml").write_text(text)
@@ -476,14 +512,14 @@ def test_of_one_key_there_is_one_record(tiny):
     file = tiny / "records" / "acme.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + lines[0] + lines[1])
-    one(tiny, "acme.jsonl, line 2: key", "stands in line 1 too; leave out one")
+    one(tiny, "acme.jsonl, line 2: key", "acme.jsonl, line 1 too; remove one of them")
 
 
 def test_of_one_cell_there_is_one_record_unless_it_is_superseded(tiny):
     submit(tiny, "again", values=((0.0, 0.5, 0.75), (0.5, 1.0, 0.75)))
     lines = validate(tiny)
-    assert len(lines) == 2 and all("stands in records/acme.jsonl, line" in line for line in lines)
-    assert all("leave it out, or name that submission in supersedes" in line for line in lines)
+    assert len(lines) == 2 and all("/records/acme.jsonl, line" in line for line in lines)
+    assert all("remove it, or name that submission in supersedes" in line for line in lines)
     describe(tiny, "again", supersedes=["acme"])
     assert validate(tiny) == []
 
@@ -524,9 +560,9 @@ def respecced_version(line):
 
 
 def test_superseding_goes_in_no_circle():
-    assert closed({"a": ["b"], "b": ["c"]}) == {"a": {"b", "c"}, "b": {"c"}}
-    with pytest.raises(BadValue, match="submission a: supersedes leads back to itself"):
-        closed({"a": ["b"], "b": ["a"]})
+    assert follow_supersedes({"a": ["b"], "b": ["c"]}) == {"a": {"b", "c"}, "b": {"c"}}
+    with pytest.raises(BadValue, match="submission 'a' supersedes itself, directly or through others"):
+        follow_supersedes({"a": ["b"], "b": ["a"]})
 
 
 def test_all_rows_are_measured_on_the_same_images(tiny):
@@ -537,9 +573,9 @@ def test_all_rows_are_measured_on_the_same_images(tiny):
     )
 
 
-def test_whatever_is_said_is_one_short_line_of_what_can_be_seen():
-    assert said("a\nb\x00\u202e\u2028\ud800c") == "a?b????c"
-    assert said("x" * 500) == "x" * 120 + "..." and said([1, "a"]) == "[1, 'a']" and "too long" in said(16**9000)
+def test_whatever_is_printed_is_one_short_line_of_what_can_be_seen():
+    assert clean("a\nb\x00\u202e\u2028\ud800c") == "a?b????c" and clean("x" * 500) == "x" * 120 + "..."
+    assert quote("a\nb") == "'a?b'" and quote([1, "a"]) == "[1, 'a']" and "too long" in quote(16**9000)
 
 
 def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
@@ -552,10 +588,10 @@ def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
 
 def test_a_metric_has_one_direction_and_one_unit(tiny):
     relined(tiny, edited(better="lower"))
-    one(tiny, "acme.jsonl, line 1: better is 'lower', and 'higher' in ", "suite.jsonl, line 1; publish it again")
+    one(tiny, "acme.jsonl, line 1: better is 'lower', but 'higher' in ", "suite.jsonl, line 1; publish it again")
     submit(tiny)
     relined(tiny, edited(unit="@somebody"))
-    one(tiny, "acme.jsonl, line 1: unit is '@somebody', and '' in ", "suite.jsonl, line 1; publish it again")
+    one(tiny, "acme.jsonl, line 1: unit is '@somebody', but '' in ", "suite.jsonl, line 1; publish it again")
 
 
 def test_in_a_comment_all_texts_of_others_are_code(tiny, made_board):

@@ -1,5 +1,4 @@
-"""Submissions to a board: whether they are what they say, without running anything of theirs. Uses neither torch nor
-plugins."""
+"""Validates the files of submissions to a board, without running anything. Needs neither torch nor plugins."""
 
 from __future__ import annotations
 
@@ -7,345 +6,339 @@ import math
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from bench.boards.board import ROW, row_name
 from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
-from bench.boards.protocol import FILE, Protocol, board_protocol
+from bench.boards.protocol import FILE, Protocol, read_protocol
 from bench.boards.record import Record
+from bench.boards.shapes import clean, quote
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
-from bench.boards.submissions.metadata import NAME, SIZE, Meta, closed, read_meta
-from bench.boards.submissions.sanitize import read_record, said
-from bench.errors import BadValue, BenchError, EnvironmentProblem, UnknownName
+from bench.boards.submissions.metadata import NAME, SIZE, Meta, follow_supersedes, read_meta
+from bench.boards.submissions.sanitize import AGAIN, read_record
+from bench.errors import BadValue, EnvironmentProblem, UnknownName
 
-TOP = (FILE, *GENERATED)
-PARTS = {"jsonl": 20_000_000, "values.parquet": 50_000_000, "toml": SIZE, "png": 300_000}  # and their sizes in bytes
-FILES = 10_000
-LISTED = 10  # complaints of one kind about one file that are spelled out
-FREE = ("defense", "explainer", "surrogate", "attack")  # axes that a submission chooses
+T = TypeVar("T")
+Files: TypeAlias = dict[str, Path | None]  # by path in the board; None for one that is refused
+BOARD_FILES = (FILE, *GENERATED)  # which no submission adds
+BOARD_FOLDERS = re.compile(rf"{RECORDS}|{EXAMPLES}(/{NAME.pattern})?")
+SUBMISSION_FILES = re.compile(
+    rf"{RECORDS}/({NAME.pattern})\.(jsonl|values\.parquet|toml)|{EXAMPLES}/({NAME.pattern})/[0-9a-f]{{16}}\.(png)"
+)
+LARGEST_FILES = {"jsonl": 20_000_000, "values.parquet": 50_000_000, "toml": SIZE, "png": 300_000}  # bytes
+MOST_FILES = 10_000
+SHOWN = 10  # problems of one kind in one file
+CHOSEN_AXES = ("defense", "explainer", "surrogate", "attack")  # on which a submission may leave the board's choices
 CLOSE = 1e-9
-PART = re.compile(rf"{RECORDS}/({NAME.pattern})\.(jsonl|values\.parquet|toml)")
-EXAMPLE = re.compile(rf"{EXAMPLES}/({NAME.pattern})/[0-9a-f]{{16}}\.(png)")
 
 
 @dataclass
-class Submission:
-    """What could be read of one: `records` with the numbers of their lines; None for a part that could not."""
+class Report:
+    """What is wrong, one line each, and how much was checked."""
 
-    name: str
-    meta: Meta | None = None
-    records: list[tuple[int, Record]] | None = None
-    values: dict[str, Values] | None = None
-
-
-@dataclass
-class Findings:
-    """What is wrong, one line each; what is right, when nothing is."""
-
-    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     submissions: int = 0
     records: int = 0
 
 
+class Line(NamedTuple):
+    """A record, and the file and line that have it."""
+
+    about: str
+    record: Record
+
+
+@dataclass
+class Submission:
+    """What could be read of it, None for a part that could not; and what is wrong with it."""
+
+    name: str
+    meta: Meta | None = None
+    lines: list[Line] | None = None
+    values: dict[str, Values] | None = None
+    problems: list[str] = field(default_factory=list)
+
+
 def validate(folder: Path, names: Collection[str] = (), base: Path | None = None) -> list[str]:
-    """All that is wrong with a board's submissions, or with those named, one line each."""
-    return examined(folder, names, base).lines
+    """Everything that is wrong with a board's submissions, or with those of some names, one line each."""
+    return inspect(folder, names, base).problems
 
 
-def examined(folder: Path, names: Collection[str] = (), base: Path | None = None) -> Findings:
-    """Everything about a board's submissions that can be told from their files, or from those of some names alone.
+def inspect(folder: Path, names: Collection[str] = (), base: Path | None = None) -> Report:
+    """Check a board's submissions, or those of some names, as far as their files tell.
 
     `base` is the same board as it was before: what is published stays as it is. A file that cannot be read stops the
     check of no other. Raises EnvironmentProblem where the folder itself cannot be read.
     """
     try:
-        return _examined(folder, names, base)
+        return _inspect(folder, names, base)
     except OSError as error:
         raise EnvironmentProblem(
-            f"board {folder} cannot be read ({said(str(error))}); see to its permissions"
+            f"board {folder} cannot be read ({clean(str(error))}); check its permissions"
         ) from None
 
 
-def _examined(folder: Path, names: Collection[str], base: Path | None) -> Findings:
+def _inspect(folder: Path, names: Collection[str], base: Path | None) -> Report:
     if not folder.is_dir():
         raise EnvironmentProblem(f"board {folder} cannot be read; name a folder that has a {FILE}")
-    found = Findings()
-    files, bad = _files(folder, found.lines)
+    files, problems = _list_files(folder)
+    owners = sorted({owner for part in files if (owner := _owner(part))}, key=lambda name: (name != "suite", name))
     for name in names:
-        if not any(_owner(part) == name for part in (*files, *bad)):
-            raise UnknownName(f"board {folder}: no submission called '{said(name)}'")
+        if name not in owners:
+            raise UnknownName(f"board {folder}: no submission called {quote(name)}")
     if base is not None:
         if folder.is_symlink():
-            found.lines.append(f"{folder} is a link; put the folder itself there")
-        found.lines += _moved(folder, files, bad, base)
-    protocol = _protocol(folder, files, bad, found.lines)
-    owners = sorted({o for part in (*files, *bad) if (o := _owner(part)) is not None}, key=lambda o: (o != "suite", o))
-    submissions = []
-    for name in owners:
-        one, lines = _read(folder, name, files, bad)
-        lines += _pictures(folder, one, files)
+            problems.append(f"{folder} is a link; replace it by the folder itself")
+        problems += _find_changes(folder, files, base)
+    refused = FILE in files and files[FILE] is None
+    protocol = None if refused else _attempt(problems, read_protocol, folder)
+    submissions = [_read_submission(folder, files, name) for name in owners]
+    for one in submissions:
         if protocol is not None:
-            lines += _listed(f"{folder}/{RECORDS}/{name}.jsonl", _unfit(folder, one, protocol))
-        found.lines += lines if not names or name in names else []
-        submissions.append(one)
-        found.records += len(one.records or ())
-    found.submissions = sum(one.records is not None for one in submissions)
-    for name, line in _between(folder, submissions, owners):
-        found.lines += [line] if not names or name in names else []
-    found.lines = [said(line, 1000) for line in found.lines]
-    return found
+            one.problems += _shorten(f"{folder}/{RECORDS}/{one.name}.jsonl", _compare_with_protocol(one, protocol))
+    _compare_submissions(folder, submissions)
+    problems += [problem for one in submissions if not names or one.name in names for problem in one.problems]
+    return Report(
+        [clean(problem, 1000) for problem in problems],
+        sum(one.lines is not None for one in submissions),
+        sum(len(one.lines or ()) for one in submissions),
+    )
 
 
 def _owner(part: str) -> str | None:
-    match = PART.fullmatch(part) or EXAMPLE.fullmatch(part)
-    return match[1] if match else None
+    """The submission to which a path in a board belongs."""
+    match = SUBMISSION_FILES.fullmatch(part)
+    return (match[1] or match[3]) if match else None
 
 
-def _files(folder: Path, lines: list[str]) -> tuple[dict[str, Path], set[str]]:
-    """The permitted files below a board, by path in it, and the paths of what is not taken as it is."""
-    found: dict[str, Path] = {}
-    bad: set[str] = set()
-    todo, count = [folder], 0
-    while todo:
-        for entry in sorted(os.scandir(todo.pop()), key=lambda e: e.name):
-            path, count = Path(entry.path), count + 1
-            if count > FILES:
-                lines.append(f"{folder} holds more than {FILES} files; leave out what is no submission")
-                return found, bad
-            part = path.relative_to(folder).as_posix()
-            match = PART.fullmatch(part) or EXAMPLE.fullmatch(part)
-            about, mode = f"{folder}/{said(part)}", entry.stat(follow_symlinks=False)
-            size = PARTS[match[2]] if match else PARTS["toml" if part == FILE else "jsonl"]
-            if stat.S_ISLNK(mode.st_mode):
-                lines.append(f"{about} is a link; put the file itself there")
-            elif stat.S_ISDIR(mode.st_mode):
-                if part in (RECORDS, EXAMPLES) or re.fullmatch(f"{EXAMPLES}/{NAME.pattern}", part):
-                    todo.append(path)
-                    continue
-                lines.append(f"{about} is a folder that no board has; remove it")
-            elif not stat.S_ISREG(mode.st_mode) or not (match or part in TOP):
-                lines.append(
-                    f"{about} is no file of a board; {RECORDS}/NAME.jsonl, .values.parquet and .toml are taken, and "
-                    f"{EXAMPLES}/NAME/KEY.png"
-                )
-            elif mode.st_size > size:
-                lines.append(f"{about} has {mode.st_size} bytes; at most {size} are taken")
-            elif mode.st_size == 0:
-                lines.append(f"{about} is empty; publish it again or remove it")
+def _list_files(folder: Path) -> tuple[Files, list[str]]:
+    files: Files = {}
+    problems: list[str] = []
+    folders, count = [folder], 0
+    while folders:
+        for entry in sorted(os.scandir(folders.pop()), key=lambda entry: entry.name):
+            count += 1
+            if count > MOST_FILES:
+                return files, [*problems, f"{folder} has more than {MOST_FILES} files; remove what is no submission"]
+            path = Path(entry.path)
+            part, status = path.relative_to(folder).as_posix(), entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and BOARD_FOLDERS.fullmatch(part):
+                folders.append(path)
+            elif problem := _find_refusal(part, status):
+                files[part] = None
+                problems.append(f"{folder}/{clean(part)} {problem}")
             else:
-                found[part] = path
-                continue
-            bad.add(part)
-    return found, bad
+                files[part] = path
+    return files, problems
 
 
-def _protocol(folder: Path, files: Mapping[str, Path], bad: Collection[str], lines: list[str]) -> Protocol | None:
-    if FILE in bad:
-        return None
-    if FILE not in files:
-        raise EnvironmentProblem(f"board {folder} has no {FILE}; name a folder that has one")
-    try:
-        return board_protocol(folder)
-    except (BadValue, UnknownName) as error:
-        lines.append(str(error))
-    except (ValueError, RecursionError) as error:
-        lines.append(f"{files[FILE]} is not TOML ({said(str(error))}); write it as those of other boards")
-    return None
+def _find_refusal(part: str, status: os.stat_result) -> str:
+    """Why a file or folder is not accepted, "" if it is."""
+    match = SUBMISSION_FILES.fullmatch(part)
+    largest = LARGEST_FILES[(match[2] or match[4]) if match else "toml" if part == FILE else "jsonl"]
+    if stat.S_ISLNK(status.st_mode):
+        return "is a link; replace it by the file itself"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder that no board has; remove it"
+    if not stat.S_ISREG(status.st_mode) or not (match or part in BOARD_FILES):
+        return (
+            f"is not a file of a board; submissions have {RECORDS}/NAME.jsonl, .values.parquet and .toml, and "
+            f"{EXAMPLES}/NAME/KEY.png"
+        )
+    if status.st_size > largest:
+        return f"has {status.st_size} bytes; at most {largest} are allowed"
+    return "" if status.st_size else "is empty; publish it again or remove it"
 
 
-def _moved(folder: Path, files: Mapping[str, Path], bad: Collection[str], base: Path) -> list[str]:
-    """What was published and is another now, and what a submission may not touch."""
-    lines: list[str] = []
-    before = _files(base, [])[0] if base.is_dir() else {}
-    if not before:
-        return []  # a new board
-    for part in sorted({*before, *files} - {*bad}):
-        about, there, here = f"{folder}/{said(part)}", before.get(part), files.get(part)
-        if there and here and _same(there, here):
+def _find_changes(folder: Path, files: Files, base: Path) -> Iterator[str]:
+    """What was published and differs now, and what a submission may not touch."""
+    before = _list_files(base)[0] if base.is_dir() else {}
+    if not any(before.values()):
+        return  # a new board
+    for part in sorted({part for part in before if before[part]} | set(files)):
+        about, old, new = f"{folder}/{clean(part)}", before.get(part), files.get(part)
+        if (part in files and not new) or (old and new and _are_same(old, new)):
             continue
         if _owner(part) is None:
-            lines.append(f"{about} is not what it was; a submission adds records and examples alone: put it back")
-        elif there:
-            what = "is not what was published" if here else "is gone, and was published"
-            lines.append(f"{about} {what}; results stay: publish a correction under a new name, with supersedes")
-    return lines
+            yield f"{about} has changed, but a submission only adds records and examples; restore it"
+        elif old:
+            what = "has changed since it was published" if new else "was published and is gone"
+            yield f"{about} {what}; results stay: publish a correction under a new name, with supersedes"
 
 
-def _same(one: Path, other: Path) -> bool:
+def _are_same(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
-def _read(folder: Path, name: str, files: Mapping[str, Path], bad: Set[str]) -> tuple[Submission, list[str]]:
-    """The parts of one submission, each checked for itself and against the others where these can be read."""
-    one, lines = Submission(name), []
-    paths = {kind: f"{RECORDS}/{name}.{kind}" for kind in ("jsonl", "values.parquet", "toml")}
-    missing = [part for part in paths.values() if part not in files]
-    if missing and not bad & {*paths.values()}:
+def _read_submission(folder: Path, files: Files, name: str) -> Submission:
+    """The parts of one submission, each checked by itself and against the others where these can be read."""
+    one, about = Submission(name), f"{folder}/{RECORDS}/{name}"
+    parts = [f"{RECORDS}/{name}.{kind}" for kind in ("toml", "values.parquet", "jsonl")]
+    missing = [part for part in parts if part not in files]
+    if missing and all(files.get(part) or part in missing for part in parts):
         hint = "bench leaderboard publish writes all three parts"
-        lines.append(f"{folder}/{missing[0]} is missing from submission {said(name)}; {hint}")
-    if paths["toml"] in files:
+        one.problems.append(f"{folder}/{missing[-1]} is missing from submission {clean(name)}; {hint}")
+    meta, values, records = (files.get(part) for part in parts)
+    one.meta = _attempt(one.problems, read_meta, meta)
+    if records:
+        lines, problems = _read_lines(records)
+        one.lines = None if problems else lines
+        one.problems += _shorten(str(records), problems)
+    one.values = _attempt(one.problems, read_values, values)
+    if one.lines is not None and one.values is not None:
+        problems = list(_compare_with_values(f"{about}.values.parquet", one.lines, one.values))
+        one.problems += _shorten(about, problems)
+        one.values = None if problems else one.values
+    _check_pictures(files, one)
+    return one
+
+
+def _attempt(problems: list[str], read: Callable[[Path], T], file: Path | None) -> T | None:
+    try:
+        return read(file) if file else None
+    except BadValue as error:
+        problems.append(str(error))
+        return None
+
+
+def _shorten(about: str, problems: Iterable[str]) -> list[str]:
+    problems = list(problems)
+    rest = len(problems) - SHOWN
+    return problems[:SHOWN] + ([f"{about}: {rest} more problems like these"] if rest > 0 else [])
+
+
+def _read_lines(file: Path) -> tuple[list[Line], list[str]]:
+    """The records of a file, and what is wrong with its lines."""
+    by_key: dict[str, Line] = {}
+    problems = []
+    for number, raw in enumerate(file.read_bytes().removesuffix(b"\n").split(b"\n"), 1):
+        about = f"{file}, line {number}"
         try:
-            one.meta = read_meta(files[paths["toml"]])
-        except BenchError as error:
-            lines.append(str(error))
-    if paths["jsonl"] in files:
-        one.records, wrong = _records(files[paths["jsonl"]])
-        lines += _listed(str(files[paths["jsonl"]]), wrong)
-    if paths["values.parquet"] in files:
-        try:
-            one.values = read_values(files[paths["values.parquet"]])
-        except BenchError as error:
-            lines.append(str(error))
-    if one.records is not None and one.values is not None:
-        wrong = list(_disagreements(folder, one.name, one.records, one.values))
-        lines += _listed(f"{folder}/{RECORDS}/{name}", wrong)
-        one.values = None if wrong else one.values
-    return one, lines
-
-
-def _listed(about: str, lines: Iterable[str]) -> list[str]:
-    lines = list(lines)
-    more = [f"{about}: {len(lines) - LISTED} more lines like these"] if len(lines) > LISTED else []
-    return lines[:LISTED] + more
-
-
-def _records(file: Path) -> tuple[list[tuple[int, Record]] | None, list[str]]:
-    """Records by the numbers of their lines, None where some line is none; and what is wrong."""
-    records, lines = [], []
-    keys: dict[str, int] = {}
-    for number, line in enumerate(file.read_bytes().removesuffix(b"\n").split(b"\n"), 1):
-        try:
-            record = read_record(f"{file}, line {number}", line)
-        except BenchError as error:
-            lines.append(str(error))
+            record = read_record(about, raw)
+        except BadValue as error:
+            problems.append(str(error))
             continue
-        if record.key in keys:
-            lines.append(
-                f"{file}, line {number}: key {record.key} stands in line {keys[record.key]} too; leave out one"
-            )
-        keys.setdefault(record.key, number)
-        records.append((number, record))
-    return (None if lines else records), lines
+        first = by_key.setdefault(record.key, Line(about, record))
+        if first.about != about:
+            problems.append(f"{about}: key {record.key} is in {first.about} too; remove one of them")
+    return list(by_key.values()), problems
 
 
-def _disagreements(
-    folder: Path, name: str, records: list[tuple[int, Record]], values: Mapping[str, Values]
-) -> Iterator[str]:
-    """Where records are not what the values of their images amount to."""
-    for key in sorted(set(values) - {record.key for _, record in records}):
-        about = f"{folder}/{RECORDS}/{name}.values.parquet"
-        yield f"{about} has values of {said(key)}, which is no record; publish it again"
-    for number, record in records:
-        about = f"{folder}/{RECORDS}/{name}.jsonl, line {number}"
-        mine = values.get(record.key)
-        if mine is None and not record.undefined_because:
-            yield f"{about}: key {record.key} has no values beside it and no undefined_because; publish it again"
+def _compare_with_values(file: str, lines: list[Line], values: Mapping[str, Values]) -> Iterator[str]:
+    """Where records are not what the values of their images give."""
+    for key in sorted(set(values) - {record.key for _, record in lines}):
+        yield f"{file} has values of {quote(key)}, which is not a record; publish it again"
+    for about, record in lines:
+        if record.key not in values and not record.undefined_because:
+            yield f"{about}: key {record.key} has neither values in {file} nor undefined_because; publish it again"
             continue
-        mine = mine or Values(np.empty(0, np.int64), ("",), np.empty((0, 1)), None)
-        amount = summarise(mine.values, mine.names, mine.kept, record.range)
+        none = Values(np.empty(0, np.int64), ("",), np.empty((0, 1)), None)
+        own = values.get(record.key, none)
+        summary = summarise(own.values, own.names, own.kept, record.range)
         for part in Summary.__dataclass_fields__:
-            if not _near(getattr(record, part), getattr(amount, part)):
-                yield (
-                    f"{about}: {part} is {said(getattr(record, part), 60)}, and its images give "
-                    f"{said(getattr(amount, part), 60)}; publish it again"
-                )
+            stated, computed = getattr(record, part), getattr(summary, part)
+            if not _are_close(stated, computed):
+                yield f"{about}: {part} is {quote(stated, 60)}, but its images give {quote(computed, 60)}; {AGAIN}"
                 break
 
 
-def _near(one: object, other: object) -> bool:
+def _are_close(one: object, other: object) -> bool:
     if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_near, one, other))
+        return len(one) == len(other) and all(map(_are_close, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return set(one) == set(other) and all(_near(one[name], other[name]) for name in one)
+        return set(one) == set(other) and all(_are_close(one[name], other[name]) for name in one)
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE)
     return one is None and other is None
 
 
-def _unfit(folder: Path, one: Submission, protocol: Protocol) -> Iterator[str]:
-    """Records that stand beside no other of the board."""
-    for number, record in one.records or ():
-        about = f"{folder}/{RECORDS}/{one.name}.jsonl, line {number}"
+def _check_pictures(files: Files, one: Submission) -> None:
+    rows = {row_name({axis: r.axes[axis] for axis in ROW if axis in r.axes}) for _, r in one.lines or ()}
+    for part, path in files.items():
+        if path and part.startswith(f"{EXAMPLES}/{one.name}/"):
+            count = len(one.problems)
+            _attempt(one.problems, check_png, path)
+            if len(one.problems) == count and one.lines is not None and path.stem not in rows:
+                one.problems.append(f"{path} shows no row of the submission; publish it again")
+
+
+def _compare_with_protocol(one: Submission, protocol: Protocol) -> Iterator[str]:
+    """Records that cannot be compared with others of the board."""
+    for about, record in one.lines or ():
         if record.metric not in protocol.metrics:
-            yield f"{about}: metric is '{said(record.metric)}', and the board has {', '.join(protocol.metrics)}"
+            yield f"{about}: metric is {quote(record.metric)}, but the board has {', '.join(protocol.metrics)}"
             continue
         for axis, text in record.axes.items():
             allowed = protocol.choices(axis)
-            if axis not in FREE and text not in allowed:
-                yield f"{about}: axis {axis} is '{said(text)}', and the board has {' or '.join(allowed)}"
+            if axis not in CHOSEN_AXES and text not in allowed:
+                yield f"{about}: axis {axis} is {quote(text)}, but the board has {' or '.join(allowed)}"
                 break
 
 
-def _pictures(folder: Path, one: Submission, files: Mapping[str, Path]) -> list[str]:
-    lines = []
-    rows = {row_name({a: r.axes[a] for a in ROW if a in r.axes}) for _, r in one.records or ()}
-    pictures = [path for part, path in files.items() if (m := EXAMPLE.fullmatch(part)) and m[1] == one.name]
-    for path in pictures:
-        try:
-            check_png(path)
-        except BenchError as error:
-            lines.append(str(error))
-        else:
-            if one.records is not None and path.stem not in rows:
-                lines.append(f"{folder}/{EXAMPLES}/{one.name}/{path.name} shows no row of it; publish it again")
-    return lines
-
-
-def _between(folder: Path, submissions: list[Submission], owners: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong between submissions, by the one that it is wrong in."""
+def _compare_submissions(folder: Path, submissions: list[Submission]) -> None:
+    """Add to each submission the problems that it has with the others."""
     metas = {one.name: one.meta for one in submissions if one.meta is not None}
-    for name, meta in metas.items():
-        for other in meta.supersedes:
-            if other == "suite":
-                about = f"{folder}/{RECORDS}/{name}.toml"
-                yield name, f"{about}: supersedes has 'suite', which only the suite corrects; open a dispute instead"
-            elif other not in owners:
-                about = f"{folder}/{RECORDS}/{name}.toml"
-                yield name, f"{about}: supersedes has '{said(other)}', and the board has no such submission"
-    try:
-        supersedes = closed({name: meta.supersedes for name, meta in metas.items()})
-    except BadValue as error:
-        yield next(iter(metas)), f"{folder}: {error}"
-        return
-    cells: dict[object, list[tuple[str, int, Record]]] = {}
-    images: dict[object, tuple[str, np.ndarray]] = {}
-    metrics: dict[str, tuple[str, Record]] = {}
     for one in submissions:
-        for number, record in one.records or ():
-            about = f"{folder}/{RECORDS}/{one.name}.jsonl, line {number}"
-            there, first = metrics.setdefault(record.metric, (about, record))
-            # Who is ahead follows from these: of one metric they are the same for all.
-            for part in ("better", "unit", "range"):
-                own, others = getattr(record, part), getattr(first, part)
-                if own != others:
-                    yield (
-                        one.name,
-                        f"{about}: {part} is '{said(own)}', and '{said(others)}' in {there}; publish it again",
-                    )
-            mine = (record.metric, tuple(sorted(record.axes.items())))
-            for name, line, other in cells.get(mine, ()):
-                if not _corrects(supersedes, one.name, name) and {one.name, name} <= set(metas):
-                    what = f"key {record.key}" if record.key == other.key else f"{record.metric} of the same axes"
-                    yield (
-                        one.name,
-                        f"{about}: {what} stands in {RECORDS}/{name}.jsonl, line {line}, too; "
-                        "leave it out, or name that submission in supersedes",
-                    )
-                    break
-            cells.setdefault(mine, []).append((one.name, number, record))
-            found = (one.values or {}).get(record.key)
-            if found is None or {"dataset", "split", "samples"} - set(record.axes) or (found.images < 0).any():
-                continue
-            where = tuple(record.axes[axis] for axis in ("dataset", "split", "samples"))
-            there, those = images.setdefault(where, (about, found.images))
-            if not np.array_equal(those, found.images):
-                yield one.name, f"{about}: measured on other images than {there}; run it on those of the board"
+        about = f"{folder}/{RECORDS}/{one.name}.toml: supersedes has"
+        for other in one.meta.supersedes if one.meta else ():
+            if other == "suite":
+                one.problems.append(f"{about} 'suite', which only the suite corrects; open a dispute instead")
+            elif all(other != each.name for each in submissions):
+                one.problems.append(f"{about} {quote(other)}, but the board has no such submission")
+    try:
+        supersedes = follow_supersedes({name: meta.supersedes for name, meta in metas.items()})
+    except BadValue as error:
+        submissions[0].problems.append(f"{folder}: {error}")
+        return
+    lines = [(one, line) for one in submissions for line in one.lines or ()]
+    _find_duplicates(lines, supersedes)
+    _compare_metrics(lines)
+    _compare_images(lines)
 
 
-def _corrects(supersedes: Mapping[str, frozenset[str]], one: str, other: str) -> bool:
-    return other in supersedes.get(one, ()) or one in supersedes.get(other, ())
+def _find_duplicates(lines: list[tuple[Submission, Line]], supersedes: Mapping[str, frozenset[str]]) -> None:
+    """Records of one metric and the same axes, where no submission supersedes the other."""
+    cells: dict[object, list[tuple[str, Line]]] = {}
+    for one, (about, record) in lines:
+        cell = cells.setdefault((record.metric, tuple(sorted(record.axes.items()))), [])
+        for name, other in cell:
+            # Where the metadata of one cannot be read, that is its problem.
+            known = {one.name, name} <= set(supersedes)
+            if known and name not in supersedes[one.name] and one.name not in supersedes[name]:
+                same = record.key == other.record.key
+                what = f"key {record.key}" if same else f"{record.metric} of the same axes"
+                one.problems.append(
+                    f"{about}: {what} is in {other.about} too; remove it, or name that submission in supersedes"
+                )
+                break
+        cell.append((one.name, Line(about, record)))
+
+
+def _compare_metrics(lines: list[tuple[Submission, Line]]) -> None:
+    """Who is ahead follows from these fields: they are the same for all records of a metric."""
+    first: dict[str, Line] = {}
+    for one, line in lines:
+        other = first.setdefault(line.record.metric, line)
+        for part in ("better", "unit", "range"):
+            own, expected = (quote(getattr(record, part)) for record in (line.record, other.record))
+            if own != expected:
+                one.problems.append(f"{line.about}: {part} is {own}, but {expected} in {other.about}; publish it again")
+
+
+def _compare_images(lines: list[tuple[Submission, Line]]) -> None:
+    """Records of the same samples were measured on the same images."""
+    first: dict[object, tuple[str, np.ndarray]] = {}
+    for one, (about, record) in lines:
+        own = (one.values or {}).get(record.key)
+        if own is None or {"dataset", "split", "samples"} - set(record.axes) or (own.images < 0).any():
+            continue
+        samples = tuple(record.axes[axis] for axis in ("dataset", "split", "samples"))
+        other, images = first.setdefault(samples, (about, own.images))
+        if not np.array_equal(images, own.images):
+            one.problems.append(f"{about}: measured on other images than {other}; run it on those of the board")
