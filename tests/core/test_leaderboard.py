@@ -593,7 +593,7 @@ def test_a_departing_row_joins(bench_, folder):
             2,
             "board.toml: score.cost is 'time', must be one of accuracy, topk_overlap, train_time",
         ),
-        ("[fallback]\n", "[fall", 2, "board.toml is not TOML: "),
+        ("[fallback]\n", "[fall", 2, "board.toml is not TOML ("),
         ('[fallback]\nsurrogate = "gradient"', "", 2, "board.toml has no fallback; add what is missing"),
         ('"accuracy", "topk', '"acuracy", "topk', 2, "no metric called 'acuracy'; did you mean 'accuracy' or"),
     ],
@@ -663,7 +663,7 @@ def test_garbage_among_the_records_stops_the_build_and_not_the_run(bench_, folde
     assert bench_(*asked, "--replace")[0] == 0
     (folder / "board.toml").write_bytes(b"\xff")
     code, _, err = bench_("run", "--board", str(folder))
-    assert code == 2 and "board.toml is not TOML: " in err
+    assert code == 2 and "board.toml is not TOML (" in err
 
 
 @pytest.mark.parametrize("field", [{"value": "x"}, {"ci95": [1, 2, 3]}, {"n": "x"}, {"flags": [1]}, {"metric": None}])
