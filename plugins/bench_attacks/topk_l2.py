@@ -48,10 +48,10 @@ class TopKL2(Descent):
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():
-            top = top_elements(victim.explainer.attributions(victim.network, images, targets), self.share)
+            top = top_elements(victim.attributions_and_logits(images, targets)[0], self.share)
 
         def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
-            attributions, logits = victim.seen(moved, targets)
+            attributions, logits = victim.attributions_and_logits(moved, targets)
             sizes = attributions.abs()
             total = sizes.sum((1, 2, 3))
             return (sizes * top).sum((1, 2, 3)) / torch.where(total > 0, total, torch.ones_like(total)), logits

@@ -35,7 +35,7 @@ class GradCAM(bench.Explainer):
     layer: str = bench.param("", "a layer's name in the network, such as layer4; empty: the last one with feature maps")
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        bench.checked_eager(network)
+        bench.check_eager(network)
         keep = torch.is_grad_enabled()
         features = Features(network, self.layer)
         with differentiating(images) as inputs:

@@ -33,7 +33,7 @@ class Flow(Activations):
 
         Has a graph iff grad mode is on. Raises BadComponent for a network that is scripted or compiled.
         """
-        bench.checked_eager(network)
+        bench.check_eager(network)
         keep = torch.is_grad_enabled()
         with differentiating(images) as inputs:
             with self:
