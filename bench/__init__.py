@@ -8,10 +8,18 @@ import warnings
 from typing import Any
 
 if typing.TYPE_CHECKING:
-    from bench import gradients as gradients, images as images, maps as maps, noise as noise, testing as testing
+    from bench import (
+        copies as copies,
+        gradients as gradients,
+        images as images,
+        maps as maps,
+        noise as noise,
+        papers as papers,
+        testing as testing,
+    )
     from bench.boards.record import Record as Record
     from bench.components.ball import Ball as Ball
-    from bench.components.base import Component as Component, Paper as Paper, param as param
+    from bench.components.base import Component as Component, param as param
     from bench.components.case import Case as Case
     from bench.components.data import Data as Data
     from bench.components.files import checksum as checksum, data_dir as data_dir
@@ -44,11 +52,12 @@ if typing.TYPE_CHECKING:
         suggestion as suggestion,
     )
     from bench.networks import Normalised as Normalised, check_eager as check_eager, normalisation as normalisation
+    from bench.papers import Paper as Paper
 
 _HOMES = {
     "boards.record": ("Record",),
     "components.ball": ("Ball",),
-    "components.base": ("Component", "Paper", "param"),
+    "components.base": ("Component", "param"),
     "components.case": ("Case",),
     "components.data": ("Data",),
     "components.files": ("checksum", "data_dir"),
@@ -66,8 +75,9 @@ _HOMES = {
         *("StoreError", "UnknownName", "suggestion"),
     ),
     "networks": ("Normalised", "check_eager", "normalisation"),
+    "papers": ("Paper",),
 }
-_MODULES = ("gradients", "images", "maps", "noise", "testing")
+_MODULES = ("copies", "gradients", "images", "maps", "noise", "papers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"checked_eager": "check_eager", "pictures": "images"}  # since version 0.1
 

@@ -31,16 +31,23 @@ def mask(attribution: Tensor, rule: str) -> Tensor:
     return scaled.clamp(0, 1).view(len(flat), 1, *attribution.shape[2:])
 
 
-def top_pixels(maps: Tensor, k: int) -> Tensor:
+def ranks(values: Tensor) -> Tensor:
+    """Each value's place in its row, 0 for the largest: (N, ...) -> (N, ...). Equal values keep their order."""
+    flat = values.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view(values.shape)
+
+
+def top_pixels(maps: Tensor, k: int, about: str = "") -> Tensor:
     """Mark the k largest pixels of each map: (N, H, W) -> (N, H, W) bool. Of equal ones, the first in reading order.
 
-    Raises BadValue where the maps have fewer pixels.
+    Raises BadValue where the maps have fewer pixels. `about` names the caller in the message.
     """
-    flat = maps.flatten(1)
-    if k > flat.shape[1]:
-        raise BadValue(f"k is {k}, but the maps have {flat.shape[1]} pixels; lower k")
-    order = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, True).view_as(maps)
+    pixels = maps.shape[1:].numel()
+    if k > pixels:
+        raise BadValue(f"{about and about + ': '}k is {k}, but the maps have {pixels} pixels; lower k")
+    return ranks(maps) < k
 
 
 def top_elements(attributions: Tensor, share: float) -> Tensor:
@@ -48,7 +55,6 @@ def top_elements(attributions: Tensor, share: float) -> Tensor:
 
     As many as a share of the elements that are not zero, and at least one. Of equal ones, the first in order.
     """
-    flat = attributions.abs().flatten(1)
-    count = (share * (flat > 0).sum(1)).long().clamp(min=1)
-    rank = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return (rank < count[:, None]).view_as(attributions)
+    sizes = attributions.abs()
+    count = (share * (sizes > 0).sum((1, 2, 3))).long().clamp(min=1)
+    return ranks(sizes) < count.view(-1, 1, 1, 1)

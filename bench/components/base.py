@@ -15,33 +15,9 @@ from typing import Any, ClassVar, Literal
 
 from bench.components.files import checksum, locate
 from bench.errors import BadValue, PluginError
+from bench.papers import Paper
 
 Form = Literal["text", "identity", "published"]
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where a method was published."""
-
-    title: str
-    authors: str
-    venue: str
-    year: int
-    url: str = ""
-
-    @property
-    def bibtex(self) -> str:
-        surname = re.sub(r"\W", "", self.authors.split(",")[0].split(" and ")[0].split()[-1].lower())
-        word = re.sub(r"\W", "", self.title.split()[0].lower())
-        rows = {
-            "title": self.title,
-            "author": self.authors,
-            "booktitle": self.venue,
-            "year": self.year,
-            "url": self.url,
-        }
-        body = ",\n".join(f"  {key} = {{{value}}}" for key, value in rows.items() if value)
-        return f"@inproceedings{{{surname}{self.year}{word},\n{body}\n}}"
 
 
 def param(default: Any = MISSING, help: str = "", *, low: float | None = None, high: float | None = None) -> Any:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components.base import Component, Paper, parameters
+from bench.components.base import Component, parameters
 from bench.components.kinds import (
     Attack,
     Ball,
@@ -37,6 +37,7 @@ from bench.engine.graph import dependencies
 from bench.engine.training import Fit, seeded
 from bench.errors import BenchError
 from bench.gradients import input_gradient, softened
+from bench.papers import Paper
 from bench.testing.fixtures import tiny_data, tiny_evidence, tiny_fit, tiny_images, tiny_network, tiny_victim
 
 BETA = 20.0  # of the softplus that stands for ReLU where a second derivative is looked at

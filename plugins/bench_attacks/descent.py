@@ -18,14 +18,6 @@ Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
 # A step from images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W); a new one for every start.
 Step = Callable[[Tensor, Tensor], Tensor]
 
-GHORBANI2019 = bench.Paper(
-    "Interpretation of Neural Networks Is Fragile",
-    "Amirata Ghorbani and Abubakar Abid and James Zou",
-    "AAAI",
-    2019,
-    "https://doi.org/10.1609/aaai.v33i01.33013681",
-)
-
 
 def of_maps(
     victim: bench.Victim, images: Tensor, targets: Tensor, measure: Callable[[Tensor], Callable[[Tensor], Tensor]]

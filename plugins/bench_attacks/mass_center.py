@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import GHORBANI2019, Aim, Descent, descend, of_maps, steepest
+from bench_attacks.descent import Aim, Descent, descend, of_maps, steepest
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MassCenter(Descent):
     """
 
     name = "mass_center"
-    paper = GHORBANI2019
+    paper = bench.papers.GHORBANI2019
     examples = ("steps=4", "steps=2,restarts=2")
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)

@@ -24,13 +24,7 @@ class PGD(Descent):
     """
 
     name = "pgd"
-    paper = bench.Paper(
-        "Towards Deep Learning Models Resistant to Adversarial Attacks",
-        "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
-        "ICLR",
-        2018,
-        "https://arxiv.org/abs/1706.06083",
-    )
+    paper = bench.papers.MADRY2018
     examples = ("steps=4", "steps=3,restarts=2")
     steps: int = bench.param(40, "gradient steps", low=1)
     restarts: int = bench.param(1, "random starts", low=1)

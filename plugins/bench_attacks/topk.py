@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import GHORBANI2019, Aim, Descent, descend, of_maps, steepest
+from bench.maps import top_pixels
+from bench_attacks.descent import Aim, Descent, descend, of_maps, steepest
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TopK(Descent):
     """
 
     name = "topk"
-    paper = GHORBANI2019
+    paper = bench.papers.GHORBANI2019
     examples = ("k=5,steps=4",)
     k: int = bench.param(20, "pixels whose share is driven down", low=1)
     steps: int = bench.param(50, "gradient steps", low=1)
@@ -37,7 +37,7 @@ class TopK(Descent):
 
     def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
         """The share of maps' mass in the k largest pixels of the clean ones."""
-        top = top_pixels(maps, self.k)
+        top = top_pixels(maps, self.k, self.name)
         return lambda moved: share(moved, top)
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
@@ -47,16 +47,6 @@ class TopK(Descent):
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
         return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
-
-
-def top_pixels(maps: Tensor, k: int) -> Tensor:
-    """Where the k largest pixels of each map are, (B, H, W) -> (B, H, W) bool; of equal ones the first in reading
-    order."""
-    flat = maps.flatten(1)
-    if k > flat.shape[1]:
-        raise bench.BadValue(f"topk: k is {k}, the maps have {flat.shape[1]} pixels")
-    order = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, True).view_as(maps)
 
 
 def share(maps: Tensor, top: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bench
+from bench.maps import top_elements
 from bench_attacks.descent import Aim, Descent, descend
 
 
@@ -24,14 +25,7 @@ class TopKL2(Descent):
     """
 
     name = "topk_l2"
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = bench.papers.GONG2024
     examples = ("steps=4", "share=0.1,steps=2,restarts=2")
     share: float = bench.param(0.4, "of the elements that are not zero, those whose mass is driven down", low=0, high=1)
     steps: int = bench.param(10, "gradient steps", low=1)
@@ -57,12 +51,3 @@ class TopKL2(Descent):
             return (sizes * top).sum((1, 2, 3)) / torch.where(total > 0, total, torch.ones_like(total)), logits
 
         return aim
-
-
-def top_elements(attributions: Tensor, share: float) -> Tensor:
-    """Where the largest elements of each attribution are, as many as a share of those that are not zero, one at least:
-    (B, C, H, W) -> (B, C, H, W) bool."""
-    flat = attributions.abs().flatten(1)
-    count = (share * (flat > 0).sum(1)).long().clamp(min=1)
-    place = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return (place < count[:, None]).view_as(attributions)

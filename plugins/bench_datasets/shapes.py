@@ -31,14 +31,7 @@ class Shapes(bench.Dataset):
     """
 
     name = "shapes"
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = bench.papers.GONG2024
     provides = frozenset({"labels", "object_masks"})
     examples = ("", "size=24")
     size: int = bench.param(32, "height and width in pixels", low=16, high=2048)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_defenses.adversary import MADRY2018, ascended
+from bench_defenses.adversary import ascended
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Adversarial(bench.Defense):
     """
 
     name = "adversarial"
-    paper = MADRY2018
+    paper = bench.papers.MADRY2018
     examples = ("steps=2", "norm=l2,eps=1/2,step=0.36,steps=2,clean=0.5")
     norm: Literal["linf", "l2"] = bench.param("linf", "of the ball")
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the ball, in pixel units", low=0)

@@ -10,23 +10,6 @@ from torch import Tensor, nn
 
 import bench
 
-MADRY2018 = bench.Paper(
-    "Towards Deep Learning Models Resistant to Adversarial Attacks",
-    "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
-    "ICLR",
-    2018,
-    "https://arxiv.org/abs/1706.06083",
-)
-
-GONG2024 = bench.Paper(
-    "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-    "Shizhan Gong and Qi Dou and Farzan Farnia",
-    "CVPR",
-    2024,
-    "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-    "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-)
-
 
 def loss_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Gradient of each image's own cross-entropy by its pixels, a constant: (B, C, H, W), (B,) -> (B, C, H, W)."""

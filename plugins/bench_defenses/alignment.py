@@ -11,14 +11,6 @@ import bench
 from bench import noise
 from bench.gradients import input_gradient, logits_and_gradient
 
-JOO2023 = bench.Paper(
-    "Towards More Robust Interpretation via Local Gradient Alignment",
-    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
-    "AAAI",
-    2023,
-    "https://doi.org/10.1609/aaai.v37i7.25986",
-)
-
 
 def aligned_loss(network: nn.Module, batch: bench.Batch, l2: float, cosine: float, eps: Fraction) -> Tensor:
     """CE(x) + l2 * |g(x + d) - g(x)|^2 + cosine * (1 - cos(g(x + d), g(x))) / 2, mean over the batch.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench.gradients import input_gradient, summed
+from bench.copies import add_gradients, gaussian
 from bench_defenses.adversary import unit
 from bench_defenses.ce import CE
 from bench_defenses.trades import divergence
@@ -83,17 +83,8 @@ class ATEX(bench.Defense):
     def smoothed(self, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """SmoothGrad of each label's logit by the normalised image."""
         _, std = bench.normalisation(teacher)
-        flat = images.flatten(1)
-        width = self.noise * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-
-        def term(images: Tensor, draws: range) -> Tensor:
-            copies = images.repeat_interleave(len(draws), 0)
-            with noise.repeat(draws, len(images)):
-                copies = copies + width.repeat_interleave(len(draws), 0) * noise.normal(copies)
-            slopes = input_gradient(teacher, copies, labels.repeat_interleave(len(draws), 0))
-            return slopes.view(len(images), len(draws), *images.shape[1:]).sum(1)
-
-        return std * summed(teacher, images, self.samples, term) / self.samples
+        total = add_gradients(teacher, images, labels, self.samples, lambda copies: gaussian(copies, self.noise))
+        return std * total / self.samples
 
     def loss(
         self, network: nn.Module, teacher: nn.Module, images: Tensor, direction: Tensor, answers: Tensor

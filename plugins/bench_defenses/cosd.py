@@ -8,7 +8,7 @@ from fractions import Fraction
 from torch import nn
 
 import bench
-from bench_defenses.alignment import JOO2023, aligned_loss
+from bench_defenses.alignment import aligned_loss
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Cosd(bench.Defense):
     Weights of 10 and more collapse the gradients to one map for all images."""
 
     name = "cosd"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     weight: float = bench.param(1.0, "weight of half the cosine distance", low=0)
     eps: Fraction = bench.param(Fraction(4, 255), "half-width of the uniform noise, in pixel units", low=0, high=1)
 

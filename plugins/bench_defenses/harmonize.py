@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_defenses.adversary import GONG2024, loss_gradient, unit
+from bench_defenses.adversary import loss_gradient, unit
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Harmonize(bench.Defense):
     """
 
     name = "harmonize"
-    paper = GONG2024
+    paper = bench.papers.GONG2024
     examples = ("", "attention=object_masks,eps=0.1")
     attention: Literal["gaze", "object_masks"] = bench.param("gaze", "what of the data set says where to look")
     eps: float = bench.param(0.5, "length of the step where nobody looks, in units of the normalised image", low=0)

@@ -24,13 +24,7 @@ class Hessian(bench.Defense):
     """
 
     name = "hessian"
-    paper = bench.Paper(
-        "Towards robust explanations for deep neural networks",
-        "Ann-Kathrin Dombrowski and Christopher J. Anders and Klaus-Robert Müller and Pan Kessel",
-        "Pattern Recognition",
-        2022,
-        "https://doi.org/10.1016/j.patcog.2021.108194",
-    )
+    paper = bench.papers.DOMBROWSKI2022
     weight: float = bench.param(0.001, "weight of the squared norm", low=0)
 
     def refuse(self, case: bench.Case) -> str | None:

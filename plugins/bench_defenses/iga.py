@@ -27,14 +27,7 @@ class IGA(bench.Defense):
     """
 
     name = "iga"
-    paper = bench.Paper(
-        "Attributional Robustness Training Using Input-Gradient Spatial Alignment",
-        "Mayank Singh and Nupur Kumari and Puneet Mangla and Abhishek Sinha and Vineeth N Balasubramanian and Balaji "
-        "Krishnamurthy",
-        "ECCV",
-        2020,
-        "https://arxiv.org/abs/1911.13073",
-    )
+    paper = bench.papers.SINGH2020
     examples = ("steps=1,elements=100", "steps=2,elements=100,mining=false")
     weight: float = bench.param(0.5, "weight of the triplet loss", low=0)
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the linf ball of x', in pixel units", low=0, high=1)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from torch import nn
 
 import bench
-from bench_defenses.alignment import JOO2023, aligned_loss
+from bench_defenses.alignment import aligned_loss
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class L2Cosd(bench.Defense):
     et al., AAAI 2023; the loss is `aligned_loss`). The weights are those that the paper selects for LeNet."""
 
     name = "l2_cosd"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     l2: float = bench.param(0.1, "weight of the squared l2 distance", low=0)
     cosine: float = bench.param(1.0, "weight of half the cosine distance", low=0)
     eps: Fraction = bench.param(Fraction(4, 255), "half-width of the uniform noise, in pixel units", low=0, high=1)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_defenses.adversary import GONG2024, loss_gradient, unit
+from bench_defenses.adversary import loss_gradient, unit
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class NormAT(bench.Defense):
     """
 
     name = "norm_at"
-    paper = GONG2024
+    paper = bench.papers.GONG2024
     examples = (
         "",
         "norm=group,block=5,eps=0.1",

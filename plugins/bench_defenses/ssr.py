@@ -29,13 +29,7 @@ class SSR(bench.Defense):
     """
 
     name = "ssr"
-    paper = bench.Paper(
-        "Smoothed Geometry for Robust Attribution",
-        "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
-        "NeurIPS",
-        2020,
-        "https://arxiv.org/abs/2006.06643",
-    )
+    paper = bench.papers.WANG2020
     examples = ("", "classes=2")
     beta: float = bench.param(0.3, "share of the eigenvalue in the loss", low=0, high=1)
     scale: float = bench.param(1.0, "factor on the eigenvalue, in units of pixels in [0, 1]", low=0)

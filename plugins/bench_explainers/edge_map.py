@@ -20,13 +20,7 @@ class EdgeMap(bench.Explainer):
 
     name = "edge_map"
     differentiable = True
-    paper = bench.Paper(
-        "Sanity Checks for Saliency Maps",
-        "Julius Adebayo and Justin Gilmer and Michael Muelly and Ian Goodfellow and Moritz Hardt and Been Kim",
-        "NeurIPS",
-        2018,
-        "https://arxiv.org/abs/1810.03292",
-    )
+    paper = bench.papers.ADEBAYO2018
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")

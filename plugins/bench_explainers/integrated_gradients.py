@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import bench
+from bench.copies import add_chunk
 from bench.gradients import summed
-from bench_explainers.copies import over_copies
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,6 @@ class IntegratedGradients(bench.Explainer):
         def term(images: Tensor, numbers: range) -> Tensor:
             share = torch.tensor(numbers, dtype=images.dtype, device=images.device).add_(1).div_(self.steps)
             back = (share.repeat(len(images)) - 1).view(-1, 1, 1, 1)
-            return over_copies(network, images, targets, numbers, lambda copies: back * (copies - start))
+            return add_chunk(network, images, targets, numbers, lambda copies: back * (copies - start))
 
         return (images - start) * summed(network, images, self.steps, term) / self.steps

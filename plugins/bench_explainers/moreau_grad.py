@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
+from bench.copies import add_chunk, value_range
 from bench.gradients import iterated, summed
-from bench_explainers.copies import over_copies, spread
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class MoreauGrad(bench.Explainer):
         def step(images: Tensor, change: Tensor, number: int) -> Tensor:
             def term(joined: Tensor, draws: range) -> Tensor:
                 images, change = joined.chunk(2, 1)
-                width = (self.noise * spread((images - mean) / std)).repeat_interleave(len(draws), 0)
+                width = (self.noise * value_range((images - mean) / std)).repeat_interleave(len(draws), 0)
                 later = range(draws.start + number * self.samples, draws.stop + number * self.samples)
-                return over_copies(
+                return add_chunk(
                     network, images + std * change, targets, later, lambda copies: std * width * noise.normal(copies)
                 )
 

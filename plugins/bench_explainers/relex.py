@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
+from bench.copies import value_range
 from bench.gradients import CHUNK
-from bench_explainers.copies import spread
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,7 @@ class RelEx(bench.Explainer):
     name = "relex"
     differentiable = False
     mask_rule = "none"
-    paper = bench.Paper(
-        "Building Reliable Explanations of Unreliable Neural Networks: Locally Smoothing Perspective of Model "
-        "Interpretation",
-        "Dohun Lim and Hyeonseok Lee and Sungchan Kim",
-        "CVPR",
-        2021,
-        "https://openaccess.thecvf.com/content/CVPR2021/html/Lim_Building_Reliable_Explanations_of_Unreliable_Neural_"
-        "Networks_Locally_Smoothing_Perspective_CVPR_2021_paper.html",
-    )
+    paper = bench.papers.LIM2021
     presets: ClassVar[dict[str, str]] = {"lim2021": "rate=0.001,momentum=0,samples=100"}
     examples = ("steps=3,samples=2", "steps=3,samples=1,momentum=0,background=0")
     steps: int = bench.param(50, "steps of the descent", low=1)
@@ -61,7 +53,7 @@ class RelEx(bench.Explainer):
     def slope(self, network: nn.Module, images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Gradient of the objective of each image by its mask, over copies that are drawn now."""
         mean, std = bench.normalisation(network)
-        width = self.noise * spread((images - mean) / std)
+        width = self.noise * value_range((images - mean) / std)
         size = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // images.numel())
         total = self.sparsity * mask.sign()
         with noise.call():

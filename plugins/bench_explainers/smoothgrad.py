@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import summed
-from bench_explainers.copies import gaussian, over_copies
+from bench.copies import add_gradients, gaussian
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,5 @@ class SmoothGrad(bench.Explainer):
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        def term(images: Tensor, draws: range) -> Tensor:
-            return over_copies(network, images, targets, draws, lambda copies: gaussian(copies, self.noise))
-
-        return summed(network, images, self.samples, term) / self.samples
+        total = add_gradients(network, images, targets, self.samples, lambda copies: gaussian(copies, self.noise))
+        return total / self.samples

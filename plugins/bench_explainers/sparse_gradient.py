@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import bench
 from bench.gradients import input_gradient
-from bench_explainers.sparsity import largest
+from bench_explainers.sparsity import keep_largest
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,9 @@ class SparseGradient(bench.Explainer):
 
     name = "sparse_gradient"
     differentiable = True
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = bench.papers.GONG2024
     examples = ("", "keep=0.3")
     keep: float = bench.param(0.1, "share of the elements that is kept", low=0, high=1)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        return largest(input_gradient(network, images, targets).abs(), self.keep)
+        return keep_largest(input_gradient(network, images, targets).abs(), self.keep)

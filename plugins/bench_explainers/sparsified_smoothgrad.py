@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import summed
-from bench_explainers.copies import gaussian, over_copies
-from bench_explainers.sparsity import clipped, largest
+from bench.copies import add_gradients, gaussian
+from bench_explainers.sparsity import keep_largest, scale_to_rank
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,12 @@ class SparsifiedSmoothGrad(bench.Explainer):
     keep: float = bench.param(0.1, "share of the elements that is kept", low=0, high=1)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        def term(images: Tensor, draws: range) -> Tensor:
-            return over_copies(
-                network,
-                images,
-                targets,
-                draws,
-                lambda copies: gaussian(copies, self.noise),
-                lambda gradients: largest(clipped(gradients.abs(), self.clip), self.keep),
-            )
-
-        return summed(network, images, self.samples, term) / self.samples
+        total = add_gradients(
+            network,
+            images,
+            targets,
+            self.samples,
+            change=lambda copies: gaussian(copies, self.noise),
+            each=lambda gradients: keep_largest(scale_to_rank(gradients.abs(), self.clip), self.keep),
+        )
+        return total / self.samples

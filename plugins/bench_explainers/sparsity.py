@@ -1,22 +1,22 @@
-"""Keeping the largest elements."""
+"""Keep the largest elements."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 
-def largest(values: Tensor, share: float) -> Tensor:
-    """The share of each image's elements that is largest, the others zero: (B, C, H, W) -> (B, C, H, W).
+def keep_largest(values: Tensor, share: float) -> Tensor:
+    """Set all but the largest elements of each image to zero: (B, C, H, W) -> (B, C, H, W).
 
-    At least one is kept. Which ones is a constant: a gradient flows through those that are kept.
+    Keeps a share of the elements, at least one. The choice is a constant: gradients flow through the elements kept.
     """
     flat = values.flatten(1)
     kept = flat.detach().argsort(dim=1, descending=True, stable=True)[:, : max(1, int(share * flat.shape[1]))]
     return (flat * flat.new_zeros(flat.shape).scatter_(1, kept, 1.0)).view_as(values)
 
 
-def clipped(values: Tensor, share: float) -> Tensor:
-    """Each image's values, clipped at the one of that rank from above and divided by it; zeros stay zeros."""
+def scale_to_rank(values: Tensor, share: float) -> Tensor:
+    """Clip each image's values at the value of this rank from above, and divide by it; zeros stay zeros."""
     flat = values.flatten(1)
     top = flat.sort(dim=1, descending=True).values[:, max(1, int(share * flat.shape[1])) - 1, None]
     scaled = flat.minimum(top) / top.where(top > 0, top.new_ones(()))

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench.gradients import summed
-from bench_explainers.copies import over_copies
+from bench.copies import add_gradients
 
 
 @dataclass(frozen=True)
@@ -24,21 +23,12 @@ class UniGrad(bench.Explainer):
 
     name = "unigrad"
     differentiable = True
-    paper = bench.Paper(
-        "Smoothed Geometry for Robust Attribution",
-        "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
-        "NeurIPS",
-        2020,
-        "https://arxiv.org/abs/2006.06643",
-    )
+    paper = bench.papers.WANG2020
     examples = ("samples=3", "samples=4,radius=16/255")
     samples: int = bench.param(50, "noisy copies of each image", low=1)
     radius: Fraction = bench.param(Fraction(4, 255), "half-width of the noise, in pixel units", low=0, high=1)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        def term(images: Tensor, draws: range) -> Tensor:
-            return over_copies(
-                network, images, targets, draws, lambda copies: float(self.radius) * noise.uniform(copies)
-            )
-
-        return summed(network, images, self.samples, term) / self.samples
+        radius = float(self.radius)
+        total = add_gradients(network, images, targets, self.samples, lambda copies: radius * noise.uniform(copies))
+        return total / self.samples

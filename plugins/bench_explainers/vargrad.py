@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import summed
-from bench_explainers.copies import gaussian, over_copies
+from bench.copies import add_gradients, gaussian
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,13 @@ class VarGrad(bench.Explainer):
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        def term(images: Tensor, draws: range) -> Tensor:
-            return over_copies(
-                network,
-                images,
-                targets,
-                draws,
-                lambda copies: gaussian(copies, self.noise),
-                lambda gradients: torch.cat([gradients, gradients.square()], 1),
-            )
-
-        mean, square = (summed(network, images, self.samples, term) / self.samples).chunk(2, 1)
+        total = add_gradients(
+            network,
+            images,
+            targets,
+            self.samples,
+            change=lambda copies: gaussian(copies, self.noise),
+            each=lambda gradients: torch.cat([gradients, gradients.square()], 1),
+        )
+        mean, square = (total / self.samples).chunk(2, 1)
         return (square - mean.square()).clamp(min=0)

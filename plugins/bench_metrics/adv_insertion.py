@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.curves import Curve
-from bench_metrics.papers import JOO2023
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class AdvInsertion(Curve):
     name = "adv_insertion"
     better = "higher"
     help = "insertion of the clean image's pixels in the order of the attacked map"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     presets: ClassVar[dict[str, str]] = {"joo2023": "steps=20,full=false"}
 
     def __call__(

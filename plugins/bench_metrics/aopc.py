@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench_metrics.curves import FILLS, emptied, probability, ranks
+from bench.maps import ranks
+from bench_metrics.curves import FILLS, emptied, probability
 
 
 @dataclass(frozen=True)

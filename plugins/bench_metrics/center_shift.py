@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_metrics.papers import GHORBANI2019
 from bench_metrics.similarity import where_defined
 
 
@@ -22,7 +21,7 @@ class CenterShift(bench.Metric):
     unit = "px"
     range = (0.0, None)
     help = "distance between the centres of mass of clean and attacked map"
-    paper = GHORBANI2019
+    paper = bench.papers.GHORBANI2019
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         found = (center(clean_maps) - center(attacked_maps)).norm(dim=1)

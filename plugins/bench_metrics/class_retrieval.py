@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.papers import LIM2021
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ClassRetrieval(bench.Metric):
     name = "class_retrieval"
     range = (0.0, 1.0)
     help = "share of images that keep the explained class when they are seen through the map's mask"
-    paper = LIM2021
+    paper = bench.papers.LIM2021
     examples = ("", "mask=clean,image=clean", "explained=own")
     mask: Literal["attacked", "clean"] = bench.param("attacked", "the image whose mask it is")
     image: Literal["attacked", "clean"] = bench.param("attacked", "the image that is seen through it")

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import bench
 from bench.gradients import input_gradient
 from bench_metrics.geometry import Close
-from bench_metrics.papers import JOO2023
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CRC(Close):
     name = "crc"
     range = (0.0, 1.0)
     help = "(1 - cosine) / 2 of the signed gradients of noisy and clean image"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
 
     def of(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
         here, there = (input_gradient(network, at, targets).flatten(1).double() for at in (images, images + step))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import hessian_vector_product, input_gradient
 from bench_metrics.geometry import Close, flat_second
-from bench_metrics.papers import JOO2023
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class CRCBound(Close):
     name = "crc_bound"
     range = (0.0, None)
     help = "upper bound of crc: |Hessian times noise| over |gradient|"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
 
     def refuse(self, case: bench.Case) -> str | None:
         return flat_second(case)

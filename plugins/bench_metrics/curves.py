@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
+from bench.maps import ranks
 
 Fill = Literal["mean", "black", "blur"]
 FILLS = "what stands for pixels that are not there: the mean colour, black, or the image blurred (11 pixels, sigma 5)"
@@ -68,15 +69,6 @@ def curve(
             scores, images, targets, rank, seed=0, name="curve", indices=torch.arange(len(images))
         ).double()
     return torch.where(sizes.flatten(1).any(1)[:, None], found, torch.nan)
-
-
-def ranks(sizes: Tensor) -> Tensor:
-    """Each value's place in its row from the largest, 0, to the smallest; of equal ones the first in order comes first:
-    (N, ...) -> (N, ...)."""
-    flat = sizes.flatten(1)
-    order = flat.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view(sizes.shape)
 
 
 def probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

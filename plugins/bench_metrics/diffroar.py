@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.curves import emptied, ranks
+from bench.maps import ranks
+from bench_metrics.curves import emptied
 from bench_metrics.retraining import Seen, predictions
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_metrics.papers import GONG2024
 from bench_metrics.similarity import where_defined
 from bench_metrics.topk_overlap import topk_overlap
 
@@ -21,7 +20,7 @@ class GazeOverlap(bench.Metric):
     name = "gaze_overlap"
     range = (0.0, 1.0)
     help = "share of the most important pixels that are among the most looked at"
-    paper = GONG2024
+    paper = bench.papers.GONG2024
     examples = ("", "share=0.1")
     share: float = bench.param(0.05, "of all pixels", low=0, high=1)
 

@@ -25,13 +25,7 @@ class HessianNorm(bench.Metric):
     better = "lower"
     range = (0.0, None)
     help = "Frobenius norm of the logit's Hessian by the image"
-    paper = bench.Paper(
-        "Towards robust explanations for deep neural networks",
-        "Ann-Kathrin Dombrowski and Christopher J. Anders and Klaus-Robert Müller and Pan Kessel",
-        "Pattern Recognition",
-        2022,
-        "https://doi.org/10.1016/j.patcog.2021.108194",
-    )
+    paper = bench.papers.DOMBROWSKI2022
     examples = ("", "draws=2")
     draws: int = bench.param(20, "random vectors for each image", low=1)
 

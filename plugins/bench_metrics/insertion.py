@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.curves import Curve
-from bench_metrics.papers import JOO2023
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Insertion(Curve):
     name = "insertion"
     better = "higher"
     help = "probability of the class while the most important pixels come first, mean over levels"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     presets: ClassVar[dict[str, str]] = {"joo2023": "steps=20,full=false", "petsiuk2018": "steps=224,fill=blur"}
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_attributions: Tensor) -> bench.Levels:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.papers import ADEBAYO2018
 from bench_metrics.retraining import predictions, used
 from bench_metrics.similarity import Sanity
 from bench_metrics.ssim import SSIM
@@ -29,7 +28,7 @@ class LabelRandomization(Sanity):
 
     name = "label_randomization"
     help = "similarity of maps to those of a network trained on permuted labels"
-    paper = ADEBAYO2018
+    paper = bench.papers.ADEBAYO2018
     examples = ("", "similarity=(pearson),fitted=0.5")
     similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
     fitted: float = bench.param(

@@ -5,6 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import bench
+
+ARRAS2022 = bench.Paper(
+    "CLEVR-XAI: A benchmark dataset for the ground truth evaluation of neural network explanations",
+    "Leila Arras and Ahmed Osman and Wojciech Samek",
+    "Information Fusion",
+    2022,
+    "https://arxiv.org/abs/2003.07258",
+)
+
 
 def defined(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
     """Scores (N,) with NaN where a map is zero or an object has no pixel."""

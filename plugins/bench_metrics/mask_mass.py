@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_metrics.localisation import defined
-from bench_metrics.papers import ARRAS2022
+from bench_metrics.localisation import ARRAS2022, defined
 
 
 @dataclass(frozen=True)

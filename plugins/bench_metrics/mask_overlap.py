@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 import bench
-from bench_metrics.localisation import defined
-from bench_metrics.papers import ARRAS2022
+from bench.maps import ranks
+from bench_metrics.localisation import ARRAS2022, defined
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,7 @@ class MaskOverlap(bench.Metric):
     paper = ARRAS2022
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
-        inside = (object_masks > 0).flatten(1)
-        order = clean_maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-        size = inside.sum(1)
-        first = torch.arange(order.shape[1], device=order.device) < size[:, None]
-        found = (inside.gather(1, order) & first).sum(1).double() / size
-        return defined(found, clean_maps, object_masks)
+        inside = object_masks > 0
+        size = inside.sum((1, 2))
+        hits = inside & (ranks(clean_maps) < size.view(-1, 1, 1))
+        return defined(hits.sum((1, 2)).double() / size, clean_maps, object_masks)

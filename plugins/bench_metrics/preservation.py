@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.curves import Curve
-from bench_metrics.papers import LIM2021
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Preservation(Curve):
 
     name = "preservation"
     help = "probability of the class while the least important pixels go first, mean over levels"
-    paper = LIM2021
+    paper = bench.papers.LIM2021
     presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_attributions: Tensor) -> bench.Levels:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.papers import ADEBAYO2018
 from bench_metrics.similarity import Sanity
 from bench_metrics.ssim import SSIM
 
@@ -31,7 +30,7 @@ class Randomization(Sanity):
 
     name = "randomization"
     help = "similarity of maps before and after weights are drawn anew from the output down, mean over depths"
-    paper = ADEBAYO2018
+    paper = bench.papers.ADEBAYO2018
     examples = ("", "similarity=(pearson),depths=2")
     similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
     depths: int = bench.param(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.curves import FILLS, Fill, curve, levels
-from bench_metrics.papers import LIM2021
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Relevance(bench.Metric):
     name = "relevance"
     range = (0.0, 1.0)
     help = "harmonic mean of preservation and of what deletion takes away"
-    paper = LIM2021
+    paper = bench.papers.LIM2021
     presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}
     examples = ("", "steps=5,fill=black")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)

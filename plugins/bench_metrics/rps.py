@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench_metrics.cosine import Cosine
-from bench_metrics.papers import JOO2023
 from bench_metrics.similarity import no_similarity
 
 
@@ -29,7 +28,7 @@ class RPS(bench.Metric):
 
     name = "rps"
     help = "similarity of a map to those of the image with random noise"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     examples = ("", "similarity=(spearman),eps=8/255,draws=3")
     similarity: bench.Metric = bench.param(Cosine(), "a metric of clean_maps and attacked_maps")
     eps: Fraction = bench.param(Fraction(16, 255), "half-width of the noise, in pixel units", low=0, high=1)

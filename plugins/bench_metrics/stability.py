@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.papers import GONG2024
 from bench_metrics.retraining import swapped, used
 from bench_metrics.similarity import no_similarity
 from bench_metrics.ssim import SSIM
@@ -26,7 +25,7 @@ class Stability(bench.Metric):
 
     name = "stability"
     help = "similarity of maps to those of a second training, from other weights and in part on other images"
-    paper = GONG2024
+    paper = bench.papers.GONG2024
     examples = ("", "similarity=(topk_overlap:k=5),swapped=0.05")
     similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
     swapped: float = bench.param(0.1, "share of the training images that are exchanged", low=0, high=1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
+from bench.maps import top_pixels
 from bench_metrics.similarity import where_defined
-from bench_metrics.topk_overlap import top_pixels
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,5 @@ class TopKMass(bench.Metric):
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         top = top_pixels(clean_maps, self.k, self.name)
-        before, after = ((maps.flatten(1).double() * top).sum(1) for maps in (clean_maps, attacked_maps))
+        before, after = ((maps.double() * top).flatten(1).sum(1) for maps in (clean_maps, attacked_maps))
         return where_defined(after / before, clean_maps, attacked_maps)

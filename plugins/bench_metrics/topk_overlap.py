@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 import bench
-from bench_metrics.papers import GHORBANI2019
+from bench.maps import top_pixels
 from bench_metrics.similarity import where_defined
 
 
@@ -23,7 +22,7 @@ class TopKOverlap(bench.Metric):
     name = "topk_overlap"
     range = (0.0, 1.0)
     help = "share of the k most important pixels that stay"
-    paper = GHORBANI2019
+    paper = bench.papers.GHORBANI2019
     examples = ("", "k=5")
     k: int = bench.param(20, "pixels", low=1)
 
@@ -31,15 +30,6 @@ class TopKOverlap(bench.Metric):
         return where_defined(topk_overlap(clean_maps, attacked_maps, self.k), clean_maps, attacked_maps)
 
 
-def topk_overlap(first: Tensor, second: Tensor, k: int) -> Tensor:
+def topk_overlap(first: Tensor, second: Tensor, k: int, about: str = "topk_overlap") -> Tensor:
     """Share of the first maps' k largest pixels that are among the second's: (N, H, W), (N, H, W) -> (N,)."""
-    return (top_pixels(first, k) & top_pixels(second, k)).sum(1).double() / k
-
-
-def top_pixels(maps: Tensor, k: int, about: str = "topk_overlap") -> Tensor:
-    """Where the k largest pixels of each map are; of equal ones the first in reading order: (N, H, W) -> (N, P)."""
-    flat = maps.flatten(1)
-    if k > flat.shape[1]:
-        raise bench.BadValue(f"{about}: k is {k}, the maps have {flat.shape[1]} pixels")
-    top = flat.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, top, True)
+    return (top_pixels(first, k, about) & top_pixels(second, k, about)).sum((1, 2)).double() / k

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_metrics.papers import GONG2024
+from bench.maps import ranks, top_elements
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,13 @@ class TopKOverlapElements(bench.Metric):
     name = "topk_overlap_elements"
     range = (0.0, 1.0)
     help = "share of the largest elements of all channels that stay"
-    paper = GONG2024
+    paper = bench.papers.GONG2024
     examples = ("", "share=0.1")
     share: float = bench.param(0.4, "of the elements that are not zero", low=0, high=1)
 
     def __call__(self, clean_attributions: Tensor, attacked_attributions: Tensor) -> Tensor:
-        sizes = [values.abs().flatten(1) for values in (clean_attributions, attacked_attributions)]
-        count = (self.share * (sizes[0] > 0).sum(1)).long().clamp(min=1)
-        places = [s.argsort(dim=1, descending=True, stable=True).argsort(dim=1) for s in sizes]
-        both = (places[0] < count[:, None]) & (places[1] < count[:, None])
-        defined = sizes[0].any(1) & sizes[1].any(1)
-        return torch.where(defined, both.sum(1).double() / count, torch.nan)
+        top = top_elements(clean_attributions, self.share)
+        count = top.sum((1, 2, 3))
+        kept = top & (ranks(attacked_attributions.abs()) < count.view(-1, 1, 1, 1))
+        defined = clean_attributions.flatten(1).any(1) & attacked_attributions.flatten(1).any(1)
+        return torch.where(defined, kept.sum((1, 2, 3)).double() / count, torch.nan)

@@ -11,14 +11,6 @@ import bench
 from bench_models.activation import activation, he_initialised
 from bench_models.cifar import normalised
 
-JOO2023 = bench.Paper(
-    "Towards More Robust Interpretation via Local Gradient Alignment",
-    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
-    "AAAI",
-    2023,
-    "https://doi.org/10.1609/aaai.v37i7.25986",
-)
-
 
 @dataclass(frozen=True)
 class LeNet(bench.Model):
@@ -30,7 +22,7 @@ class LeNet(bench.Model):
     """
 
     name = "lenet"
-    paper = JOO2023
+    paper = bench.papers.JOO2023
     examples = ("", "activation=relu")
     activation: Literal["softplus", "relu"] = bench.param("softplus", "the nonlinearity, everywhere")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)

@@ -17,14 +17,7 @@ class Gong2024Imagenette(bench.Schedule):
     """
 
     name = "gong2024_imagenette"
-    paper = bench.Paper(
-        "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
-        "Shizhan Gong and Qi Dou and Farzan Farnia",
-        "CVPR",
-        2024,
-        "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
-        "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
-    )
+    paper = bench.papers.GONG2024
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 200
     batch: int = 16

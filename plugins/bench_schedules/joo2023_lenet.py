@@ -17,13 +17,7 @@ class Joo2023LeNet(bench.Schedule):
     """
 
     name = "joo2023_lenet"
-    paper = bench.Paper(
-        "Towards More Robust Interpretation via Local Gradient Alignment",
-        "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
-        "AAAI",
-        2023,
-        "https://doi.org/10.1609/aaai.v37i7.25986",
-    )
+    paper = bench.papers.JOO2023
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 200
     batch: int = 128

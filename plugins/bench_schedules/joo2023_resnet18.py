@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import bench
-from bench_schedules.joo2023_lenet import Joo2023LeNet
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Joo2023ResNet18(bench.Schedule):
     """
 
     name = "joo2023_resnet18"
-    paper = Joo2023LeNet.paper
+    paper = bench.papers.JOO2023
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 200
     batch: int = 128

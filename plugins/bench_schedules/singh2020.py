@@ -18,14 +18,7 @@ class Singh2020(bench.Schedule):
     """
 
     name = "singh2020"
-    paper = bench.Paper(
-        "Attributional Robustness Training Using Input-Gradient Spatial Alignment",
-        "Mayank Singh and Nupur Kumari and Puneet Mangla and Abhishek Sinha and Vineeth N Balasubramanian and Balaji "
-        "Krishnamurthy",
-        "ECCV",
-        2020,
-        "https://arxiv.org/abs/1911.13073",
-    )
+    paper = bench.papers.SINGH2020
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 101
     batch: int = 234

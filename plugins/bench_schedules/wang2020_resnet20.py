@@ -17,13 +17,7 @@ class Wang2020ResNet20(bench.Schedule):
     """
 
     name = "wang2020_resnet20"
-    paper = bench.Paper(
-        "Smoothed Geometry for Robust Attribution",
-        "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
-        "NeurIPS",
-        2020,
-        "https://arxiv.org/abs/2006.06643",
-    )
+    paper = bench.papers.WANG2020
     examples = ("limit=64,epochs=1,batch=16",)
     epochs: int = 50
     batch: int = 32

@@ -230,7 +230,7 @@ def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_):
     code, out, err = bench_("run", "--metric", "accuracy", "--metric", "topk_overlap:k=2000", *TINY)
     assert code == 1 and "accuracy" in out and err.count("\n") == 1
     assert err.startswith("bench: failed: topk_overlap:k=2000 of dataset shapes, model lenet, defense ce")
-    assert err.endswith("topk_overlap: k is 2000, the maps have 1024 pixels\n")
+    assert err.endswith("topk_overlap: k is 2000, but the maps have 1024 pixels; lower k\n")
 
 
 CHECKED = """

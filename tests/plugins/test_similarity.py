@@ -138,7 +138,7 @@ def test_it_does_not_matter_which_map_comes_first(text):
 @pytest.mark.parametrize("text", ["topk_mass:k=145", "topk_overlap:k=145"])
 def test_more_pixels_than_there_are_say_so(text):
     name = text.partition(":")[0]
-    with pytest.raises(bench.BadValue, match=f"{name}: k is 145, the maps have 144 pixels"):
+    with pytest.raises(bench.BadValue, match=f"{name}: k is 145, but the maps have 144 pixels"):
         score(text, *kinds((12, 12)))
 
 

@@ -1,0 +1,108 @@
+"""Where methods were published: what a citation holds, and the papers that several packages cite."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method was published."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str = ""
+
+    @property
+    def bibtex(self) -> str:
+        surname = re.sub(r"\W", "", self.authors.split(",")[0].split(" and ")[0].split()[-1].lower())
+        word = re.sub(r"\W", "", self.title.split()[0].lower())
+        rows = {
+            "title": self.title,
+            "author": self.authors,
+            "booktitle": self.venue,
+            "year": self.year,
+            "url": self.url,
+        }
+        body = ",\n".join(f"  {key} = {{{value}}}" for key, value in rows.items() if value)
+        return f"@inproceedings{{{surname}{self.year}{word},\n{body}\n}}"
+
+
+ADEBAYO2018 = Paper(
+    "Sanity Checks for Saliency Maps",
+    "Julius Adebayo and Justin Gilmer and Michael Muelly and Ian Goodfellow and Moritz Hardt and Been Kim",
+    "NeurIPS",
+    2018,
+    "https://arxiv.org/abs/1810.03292",
+)
+
+DOMBROWSKI2022 = Paper(
+    "Towards robust explanations for deep neural networks",
+    "Ann-Kathrin Dombrowski and Christopher J. Anders and Klaus-Robert Müller and Pan Kessel",
+    "Pattern Recognition",
+    2022,
+    "https://doi.org/10.1016/j.patcog.2021.108194",
+)
+
+GHORBANI2019 = Paper(
+    "Interpretation of Neural Networks Is Fragile",
+    "Amirata Ghorbani and Abubakar Abid and James Zou",
+    "AAAI",
+    2019,
+    "https://doi.org/10.1609/aaai.v33i01.33013681",
+)
+
+GONG2024 = Paper(
+    "Structured Gradient-based Interpretations via Norm-Regularized Adversarial Training",
+    "Shizhan Gong and Qi Dou and Farzan Farnia",
+    "CVPR",
+    2024,
+    "https://openaccess.thecvf.com/content/CVPR2024/html/Gong_Structured_Gradient-based_Interpretations_via_"
+    "Norm-Regularized_Adversarial_Training_CVPR_2024_paper.html",
+)
+
+JOO2023 = Paper(
+    "Towards More Robust Interpretation via Local Gradient Alignment",
+    "Sunghwan Joo and Seokhyeon Jeong and Juyeon Heo and Adrian Weller and Taesup Moon",
+    "AAAI",
+    2023,
+    "https://doi.org/10.1609/aaai.v37i7.25986",
+)
+
+LIM2021 = Paper(
+    "Building Reliable Explanations of Unreliable Neural Networks: Locally Smoothing Perspective of Model "
+    "Interpretation",
+    "Dohun Lim and Hyeonseok Lee and Sungchan Kim",
+    "CVPR",
+    2021,
+    "https://openaccess.thecvf.com/content/CVPR2021/html/Lim_Building_Reliable_Explanations_of_Unreliable_Neural_"
+    "Networks_Locally_Smoothing_Perspective_CVPR_2021_paper.html",
+)
+
+MADRY2018 = Paper(
+    "Towards Deep Learning Models Resistant to Adversarial Attacks",
+    "Aleksander Madry and Aleksandar Makelov and Ludwig Schmidt and Dimitris Tsipras and Adrian Vladu",
+    "ICLR",
+    2018,
+    "https://arxiv.org/abs/1706.06083",
+)
+
+SINGH2020 = Paper(
+    "Attributional Robustness Training Using Input-Gradient Spatial Alignment",
+    "Mayank Singh and Nupur Kumari and Puneet Mangla and Abhishek Sinha and Vineeth N Balasubramanian and Balaji "
+    "Krishnamurthy",
+    "ECCV",
+    2020,
+    "https://arxiv.org/abs/1911.13073",
+)
+
+WANG2020 = Paper(
+    "Smoothed Geometry for Robust Attribution",
+    "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
+    "NeurIPS",
+    2020,
+    "https://arxiv.org/abs/2006.06643",
+)
