@@ -76,6 +76,16 @@ class Component:
     examples: ClassVar[tuple[str, ...]] = ("",)
     presets: ClassVar[dict[str, str]] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a subclass give an inherited parameter another default by assignment alone: `epochs = 3`."""
+        super().__init_subclass__(**options)
+        annotated = vars(cls).get("__annotations__", {})
+        for base in cls.__mro__[1:]:
+            for name in vars(base).get("__dataclass_fields__", {}):
+                if name in vars(cls) and name not in annotated and not hasattr(vars(cls)[name], "__get__"):
+                    # As the decorator, which runs next, expects it.
+                    cls.__annotations__[name] = typing.get_type_hints(base)[name]
+
     def __post_init__(self) -> None:
         for parameter in parameters(type(self)).values():
             value = _checked(self, parameter, getattr(self, parameter.name))

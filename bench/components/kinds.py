@@ -94,7 +94,7 @@ class Model(Component, ABC):
 
 @dataclass(frozen=True)
 class Schedule(Component, ABC):
-    """How long and how a network is trained. The kind declares the fields; a schedule gives their defaults."""
+    """How long and how a network is trained. The kind declares the parameters; a schedule assigns their defaults."""
 
     kind: ClassVar[str] = "schedule"
     epochs: int = param(help="passes over the training images", low=1)

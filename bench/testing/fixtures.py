@@ -64,15 +64,15 @@ class TinySchedule(Schedule):
     """Two epochs of four steps."""
 
     name = "tiny"
-    epochs: int = 2
-    batch: int = 6
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
-    rate: float = 0.01
-    weight_decay: float = 0.0
-    decay: tuple[int, ...] = ()
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
-    clipping: float = 0.5
-    limit: int = 0
+    epochs = 2
+    batch = 6
+    optimiser = "adam"
+    rate = 0.01
+    weight_decay = 0.0
+    decay = ()
+    augmentation = "none"
+    clipping = 0.5
+    limit = 0
 
 
 def tiny_data(rows: int = 24) -> Data:

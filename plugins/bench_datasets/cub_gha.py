@@ -39,8 +39,8 @@ class CUBGHA(Photographs):
         "https://arxiv.org/abs/2111.01628",
     )
     howto = HOWTO
-    size: int = 448
-    resize: int = 600
+    size = 448
+    resize = 600
 
     def splits(self) -> Splits:
         place = place_of(self.name, self.howto)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import bench
 
@@ -19,13 +18,13 @@ class Gong2024Imagenette(bench.Schedule):
     name = "gong2024_imagenette"
     paper = bench.papers.GONG2024
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 200
-    batch: int = 16
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
-    rate: float = 0.0003
-    weight_decay: float = 0.0001
-    decay: tuple[int, ...] = ()
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "rotate_flip_blur"
-    clipping: float = 0.0
-    limit: int = 0
-    momentum: float = 0.999
+    epochs = 200
+    batch = 16
+    optimiser = "adam"
+    rate = 0.0003
+    weight_decay = 0.0001
+    decay = ()
+    augmentation = "rotate_flip_blur"
+    clipping = 0.0
+    limit = 0
+    momentum = 0.999

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import bench
 
@@ -19,12 +18,12 @@ class Joo2023ResNet18(bench.Schedule):
     name = "joo2023_resnet18"
     paper = bench.papers.JOO2023
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 200
-    batch: int = 128
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adamw"
-    rate: float = 0.001
-    weight_decay: float = 0.01
-    decay: tuple[int, ...] = (100, 150)
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "crop_flip"
-    clipping: float = 0.5
-    limit: int = 0
+    epochs = 200
+    batch = 128
+    optimiser = "adamw"
+    rate = 0.001
+    weight_decay = 0.01
+    decay = (100, 150)
+    augmentation = "crop_flip"
+    clipping = 0.5
+    limit = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import bench
 
@@ -14,12 +13,12 @@ class Quick(bench.Schedule):
 
     name = "quick"
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 3
-    batch: int = 16
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
-    rate: float = 0.0005
-    weight_decay: float = 0.0
-    decay: tuple[int, ...] = (2,)
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
-    clipping: float = 0.5
-    limit: int = 0
+    epochs = 3
+    batch = 16
+    optimiser = "adam"
+    rate = 0.0005
+    weight_decay = 0.0
+    decay = (2,)
+    augmentation = "none"
+    clipping = 0.5
+    limit = 0

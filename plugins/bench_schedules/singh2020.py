@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import bench
 
@@ -20,12 +19,12 @@ class Singh2020(bench.Schedule):
     name = "singh2020"
     paper = bench.papers.SINGH2020
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 101
-    batch: int = 234
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "nesterov"
-    rate: float = 0.1
-    weight_decay: float = 0.0002
-    decay: tuple[int, ...] = (50, 80)
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "crop_flip"
-    clipping: float = 0.0
-    limit: int = 0
+    epochs = 101
+    batch = 234
+    optimiser = "nesterov"
+    rate = 0.1
+    weight_decay = 0.0002
+    decay = (50, 80)
+    augmentation = "crop_flip"
+    clipping = 0.0
+    limit = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import bench
 
@@ -19,12 +18,12 @@ class Wang2020ResNet20(bench.Schedule):
     name = "wang2020_resnet20"
     paper = bench.papers.WANG2020
     examples = ("limit=64,epochs=1,batch=16",)
-    epochs: int = 50
-    batch: int = 32
-    optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = "adam"
-    rate: float = 0.001
-    weight_decay: float = 0.0002
-    decay: tuple[int, ...] = ()
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = "none"
-    clipping: float = 0.0
-    limit: int = 0
+    epochs = 50
+    batch = 32
+    optimiser = "adam"
+    rate = 0.001
+    weight_decay = 0.0002
+    decay = ()
+    augmentation = "none"
+    clipping = 0.0
+    limit = 0

@@ -221,3 +221,25 @@ def test_a_path_that_is_not_here_is_looked_for_in_the_data_folder(tmp_path, monk
         assert bench.component("defense", "weights:path=nets/a.pt").path == Path("nets/a.pt")
         assert bench.component("defense", "weights:path=nets/b.pt").path == Path("nets/b.pt")
     assert found.published.startswith("weights:path=a.pt#")
+
+
+def test_a_subclass_gives_another_default_by_assignment_alone():
+    @dataclass(frozen=True)
+    class Brief(bench.Schedule):
+        name = "brief"
+        epochs = 2
+        batch = 4
+        optimiser = "sgd"
+        rate = 1
+        weight_decay = 0.0
+        decay = ()
+        augmentation = "none"
+        clipping = 0.0
+        limit = 0
+
+    assert [*parameters(Brief)] == [*parameters(bench.Schedule)]
+    assert parameters(Brief)["epochs"].help == parameters(bench.Schedule)["epochs"].help
+    assert (Brief(epochs=3).epochs, Brief().batch, str(Brief(epochs=3))) == (3, 4, "brief:epochs=3")
+    assert Brief().identity.startswith("schedule/brief@1(epochs=2,batch=4,optimiser=sgd,rate=1.0,")
+    with pytest.raises(bench.BadValue, match="schedule brief: epochs is 0, must be a whole number of at least 1"):
+        Brief(epochs=0)

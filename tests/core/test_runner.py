@@ -253,7 +253,10 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
         ({"metric": ["beyond"]}, "metric beyond returned 2, outside its range (0.0, 1.0); correct one of them"),
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, but the maps have 1024 pixels; lower k"),
-        ({"attack": ["topk:k=1025"], "metric": ["kept_rate"]}, "topk: k is 1025, but the maps have 1024 pixels; lower k"),
+        (
+            {"attack": ["topk:k=1025"], "metric": ["kept_rate"]},
+            "topk: k is 1025, but the maps have 1024 pixels; lower k",
+        ),
         ({"samples": ["1025"], "metric": ["accuracy"]}, "1025 samples requested, but the split has 1024"),
     ],
 )

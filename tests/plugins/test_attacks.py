@@ -300,7 +300,7 @@ def test_images_and_parameters_that_cannot_be_attacked_say_so(network):
         perturbed("topk:k=145", network, BALLS[0])
     with pytest.raises(bench.BadValue, match="steps"):
         bench.component("attack", "topk:steps=0")
-    with pytest.raises(bench.BadValue, match="targets run from 0 to 7, the network has 3 classes"):
+    with pytest.raises(bench.BadValue, match="targets run from 0 to 7, but the network has 3 classes"):
         bench.component("attack", "topk:k=5").perturb(victim(network), IMAGES, TARGETS + 5 * (TARGETS == 2), BALLS[0])
 
 
