@@ -144,12 +144,12 @@ def test_plan_computes_nothing_and_knows_what_is_done(bench_, tmp_path):
     words = ["--metric", "accuracy", "--metric", "kept_rate", *TINY[:-2]]
     code, out, _ = bench_("plan", *words)
     assert code == 0 and out.splitlines()[0] == "0 cells done, 2 to do, 0 refused"
-    assert "to compute: 1 x trained, 1 x attack_run" in out and "not known yet, the store holds none: trained" in out
+    assert "to compute: 1 x trained, 1 x attack_run" in out and "unknown, since the store has none yet: trained" in out
     assert not (tmp_path / "store").exists()
     bench_("run", *words, "--metric", "accuracy")
     assert bench_("plan", *words)[1] == "2 cells done, 0 to do, 0 refused\n"
     later = bench_("plan", *words, "--seed", "1")[1]
-    assert later.startswith("0 cells done, 2 to do") and "MB, going by what the store holds" in later
+    assert later.startswith("0 cells done, 2 to do") and "MB, estimated from the store" in later
 
 
 def test_all_means_every_component_of_a_kind(bench_):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import bench
-from bench.publishing.examples import overlap
+from bench.publishing.examples import Example, overlap
 from bench.publishing.panels import _colours, draw_panel
 
 TINY = ["--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--eps", "8/255"]
@@ -57,7 +57,9 @@ def test_without_an_attack_there_is_the_map_alone_and_any_class_can_be_explained
         (row,) = json.loads(out)
         assert code == 0 and row["explained"] == name and "overlap" not in row
     code, _, err = explain_("a.png", "--class", "zebra", attack=False)
-    assert code == 2 and err.startswith("bench: class 'zebra': there are 10, 0 to 9 (circle bar, circle fork, ")
+    assert code == 2 and err.startswith(
+        "bench: no class called 'zebra'; there are 10, 0 to 9 (circle bar, circle fork, "
+    )
     assert err.count("\n") == 1
     assert explain_("a.png", "--class", "10", attack=False)[0] == 2
 
@@ -118,12 +120,12 @@ def test_overlap_and_colours():
     assert overlap(first, first) == 1 and overlap(first, second) == 0.8 and overlap(first, 0 * first) is None
     signed, magnitude = torch.randn(1, 8, 8), torch.rand(1, 8, 8)
     for attribution, scale in ((signed, "RdBu_r"), (magnitude, "inferno")):
-        example = bench.panel.Example("a", None, "c", torch.rand(3, 8, 8), ("c", 0.5), attribution)
+        example = Example("a", None, "c", torch.rand(3, 8, 8), ("c", 0.5), attribution)
         found = _colours(example)
         assert found["cmap"] == scale and found["vmin"] == (-found["vmax"] if scale == "RdBu_r" else 0)
 
 
 def test_a_drawing_is_the_same_every_time(tiny_case):
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    example = bench.panel.Example("a", tiny_case, "c", image, ("c", 0.5), image - 0.5)
+    example = Example("a", tiny_case, "c", image, ("c", 0.5), image - 0.5)
     assert draw_panel([example]) == draw_panel([example])

@@ -248,10 +248,10 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
             {"attack": ["double"], "metric": ["kept_rate"]},
             "attack double returned torch.float64 for images in torch.float32",
         ),
-        ({"metric": ["endless"]}, "metric endless returned infinite values; use nan where it is undefined"),
+        ({"metric": ["endless"]}, "metric endless returned infinite values; return nan where it is undefined"),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
         ({"metric": ["beyond"]}, "metric beyond returned 2, outside its range (0.0, 1.0); correct one of them"),
-        ({"metric": ["infinite"]}, "metric infinite returned infinite values; use nan where it is undefined"),
+        ({"metric": ["infinite"]}, "metric infinite returned infinite values; return nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, but the maps have 1024 pixels; lower k"),
         (
             {"attack": ["topk:k=1025"], "metric": ["kept_rate"]},
@@ -419,7 +419,7 @@ def test_what_is_not_finite_in_an_attack_is_told(tiny_run, install):
     install("acme", {"acme_plugin": ODD})
     found = catalogs.load()
     (record,) = tiny_run(found, explainer=["odd"], attack=["topk:steps=2"], metric=["topk_overlap"]).records.values()
-    assert record.flags == ("nothing moved", "gradient check failed: it could not be made")
+    assert record.flags == ("nothing moved", "gradient check failed: it could not be computed")
     outcome = tiny_run(found, attack=["endless", "uniform_noise"], metric=["kept_rate"])
     assert failures(outcome) == ["attack endless has an objective that is not finite on the maps of gradient"]
     assert [record.axes["attack"] for record in outcome.records.values()] == ["uniform_noise"]
@@ -482,9 +482,9 @@ def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny
         reference=False,
     )
     assert sorted(failures(outcome)) == [
-        "layer network is scripted, and its activations cannot be replaced; give the network as it was before",
+        "layer network is scripted, and its activations cannot be replaced; pass the network as it was before",
         "the network gives (10, 10, 30, 30) for 10 images; logits are (10, classes)",
-        "the network has one class: no prediction of it can be right or wrong, kept or changed",
+        "the network has one class, so its predictions can be neither wrong nor changed",
     ]
     assert [record.axes["model"] for record in outcome.records.values()] == ["strange:form=flat"]
     holes = tiny_run(

@@ -180,15 +180,13 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
 def test_two_phases_of_one_name_are_refused(tmp_path):
     fit = tiny_fit(tmp_path)
     network = fit.minimise(fit.fresh(), cross_entropy)
-    with pytest.raises(
-        bench.BadComponent, match="two phases of one training are called 'train'; give each its own: fit"
-    ):
+    with pytest.raises(bench.BadComponent, match="two phases of one training are called 'train'; name each one: fit"):
         fit.minimise(network, cross_entropy)
 
 
 def test_a_limit_above_the_training_images_is_named(tmp_path):
     fit = tiny_fit(tmp_path, TinySchedule(limit=25))
-    with pytest.raises(bench.EnvironmentProblem, match="the schedule's limit is 25, there are 24 training images"):
+    with pytest.raises(bench.EnvironmentProblem, match="the schedule's limit is 25, but there are 24 training images"):
         fit.minimise(fit.fresh(), cross_entropy)
 
 
@@ -268,7 +266,9 @@ def test_a_mask_of_bools_keeps_its_place_and_size():
 def test_images_without_labels_are_refused(tmp_path):
     fit = tiny_fit(tmp_path)
     fit.data = dataclasses.replace(fit.data, labels=None)
-    with pytest.raises(bench.EnvironmentProblem, match="the training images have no labels; train on others"):
+    with pytest.raises(
+        bench.EnvironmentProblem, match="the training images have no labels; use others, or trained weights"
+    ):
         fit.minimise(fit.fresh(), cross_entropy)
 
 
