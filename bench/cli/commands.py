@@ -261,7 +261,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
     provides; without it, everything installed is checked. The exit code is 1 where a contract does not hold.
     """
     from bench.engine import catalog as catalogs
-    from bench.testing.checks import named
+    from bench.testing.checks import select_checks
 
     catalog = catalogs.load(without)
     broken = [p for p in catalog.broken if name is None or name in (p.name, p.distribution)]
@@ -270,7 +270,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
     for plugin in catalog.broken:
         if plugin not in broken:
             complain(f"broken: {plugin.problem}")
-    found, left_out = named(name, catalog)
+    found, left_out = select_checks(name, catalog)
     if name and left_out and not found:
         raise BadValue("; ".join(left_out))
     for text in left_out:

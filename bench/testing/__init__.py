@@ -1,12 +1,13 @@
-"""The contracts of the seven kinds, run over everything installed, by `bench check`, and by a plugin's author as three
-lines of pytest:
+"""The room of a plugin's author: contracts to test components with, tiny networks and data, and a scaffold.
+
+The contracts run over everything installed, from `bench check`, or from three lines of a plugin's own tests:
 
 @pytest.mark.parametrize("check", bench.testing.checks("explainer", "corner"), ids=str)
 def test_contract(check):
     check()
 """
 
-from bench.testing.checks import Check, checks, named
+from bench.testing.checks import Check, checks, select_checks
 from bench.testing.contracts import ContractBroken
 from bench.testing.fixtures import (
     TinyModel,
@@ -17,6 +18,8 @@ from bench.testing.fixtures import (
     tiny_images,
     tiny_network,
 )
+
+named = select_checks  # its name in version 0.1
 
 __all__ = [
     "Check",

@@ -1,22 +1,24 @@
-"""The contracts of components as callables, chosen by name."""
+"""The contracts of components as callables, selected by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench.components.base import Component, parameters
 from bench.engine.catalog import Catalog, installed
 from bench.errors import BadValue, BenchError, UnknownName, short, suggestion
-from bench.testing.contracts import CONTRACTS
+from bench.testing.contracts import CONTRACTS, Contract
 
 
 @dataclass(frozen=True)
 class Check:
-    """One contract of one component, given by its text. A call raises ContractBroken, or what the component raises."""
+    """One contract of one component, which is given by its text.
 
-    contract: Callable[[Any, Catalog], None]
+    A call raises ContractBroken, or whatever the component raises.
+    """
+
+    contract: Contract
     kind: str
     text: str
     catalog: Catalog
@@ -33,8 +35,10 @@ class Check:
         return self.contract.__name__.replace("_", " ")
 
     def failure(self) -> str:
-        """Why the contract does not hold, in one line; an error of the component's own with file and line. "" where it
-        holds."""
+        """Why the component breaks the contract, in one line; "" where it keeps it.
+
+        An error that the component itself raised comes with its file and line.
+        """
         try:
             self()
         except BenchError as error:
@@ -46,64 +50,74 @@ class Check:
 
 
 def checks(kind: str | None = None, name: str | None = None, catalog: Catalog | None = None) -> list[Check]:
-    """The contracts of a component, of a kind, or of everything installed, each with every text in `examples`.
+    """The contracts of one component, of a kind, or of everything installed, once for every text in `examples`.
 
-    A name may carry parameters, "smoothgrad:samples=4", and is then the only text. Among many, a component without
-    examples is left out; by itself it has to come with its parameters where it requires any.
+    A name with parameters, such as "smoothgrad:samples=4", is checked with these alone. Components without examples are
+    left out unless they are named; raises BadValue where a named one has a required parameter and no examples.
     """
     catalog = catalog or installed()
     if kind is None or name is None:
         kinds = [kind] if kind else list(catalog.components)
-        return [check for each in kinds for cls in catalog.of(each).values() for check in _all(cls, catalog)]
+        return [check for each in kinds for cls in catalog.of(each).values() for check in _check_examples(cls, catalog)]
     cls = catalog.find(kind, name.strip().partition(":")[0])
     if ":" in name:
-        return _contracts(kind, str(catalog.read(kind, name)), catalog)
-    if not texts(cls):
+        return _check_text(kind, str(catalog.read(kind, name)), catalog)
+    if not _example_texts(cls):
         if _required(cls):
-            raise BadValue(without_examples(cls))
-        return _contracts(kind, name, catalog)
-    return _all(cls, catalog)
+            raise BadValue(_describe_lack(cls))
+        return _check_text(kind, name, catalog)
+    return _check_examples(cls, catalog)
 
 
-def named(asked: str | None, catalog: Catalog) -> tuple[list[Check], list[str]]:
-    """The checks that one word asks for (a kind, KIND:NAME, a distribution or entry point, None for everything), and
-    what to say of the components that are left out."""
-    kind, colon, text = (asked or "").partition(":")
-    homes = [each for each, theirs in catalog.components.items() if kind in theirs]
-    plugins = {name for plugin in catalog.plugins for name in (plugin.name, plugin.distribution)}
-    if homes and kind not in catalog.components and (colon or kind not in plugins):
-        raise BadValue(f"{asked!r} names no kind; write KIND:NAME, such as {homes[0]}:{asked}")
-    if colon:
+def select_checks(name: str | None, catalog: Catalog) -> tuple[list[Check], list[str]]:
+    """The checks that a name selects, and why components among them are left out.
+
+    The name is a kind, KIND:NAME, a distribution or an entry point; None selects everything.
+    """
+    if name is not None and ":" in name and name.partition(":")[0] in catalog.components:
+        kind, _, text = name.partition(":")
         return checks(kind, text, catalog), []
-    classes = [cls for each in catalog.components for cls in catalog.of(each).values()]
-    if asked in catalog.components:
-        classes = list(catalog.of(asked).values())
-    elif asked in plugins:
-        sources = catalog.sources
-        classes = [cls for cls in classes if asked in (sources[cls].name, sources[cls].distribution)]
-    elif asked is not None:
-        known = [*catalog.components, *plugins, *(name for theirs in catalog.components.values() for name in theirs)]
-        raise UnknownName(f"no kind, distribution or entry point called {asked!r}{suggestion(asked, known)}")
+    classes = _find_classes(name, catalog)
     return (
-        [check for cls in classes for check in _all(cls, catalog)],
-        [without_examples(cls) for cls in classes if not texts(cls)],
+        [check for cls in classes for check in _check_examples(cls, catalog)],
+        [_describe_lack(cls) for cls in classes if not _example_texts(cls)],
     )
 
 
-def texts(cls: type[Component]) -> list[str]:
+def _find_classes(name: str | None, catalog: Catalog) -> Sequence[type[Component]]:
+    """All classes, or those of a kind, a distribution or an entry point."""
+    if name in catalog.components:
+        return list(catalog.of(name).values())
+    classes = [cls for kind in catalog.components for cls in catalog.of(kind).values()]
+    if name is None:
+        return classes
+    plugins = {label for plugin in catalog.plugins for label in (plugin.name, plugin.distribution)}
+    if name in plugins:
+        return [cls for cls in classes if name in (catalog.sources[cls].name, catalog.sources[cls].distribution)]
+    component, colon, _ = name.partition(":")
+    for cls in classes:
+        if cls.name == component:
+            raise BadValue(f"{name!r} names no kind; write KIND:NAME, such as {cls.kind}:{name}")
+    if colon:
+        catalog.of(component)
+    known = [*catalog.components, *plugins, *(cls.name for cls in classes)]
+    raise UnknownName(f"no kind, distribution or entry point called {name!r}{suggestion(name, known)}")
+
+
+def _example_texts(cls: type[Component]) -> list[str]:
     """The texts in `examples` in full; "" counts as none where a parameter is required."""
     return [f"{cls.name}:{text}" if text else cls.name for text in cls.examples if text or not _required(cls)]
 
 
-def without_examples(cls: type[Component]) -> str:
-    """What to say of a component that has no examples."""
-    needs = ", ".join(_required(cls))
-    given = ",".join(f"{name}=..." for name in _required(cls))
+def _describe_lack(cls: type[Component]) -> str:
+    """Why a component without examples cannot be checked, and how it can."""
+    required = _required(cls)
+    if not required:
+        return f"{cls.kind} {cls.name} has no examples; check it by name, as {cls.kind}:{cls.name}"
+    values = ",".join(f"{name}=..." for name in required)
     return (
-        f"{cls.kind} {cls.name} needs {needs} and has no examples to check it with: give values, as in "
-        f"{cls.kind}:{cls.name}:{given}"
-        if needs
-        else f"{cls.kind} {cls.name} has no examples; check it by name, as {cls.kind}:{cls.name}"
+        f"{cls.kind} {cls.name} has no examples to check and requires {', '.join(required)}; give values, as in "
+        f"{cls.kind}:{cls.name}:{values}"
     )
 
 
@@ -111,14 +125,14 @@ def _required(cls: type[Component]) -> list[str]:
     return [parameter.name for parameter in parameters(cls).values() if parameter.required]
 
 
-def _all(cls: type[Component], catalog: Catalog) -> list[Check]:
-    return [check for text in texts(cls) for check in _contracts(cls.kind, text, catalog)]
+def _check_examples(cls: type[Component], catalog: Catalog) -> list[Check]:
+    return [check for text in _example_texts(cls) for check in _check_text(cls.kind, text, catalog)]
 
 
-def _contracts(kind: str, text: str, catalog: Catalog) -> list[Check]:
-    contracts = (*CONTRACTS[""], *CONTRACTS[kind])
+def _check_text(kind: str, text: str, catalog: Catalog) -> list[Check]:
+    contracts = CONTRACTS[kind]
     try:
         catalog.read(kind, text)
     except Exception:
-        contracts = contracts[:1]  # an example that cannot be read: one failure says so, not one of every contract
+        contracts = contracts[:1]  # a text that cannot be read fails once, not once for every contract
     return [Check(contract, kind, text, catalog) for contract in contracts]

@@ -1,4 +1,4 @@
-"""What contracts run on: tiny networks, data and evidence, the same every time."""
+"""Tiny networks, data and evidence to run contracts on, the same every time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components.kinds import Data, Defense, Explainer, Model, Normalised, Schedule, Victim
+from bench.components.data import Data
+from bench.components.kinds import Defense, Explainer, Model, Schedule
+from bench.components.victim import Victim
+from bench.engine.phases import Phase
 from bench.engine.store import Store
-from bench.engine.training import Fit, Phase
+from bench.engine.training import Fit
 from bench.gradients import input_gradient
+from bench.networks import Normalised
 
 
 def tiny_network(
     smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
 ) -> nn.Module:
-    """A convolutional network for images of a shape and 3 classes, in eval mode, frozen, the same every time."""
+    """A convolutional network for images of a shape (C, H, W) and 3 classes, frozen and in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = TinyModel(activation="softplus" if smooth else "relu").build(shape, 3)
@@ -27,7 +31,7 @@ def tiny_network(
 
 
 def tiny_images(rows: int = 5, shape: tuple[int, int, int] = (3, 12, 12)) -> tuple[Tensor, Tensor]:
-    """Images (rows, *shape) in float64, and targets."""
+    """Images (rows, *shape) in float64, and targets (rows,)."""
     with noise.rows(0, "tiny", range(rows)):
         return noise.uniform(torch.empty(rows, *shape, dtype=torch.float64), 0.1, 0.9), torch.arange(rows) % 3
 
@@ -76,13 +80,14 @@ class TinySchedule(Schedule):
 
 
 def tiny_data(rows: int = 24) -> Data:
+    """Images in 3 classes, with object masks and gaze."""
     images, labels = tiny_images(rows)
     masks = (images.mean(1) > 0.5).float()
     return Data(images.float(), labels, ("a", "b", "c"), object_masks=masks, gaze=masks)
 
 
 def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
-    """A Fit on tiny data, with checkpoints in a folder; those of teachers in folders inside."""
+    """A Fit on tiny data with checkpoints in a folder, and those of teachers in folders inside it."""
 
     def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
         fit = tiny_fit(str(Path(folder) / "teacher"), schedule)
@@ -96,7 +101,7 @@ def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
 
 @dataclass(frozen=True)
 class PlainGradient(Explainer):
-    """The explainer that attacks are checked on."""
+    """The gradient, on which attacks are checked."""
 
     name = "plain_gradient"
     differentiable = True
@@ -106,7 +111,7 @@ class PlainGradient(Explainer):
 
 
 def tiny_victim(network: nn.Module) -> Victim:
-    """A tiny network behind the plain gradient, with references, and another network for every defense."""
+    """A network explained by its gradient, with references, and the same other network for every defense."""
     parameter = next(network.parameters())
     smooth = any(isinstance(module, nn.Softplus) for module in network.modules())
     references = tiny_images(8)[0][5:].to(parameter.dtype)
@@ -114,7 +119,7 @@ def tiny_victim(network: nn.Module) -> Victim:
 
 
 def tiny_evidence(rows: int = 6) -> dict[str, Any]:
-    """Evidence of every name that holds rows, with clean and attacked maps that are the same."""
+    """Every evidence that has a row per image, and the phases; attacked images and maps equal the clean ones."""
     images, targets = tiny_images(rows)
     network = tiny_network(smooth=True)
     attributions = input_gradient(network, images, targets)

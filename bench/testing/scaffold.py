@@ -23,38 +23,46 @@ FILES = {
 
 
 def scaffold(catalog: Catalog, kind: str, name: str, into: Path) -> list[Path]:
-    """Write `bench-NAME` into a folder; the files written. Raises one of ours where name or place will not do."""
-    known = catalog.of(kind)
-    if not NAME.fullmatch(name) or name.endswith("_"):  # no distribution's name may end in one
-        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:64]
-        raise BadValue(
-            f"{name!r} is no name: lower-case letters, digits and _, a letter first, such as {plain or f'my_{kind}'}"
-        )
-    if name in known:
-        owner = catalog.sources[known[name]].distribution
-        raise BadValue(f"{kind} {name} is installed already, by {owner}; choose another name")
-    # Prefixed, since a component may well be called what a module of the language or of a library is.
+    """Write the distribution `bench-NAME` into a folder, and return its files.
+
+    Raises BadValue where the name is malformed or taken, and EnvironmentProblem where the folder cannot be written.
+    """
+    _check_name(catalog, kind, name)
+    # The module's name has a prefix, since a component may well be called like a module of Python or of a library.
     module = f"bench_{name}"
     if importlib.util.find_spec(module):
-        raise BadValue(f"a module called {module} is installed already; choose another name")
+        raise BadValue(f"a module called {module} is already installed; choose another name")
     folder = into / f"bench-{name}"
-    given = {"kind": kind, "name": name, "module": module, "class_name": class_name(kind, name), "folder": folder.name}
+    values = {"kind": kind, "name": name, "module": module, "class_name": class_name(kind, name), "folder": folder.name}
     templates = resources.files("bench.testing") / "templates"
     contents = {
-        folder / filled(file, given): filled((templates / filled(template, given)).read_text(), given)
+        folder / _fill(file, values): _fill((templates / _fill(template, values)).read_text(), values)
         for file, template in FILES.items()
     }
     if folder.exists():
-        raise BadValue(f"{folder} is there already; choose another name, or another place with --into")
+        raise BadValue(f"{folder} already exists; choose another name, or another folder with --into")
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
     except OSError as error:
         raise EnvironmentProblem(
-            f"{folder} cannot be written ({error.strerror}); choose another place with --into"
+            f"{folder} cannot be written ({error.strerror}); choose another folder with --into"
         ) from None
     return list(contents)
+
+
+def _check_name(catalog: Catalog, kind: str, name: str) -> None:
+    known = catalog.of(kind)
+    if not NAME.fullmatch(name) or name.endswith("_"):  # the name of a distribution cannot end in an underscore
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")[:64]
+        raise BadValue(
+            f"{name!r} is not a valid name: use lower-case letters, digits and _, starting with a letter, such as "
+            f"{plain or f'my_{kind}'}"
+        )
+    if name in known:
+        owner = catalog.sources[known[name]].distribution
+        raise BadValue(f"{kind} {name} is already installed, by {owner}; choose another name")
 
 
 def class_name(kind: str, name: str) -> str:
@@ -63,5 +71,5 @@ def class_name(kind: str, name: str) -> str:
     return joined + kind.capitalize() if keyword.iskeyword(joined) else joined
 
 
-def filled(text: str, given: dict[str, str]) -> str:
-    return Template(text).substitute(given)
+def _fill(text: str, values: dict[str, str]) -> str:
+    return Template(text).substitute(values)

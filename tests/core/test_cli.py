@@ -277,11 +277,11 @@ def test_check_of_a_kind_a_component_and_its_parameters(bench_):
     assert code == 0 and checked(out) == [
         ["explainer smoothgrad:samples=2", words, "ok"]
         for words in (
-            "has a text form",
-            "says what it is",
-            "attributes to pixels",
-            "explains rows alone",
-            "is differentiable as it says",
+            "reads back from its text",
+            "describes itself",
+            "returns valid attributions",
+            "explains images independently",
+            "is differentiable as declared",
         )
     ]
 
@@ -297,9 +297,7 @@ def test_check_of_a_distribution_tells_what_fails_and_where(bench_, install):
         assert [line[2] for line in wrong[:2]] == ["ok", "ok"]
         assert {line[2] for line in wrong[2:]} == {"FAILED: KeyError: 'no such\\nlayer', acme_plugin.py:15"}
         skipped, failed = err.splitlines()
-        assert skipped.startswith(
-            "bench: skipped: explainer kept needs path and has no examples to check it with: give"
-        )
+        assert skipped.startswith("bench: skipped: explainer kept has no examples to check and requires path; give")
         assert failed == "bench: 3 of 10 checks failed"
 
 
@@ -308,13 +306,13 @@ def test_check_of_a_component_that_needs_a_parameter(bench_, install):
     for name in ("explainer:kept", "acme"):
         code, out, err = bench_("check", name)
         assert (code, out) == (2, "") and err == (
-            "bench: explainer kept needs path and has no examples to check it with: give values, as in "
+            "bench: explainer kept has no examples to check and requires path; give values, as in "
             "explainer:kept:path=...\n"
         )
     code, out, err = bench_("check", "explainer:kept:path=x")
     assert checked(out)[0] == [
         "explainer kept:path=x",
-        "has a text form",
+        "reads back from its text",
         "FAILED: x cannot be read (No such file or directory); check the path",
     ]
 
@@ -347,7 +345,7 @@ def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
         "attack",
         "metric",
     }
-    assert ["explainer flat", "has a text form", "ok"] in checked(out) and "skipped: explainer kept" in err
+    assert ["explainer flat", "reads back from its text", "ok"] in checked(out) and "skipped: explainer kept" in err
 
 
 # What an interruption loses, seen on real processes.

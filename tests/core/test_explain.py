@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-import bench
 from bench.publishing.examples import Example, overlap
 from bench.publishing.panels import _colours, draw_panel
 

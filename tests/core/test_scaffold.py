@@ -57,7 +57,7 @@ def test_the_tests_of_every_scaffold_pass(generated):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    contracts = sum(len(CONTRACTS[""]) + len(CONTRACTS[kind]) for kind in KINDS)
+    contracts = sum(len(CONTRACTS[kind]) for kind in KINDS)
     assert f"{contracts} passed" in done.stdout
 
 
@@ -90,22 +90,25 @@ def test_a_scaffold_says_how_to_install_test_and_run_it(generated):
 
 BAD = [
     (["new", "explaner", "corner"], "no kind called 'explaner'; did you mean 'explainer'?"),
-    (["new", "explainer", "Corner-Map"], "'Corner-Map' is no name: lower-case letters, digits and _, a letter first, "),
-    (["new", "explainer", "Corner-Map"], "such as corner_map"),
+    (
+        ["new", "explainer", "Corner-Map"],
+        "'Corner-Map' is not a valid name: use lower-case letters, digits and _, starting with a letter, such as "
+        "corner_map",
+    ),
     (
         ["new", "explainer", "3"],
-        "'3' is no name: lower-case letters, digits and _, a letter first, such as my_explainer",
+        "'3' is not a valid name: use lower-case letters, digits and _, starting with a letter, such as my_explainer",
     ),
-    (["new", "explainer", "../x"], "'../x' is no name"),
+    (["new", "explainer", "../x"], "'../x' is not a valid name"),
     (
         ["new", "explainer", "gradient"],
-        "explainer gradient is installed already, by robust-explanation-bench; choose another name",
+        "explainer gradient is already installed, by robust-explanation-bench; choose another name",
     ),
-    (["new", "explainer", "attacks"], "a module called bench_attacks is installed already; choose another name"),
-    (["new", "explainer", "here"], "bench-here is there already; choose another name, or another place with --into"),
+    (["new", "explainer", "attacks"], "a module called bench_attacks is already installed; choose another name"),
+    (["new", "explainer", "here"], "bench-here already exists; choose another name, or another folder with --into"),
     (
         ["new", "explainer", "corner", "--into", "file"],
-        "bench-corner cannot be written (Not a directory); choose another place with --into",
+        "bench-corner cannot be written (Not a directory); choose another folder with --into",
     ),
     (["new", "explainer"], "Missing argument 'NAME'"),
 ]
