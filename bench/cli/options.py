@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,15 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.engine.catalog import Catalog
     from bench.engine.cells import Cell
-    from bench.engine.runner import Outcome
 
 
 def complain(text: str) -> None:
+    """Print a line to stderr."""
     click.echo(f"bench: {text}", err=True)
 
 
 WITHOUT = click.option(
-    "--without", multiple=True, metavar="NAME", help="Leave out a plugin, by distribution or entry point."
+    "--without", multiple=True, metavar="NAME", help="Leave out a plugin, named by its distribution or entry point."
 )
 
 
@@ -38,7 +38,7 @@ DATA_DIR = click.option(
     envvar="BENCH_DATA_DIR",
     callback=_set_data_dir,
     expose_value=False,
-    help="Folder that holds data sets, each in a folder of its own.",
+    help="Folder of data sets, each in a folder of its own.",
 )
 
 
@@ -46,7 +46,7 @@ STORE = click.option(
     "--store",
     metavar="FOLDER",
     envvar="BENCH_STORE",
-    help="Folder of results. [default: ~/.cache/robust-explanation-bench]",
+    help="Folder of stored results. [default: ~/.cache/robust-explanation-bench]",
 )
 
 
@@ -54,17 +54,17 @@ DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
 )
 REFERENCE = click.option(
-    "--reference/--no-reference", default=True, help="Whether to add the reference row. [default: yes]"
+    "--reference/--no-reference", default=True, help="Add the reference row, or leave it out. [default: add]"
 )
 
 
 def _add_options(
     shared: Sequence[Callable[..., Any]], names: Sequence[str], **helps: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator that adds options to a command; `helps` replaces the help of some."""
+    """Make a decorator that adds options to a command; `helps` replaces the help of some."""
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
-        # click shows the option first that is added last.
+        # click shows first the option that is added last.
         for option in shared:
             command = option(command)
         for name in reversed(names):
@@ -76,7 +76,7 @@ def _add_options(
 
 
 selecting = _add_options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(OPTIONS))
-"""The options of all commands that run, plan or publish cells."""
+"""Adds the options that select cells to run, plan, publish or verify."""
 
 explaining = _add_options(
     (WITHOUT, DATA_DIR, STORE, DEVICE),
@@ -85,10 +85,11 @@ explaining = _add_options(
     defense="Way of training.",
     attack="Method that changes the picture. [default: none]",
 )
+"""Adds the options of `bench explain`."""
 
 
-def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Split the texts of options that take numbers and words at commas."""
+def split_lists(options: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Split at commas the texts of options that take numbers and words."""
     return {
         option: [part for text in texts for part in text.split(",")] if OPTIONS[option].is_list else texts
         for option, texts in options.items()
@@ -98,21 +99,29 @@ def split_lists(options: dict[str, Sequence[str]]) -> dict[str, Sequence[str]]:
 BOARD = click.option(
     "--board",
     metavar="FOLDER",
-    help="Take options left out from this board instead of quick.toml; without any option, run its whole protocol.",
+    help="Take options that you leave out from this board instead of quick.toml; without any, run its whole protocol.",
 )
 
 
+def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
+    """Load the installed plugins. Raises PluginError where one cannot be used, unless `broken` ones are let through."""
+    from bench.engine import catalog as catalogs
+
+    catalog = catalogs.load(without)
+    if not broken:
+        catalog.require_whole()
+    return catalog
+
+
 def select_cells(
-    without: Sequence[str], reference: bool, board: str | None, options: dict[str, Sequence[str]]
+    without: Sequence[str], reference: bool, board: str | None, options: Mapping[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
     """The catalog, and the cells that the options of a command select."""
     from bench.boards.protocol import read_protocol
-    from bench.engine import catalog as catalogs
     from bench.engine.cells import list_cells
     from bench.engine.selection import select
 
-    catalog = catalogs.load(without)
-    catalog.require_whole()
+    catalog = load_catalog(without)
     selection = select(catalog, split_lists(options), reference, read_protocol(Path(board)) if board else None)
     for text in selection.skipped:
         complain(f"skipped: {text}")
@@ -123,22 +132,6 @@ def select_cells(
         try:
             for text in describe_stale(Path(board), cells):
                 complain(text)
-        except BenchError as error:  # records that cannot be read must not stop the run that makes them anew
+        except BenchError as error:  # unreadable records must not stop the run that replaces them
             complain(str(error))
     return catalog, cells
-
-
-def describe_troubles(cells: Sequence[Cell], outcome: Outcome) -> list[str]:
-    """What was refused and what failed, a line for each reason."""
-    from bench.engine.runner import explain_failure
-
-    names: dict[tuple[str, str], list[str]] = {}
-    for cell in {cell.key: cell for cell in cells}.values():
-        if cell.refusal:
-            names.setdefault(("refused", cell.refusal), []).append(str(cell))
-        elif cell.key in outcome.failures:
-            names.setdefault(("failed", explain_failure(outcome.failures[cell.key])), []).append(str(cell))
-    return [
-        f"{what}: {some[0]}{f' and {len(some) - 1} more' if len(some) > 1 else ''}: {why}"
-        for (what, why), some in names.items()
-    ]

@@ -12,6 +12,7 @@ import torch
 from bench.engine.cells import Cell
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST, Graph, Memory
+from bench.engine.report import group_reasons
 from bench.engine.store import Store
 
 
@@ -66,13 +67,7 @@ def make_plan(cells: list[Cell], store: Store) -> Plan:
 def describe_plan(plan: Plan) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
-    cells: dict[str, list[str]] = {}
-    for cell, reason in plan.refused.items():
-        cells.setdefault(reason, []).append(cell)
-    lines += [
-        f"refused: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
-        for reason, names in cells.items()
-    ]
+    lines += group_reasons((f"refused: {cell}", reason) for cell, reason in plan.refused.items())
     if plan.make:
         lines.append("to compute: " + ", ".join(f"{count} x {name}" for name, count in plan.make.items()))
     if plan.seconds or plan.size:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.components.base import Component, parameters
 from bench.engine.catalog import Catalog, installed
+from bench.engine.descriptions import qualify
 from bench.errors import BadValue, BenchError, UnknownName, short, suggestion
 from bench.testing.contracts import CONTRACTS, Contract
 
@@ -28,6 +29,11 @@ class Check:
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.text}-{self.contract.__name__}"
+
+    @property
+    def component(self) -> str:
+        """Kind and text of the component."""
+        return f"{self.kind} {self.text}"
 
     @property
     def words(self) -> str:
@@ -94,12 +100,12 @@ def _find_classes(name: str | None, catalog: Catalog) -> Sequence[type[Component
     plugins = {label for plugin in catalog.plugins for label in (plugin.name, plugin.distribution)}
     if name in plugins:
         return [cls for cls in classes if name in (catalog.sources[cls].name, catalog.sources[cls].distribution)]
-    component, colon, _ = name.partition(":")
-    for cls in classes:
-        if cls.name == component:
-            raise BadValue(f"{name!r} names no kind; write KIND:NAME, such as {cls.kind}:{name}")
+    choices = qualify(catalog, name)
+    if choices:
+        raise BadValue(f"{name!r} names no kind; write {' or '.join(choices)}")
+    kind, colon, _ = name.partition(":")
     if colon:
-        catalog.of(component)
+        catalog.of(kind)
     known = [*catalog.components, *plugins, *(cls.name for cls in classes)]
     raise UnknownName(f"no kind, distribution or entry point called {name!r}{suggestion(name, known)}")
 

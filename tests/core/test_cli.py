@@ -60,8 +60,8 @@ BAD = [
     (["check", "explaner:gradient"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
     (["check", "explainer:gradeint"], 2, "no explainer called 'gradeint'; did you mean 'gradient' or"),
     (["check", "explainer:"], 2, "no explainer called ''; known: deeplift, edge_map"),
-    (["check", "topk"], 2, "'topk' names no kind; write KIND:NAME, such as attack:topk"),
-    (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write KIND:NAME, such as attack:topk:k=5"),
+    (["check", "topk"], 2, "'topk' names no kind; write attack:topk"),
+    (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write attack:topk:k=5"),
     (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
     (["check", "attack:topk", "--without", "acme"], 2, "--without acme: no such plugin"),
 ]
@@ -329,7 +329,7 @@ def test_check_of_a_plugin_that_does_not_import(bench_, install):
 
 def test_check_of_a_plugin_of_hooks_alone(bench_, install):
     install("acme", {"acme_plugin": "import bench\n\n@bench.hookimpl\ndef bench_recorded(record): pass\n"})
-    assert bench_("check", "acme") == (0, "", "bench: acme provides no components: there is nothing to check\n")
+    assert bench_("check", "acme") == (0, "", "bench: acme provides no components, so there is nothing to check\n")
 
 
 def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
@@ -408,7 +408,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, sta
     _, err = running.communicate(timeout=100)
     if number == signal.SIGINT:
         assert running.returncode == 130
-        assert err == "bench: interrupted; what is finished is kept: the same command goes on from there\n"
+        assert err == "bench: interrupted; finished results are kept, and the same command continues from there\n"
     else:
         assert running.returncode == -signal.SIGKILL
     assert not list(tmp_path.glob("attack_run/*")) and bool(list(tmp_path.glob("trained/*"))) == (stage == "attack")

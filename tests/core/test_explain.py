@@ -35,7 +35,7 @@ def test_a_panel_and_its_numbers(explain_, tmp_path):
     picture().save("a.png")
     picture(seed=1).save("b.jpg")
     code, out, err = explain_("a.png", "b.jpg", "--explainer", "gradient", "--explainer", "edge_map", "--json")
-    assert code == 0 and err.splitlines()[-1] == "bench: 4 rows drawn to panel.png"
+    assert code == 0 and err.splitlines()[-1] == "bench: wrote a panel of 4 rows to panel.png"
     rows = json.loads(out)
     assert [(row["image"], row["explainer"]) for row in rows] == [
         ("a.png", "gradient"),
@@ -103,7 +103,7 @@ def test_what_is_no_picture_is_told_in_a_line(explain_, tmp_path):
         ("lost.png",): "picture lost.png cannot be read (No such file or directory); check the path",
         ("empty",): "folder empty holds no pictures (.bmp, ",
         ("a.png", "--explainer", "gradeint"): "no explainer called 'gradeint'; did you mean 'gradient' or ",
-        ("a.png", "--out", "no/where.png"): "out 'no/where.png' is no file in a folder that is there",
+        ("a.png", "--out", "no/where.png"): "--out no/where.png is not a file in an existing folder; name one",
         ("a.png", "--defense", "hessian", "--model", "lenet:activation=relu"): "defense hessian: the second derivative",
     }
     for words, text in said.items():

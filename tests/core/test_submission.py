@@ -471,7 +471,7 @@ def test_a_submission_touches_neither_the_protocol_nor_what_is_generated(tiny, m
     monkeypatch.chdir(tiny.parent)
     (tiny.parent / "leaderboards").mkdir()
     code, out, err = bench_("leaderboard", "validate", "--base", str(made_board.parent))
-    assert (code, out) == (1, "") and "leaderboards/tiny is gone, and was a board" in err
+    assert (code, out) == (1, "") and "board leaderboards/tiny was removed; restore it" in err
 
 
 def test_a_board_that_became_a_link_is_told(tiny, made_board):
@@ -486,10 +486,10 @@ def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
     code, _, err = bench_("leaderboard", "validate", str(tiny / "records"))
     assert code == 3 and "board.toml cannot be read (No such file or directory); name a folder that has one" in err
     code, _, err = bench_("leaderboard", "validate", str(tiny), "--base", str(tmp_path / "none"))
-    assert code == 3 and "base" in err and "cannot be read" in err
+    assert code == 3 and "base" in err and "does not exist; name the folder of a board" in err
     monkeypatch.chdir(tmp_path)
     code, _, err = bench_("leaderboard", "validate")
-    assert code == 2 and "no board below the folder leaderboards" in err
+    assert code == 2 and "no board in the folder leaderboards" in err
     with pytest.raises(EnvironmentProblem, match="cannot be read"):
         validate(tmp_path / "none")
 

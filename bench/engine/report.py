@@ -1,0 +1,43 @@
+"""The outcome of a run in words: the table of its records, and what was refused or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.boards.record import Record
+from bench.boards.render.readme import plain_table
+from bench.engine.runner import Outcome, explain_failure
+
+
+def format_records(outcome: Outcome) -> str:
+    """A table with a row for each case and a column for each metric; "" where there are no records."""
+    by_case: dict[Any, dict[str, Record]] = {}
+    for cell in outcome.cells:
+        if cell.key in outcome.records:
+            by_case.setdefault(cell.case, {})[str(cell.metric)] = outcome.records[cell.key]
+    if not by_case:
+        return ""
+    rows = [({axis: str(value) for axis, value in case.axes.items()}, records) for case, records in by_case.items()]
+    return plain_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)))
+
+
+def describe_troubles(outcome: Outcome) -> list[str]:
+    """What was refused and what failed, one line for each reason."""
+    reasons = []
+    for cell in {cell.key: cell for cell in outcome.cells}.values():
+        if cell.refusal:
+            reasons.append((f"refused: {cell}", cell.refusal))
+        elif cell.key in outcome.failures:
+            reasons.append((f"failed: {cell}", explain_failure(outcome.failures[cell.key])))
+    return group_reasons(reasons)
+
+
+def group_reasons(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines `WHAT and 2 more: WHY`, one for each reason, from pairs (what, why)."""
+    by_reason: dict[str, list[str]] = {}
+    for what, why in reasons:
+        by_reason.setdefault(why, []).append(what)
+    return [
+        f"{first}{f' and {len(others)} more' if others else ''}: {why}" for why, (first, *others) in by_reason.items()
+    ]
