@@ -37,12 +37,12 @@ FOLDER = click.argument("board", metavar="FOLDER")
 @click.argument("boards", nargs=-1, metavar="[FOLDER]...")
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; exit with 1 if a file is out of date.")
 def build(boards: tuple[str, ...], only_check: bool) -> None:
-    """Generate tables and pages from records alone.
+    """Generate the tables and pages of boards from their records.
 
-    Of each board README.md, table.csv, table.tex, board.json and index.html.
+    Writes README.md, table.csv, table.tex, board.json and index.html of each board.
 
-    Without a FOLDER, all boards below the folder leaderboards are built. The page that leads to these is built with any
-    of them.
+    Without a FOLDER, builds all boards in the folder leaderboards. The page that leads to these is built with any of
+    them.
     """
     from bench.boards.folder import find_outdated
 
