@@ -1,4 +1,4 @@
-"""Every error that a user can cause; the command line prints them in one line, without a traceback."""
+"""All errors that a user can cause. The command line prints them in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 
 class BenchError(Exception):
-    """Base of them all: names the thing, the value and the way out. `exit_code` is the command line's."""
+    """Base of all errors. Its text names the thing, the value and the way out; commands exit with `exit_code`."""
 
     exit_code = 2
 
 
 class UnknownName(BenchError):
-    """A component, kind, parameter or evidence that nobody provides."""
+    """No component, kind, parameter or evidence has this name."""
 
 
 class BadValue(BenchError):
-    """A parameter, option or text of the wrong type, form or range."""
+    """A parameter, option or text has the wrong type, form or range."""
 
 
 class PluginError(BenchError):
-    """A plugin that does not import, declares nothing, or clashes with another."""
+    """A plugin does not import, declares nothing, or clashes with another."""
 
 
 class EnvironmentProblem(BenchError):
-    """Missing data or device, a store that cannot be written."""
+    """Data or a device is missing, or a file cannot be read or written."""
 
     exit_code = 3
 
@@ -37,7 +37,7 @@ class StoreError(EnvironmentProblem):
 
 
 class CellFailed(BenchError):
-    """A cell cannot be computed; the others go on. `records` are those that are done, where a run raised it."""
+    """A cell cannot be computed, and the others go on. `records` holds the finished ones of the run."""
 
     exit_code = 1
 
@@ -47,7 +47,7 @@ class CellFailed(BenchError):
 
 
 class Diverged(CellFailed):
-    """A training loss that is not finite."""
+    """A training loss or a weight is not finite."""
 
 
 class BadComponent(CellFailed):
@@ -55,7 +55,7 @@ class BadComponent(CellFailed):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The part of a message that leads on from an unknown name: the nearest known ones, else all of them."""
+    """The end of a message about an unknown name: the nearest known names, or all where none is near."""
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
     if near:
@@ -63,9 +63,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return "; known: " + (", ".join(known) or "none")
 
 
-def short(error: BaseException, package: str = "") -> str:
-    """An unforeseen error in one line: its type, text and place, which is the last line of `package` that led to it, or
-    else where it was raised."""
+def summarise_error(error: BaseException, package: str = "") -> str:
+    """An unforeseen error in one line: type, text, file and line.
+
+    The line is the last one in `package` on the way to the error, or else the one that raised it.
+    """
     places = [(frame.f_globals.get("__name__", ""), frame, line) for frame, line in walk_tb(error.__traceback__)]
     own = [place for place in places if place[0].split(".")[0] == package]
     where = "".join(

@@ -1,4 +1,4 @@
-"""Image files to tensors: decoded, and brought to one size by a declared rule."""
+"""Image files to tensors of one size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# What Pillow raises for content that is no image, is cut off, or is a bomb.
+# What Pillow raises for content that is not an image, is truncated, or is a decompression bomb.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How an image comes to the size of the set.
+    """How images are brought to one size.
 
-    `size` 0 leaves it alone. crop "center" scales the shorter side to `resize` (0: to `size`) and cuts the square of
-    `size` from the middle, to the pixel as torchvision does; "none" scales both sides to `size`. Images are scaled
-    bilinearly with antialiasing, masks by the nearest pixel.
+    A `size` of 0 leaves them as they are. The crop "center" scales the shorter side to `resize` (0 means `size`) and
+    cuts a square of `size` from the middle, exactly as torchvision does; "none" scales both sides to `size`.
     """
 
     size: int
@@ -29,7 +28,7 @@ class Frame:
     crop: Literal["center", "none"]
 
     def find_problem(self) -> str | None:
-        """What is wrong with the parameters, if anything."""
+        """What is wrong with the parameters taken together, or None."""
         if self.resize and not self.size:
             return f"resize is {self.resize} and size is 0; give the size to crop to as well"
         if self.resize and self.crop == "none":
@@ -39,30 +38,36 @@ class Frame:
         return None
 
     def place(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
+        """Scale and crop an image: bilinearly for pixels, by the nearest pixel for masks."""
         if not self.size:
             return image
         if self.crop == "none":
             return image.resize((self.size, self.size), method)
-        sides, (left, top) = self._scaled(*image.size)
+        sides, (left, top) = self._scale(*image.size)
         return image.resize(sides, method).crop((left, top, left + self.size, top + self.size))
 
-    def moved(self, points: Tensor, width: int, height: int) -> Tensor:
-        """Where points (x, y) of an image of a width and height come to be, (n, 2) -> (n, 2); outside too."""
+    def move_points(self, points: Tensor, width: int, height: int) -> Tensor:
+        """Map points (x, y) of an image of this width and height to the framed image, (n, 2) -> (n, 2).
+
+        Points may end up outside the frame.
+        """
         if not self.size:
             return points
-        sides, corner = ((self.size, self.size), (0, 0)) if self.crop == "none" else self._scaled(width, height)
+        sides, corner = ((self.size, self.size), (0, 0)) if self.crop == "none" else self._scale(width, height)
         return points * torch.tensor(sides) / torch.tensor([width, height]) - torch.tensor(corner)
 
-    def _scaled(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Width and height before the crop, and its left upper corner."""
+    def _scale(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Width and height before the crop, and the crop's upper left corner."""
         shorter = self.resize or self.size
         wide, high = (int(shorter * side / min(width, height)) for side in (width, height))
         return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
 
 
-def opened(content: bytes) -> Image.Image:
-    """An RGB image from the content of a file: turned upright, grey and palette ones expanded, 16-bit ones scaled to 8
-    bits, transparent ones laid over white."""
+def decode(content: bytes) -> Image.Image:
+    """Decode the content of a file to an upright RGB image.
+
+    Grey and palette images are expanded, 16-bit ones scaled to 8 bits, transparent ones laid over white.
+    """
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
@@ -73,6 +78,6 @@ def opened(content: bytes) -> Image.Image:
 
 
 def pixels(content: bytes, frame: Frame) -> Tensor:
-    """An image (3, H, W) in [0, 1] from the content of a file."""
-    placed = np.asarray(frame.place(opened(content), Image.Resampling.BILINEAR))
+    """Decode the content of a file to an image (3, H, W) in [0, 1]."""
+    placed = np.asarray(frame.place(decode(content), Image.Resampling.BILINEAR))
     return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255

@@ -20,15 +20,13 @@ from torch import Tensor
 from bench.errors import BadComponent
 
 
-def _signed(number: int) -> int:
-    """A 64-bit pattern as the int64 that torch can hold."""
+def _to_int64(number: int) -> int:
+    """The 64 bits of a number as an int64, the only such type that torch computes with."""
     return (number & (2**64 - 1)) - (2**64 if number & 2**63 else 0)
 
 
-GAMMA = _signed(0x9E3779B97F4A7C15)
-MIX = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
-
-
+GAMMA = _to_int64(0x9E3779B97F4A7C15)
+MIX = (_to_int64(0xBF58476D1CE4E5B9), _to_int64(0x94D049BB133111EB))
 BLOCK = 2**17  # words drawn at once on a CPU: 1 MiB
 
 
@@ -54,17 +52,17 @@ class _Rows:
 _current: contextvars.ContextVar[_Rows | None] = contextvars.ContextVar("rows", default=None)
 
 
-def _keyed(keys: Tensor, numbers: Tensor | int) -> Tensor:
+def _mix_keys(keys: Tensor, numbers: Tensor | int) -> Tensor:
     return mix((keys + numbers) * GAMMA + GAMMA)
 
 
-def _named(seed: int, name: str, indices: Tensor) -> Tensor:
+def _make_keys(seed: int, name: str, indices: Tensor) -> Tensor:
     base = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big")
-    return _keyed(torch.full_like(indices, _signed(base)), indices)
+    return _mix_keys(torch.full_like(indices, _to_int64(base)), indices)
 
 
 @contextlib.contextmanager
-def _entered(rows: _Rows) -> Iterator[None]:
+def _enter(rows: _Rows) -> Iterator[None]:
     token = _current.set(rows)
     try:
         yield
@@ -74,14 +72,14 @@ def _entered(rows: _Rows) -> Iterator[None]:
 
 @contextlib.contextmanager
 def rows(seed: int, name: str, indices: Sequence[int] | Tensor) -> Iterator[None]:
-    """Inside, row i of every draw belongs to image `indices[i]` of the value called `name`."""
-    with _entered(_Rows(_named(seed, name, torch.as_tensor(indices, dtype=torch.int64).cpu()))):
+    """Inside, row i of every draw belongs to image `indices[i]` of the value `name`."""
+    with _enter(_Rows(_make_keys(seed, name, torch.as_tensor(indices, dtype=torch.int64).cpu()))):
         yield
 
 
 @contextlib.contextmanager
 def call(number: int | None = None) -> Iterator[int]:
-    """One call of a component: its noise is its own. Yields the call's number; giving it again draws the same."""
+    """One call of a component, with noise of its own. Yields the call's number; passing it again repeats the noise."""
     outer = _current.get()
     if outer is None:
         yield 0
@@ -89,50 +87,52 @@ def call(number: int | None = None) -> Iterator[int]:
     if number is None:
         number = outer.counts.calls
         outer.counts.calls += 1
-    with _entered(_Rows(_keyed(outer.keys ^ GAMMA, number))):
+    with _enter(_Rows(_mix_keys(outer.keys ^ GAMMA, number))):
         yield number
 
 
 @contextlib.contextmanager
 def take(index: Tensor) -> Iterator[None]:
-    """Inside, the rows are a subset (or another order) of those outside, as in `images[index]`."""
+    """Inside, the rows are a subset or another order of those outside, as in `images[index]`."""
     outer = _current.get()
     if outer is None:
-        outer = _Rows(_named(0, "", torch.arange(len(index) if index.dtype == torch.bool else int(index.max()) + 1)))
-    with _entered(_Rows(outer.keys[index.cpu()], outer.counts)):
+        count = len(index) if index.dtype == torch.bool else int(index.max()) + 1
+        outer = _Rows(_make_keys(0, "", torch.arange(count)))
+    with _enter(_Rows(outer.keys[index.cpu()], outer.counts)):
         yield
 
 
 @contextlib.contextmanager
 def repeat(draws: int | range, rows: int | None = None) -> Iterator[None]:
-    """Inside, each row stands once for every draw number, as in `images.repeat_interleave(len(draws), 0)`.
+    """Inside, each row appears once for every draw number, as in `images.repeat_interleave(len(draws), 0)`.
 
-    The same draw numbers give the same noise: a loop that wants fresh copies passes fresh numbers, and one that works
-    in chunks passes the chunk's. `rows` says how many images there are where nothing outside does.
+    The same draw numbers give the same noise: a loop passes fresh numbers for fresh copies, or those of its chunk.
+    `rows` is the number of images, needed only outside any `noise.rows`.
     """
     numbers = range(draws) if isinstance(draws, int) else draws
     outer = _current.get()
     if outer is None:
         if rows is None:
-            raise BadComponent("noise.repeat outside any rows: say how many rows there are")
-        outer = _Rows(_named(0, "", torch.arange(rows)))
+            raise BadComponent("noise.repeat is used outside noise.rows; pass the number of images as rows=")
+        outer = _Rows(_make_keys(0, "", torch.arange(rows)))
     copies = torch.tensor(numbers, dtype=torch.int64).repeat(len(outer.keys))
-    with _entered(_Rows(_keyed(outer.keys.repeat_interleave(len(numbers)), copies))):
+    with _enter(_Rows(_mix_keys(outer.keys.repeat_interleave(len(numbers)), copies))):
         yield
 
 
 def _draw(like: Tensor, shape: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-    """Float32 numbers for each row of `like`: `shape` turns two uniforms on [0, 1), of 24 bits each, into two numbers.
+    """Draw float32 numbers for each row of `like`; `shape` turns two uniforms on [0, 1) into two numbers.
 
-    One 64-bit word gives both. Done in blocks of rows that stay in the cache, five times faster than all at once.
+    One 64-bit word gives both uniforms, of 24 bits each. Blocks of rows that stay in the cache are five times faster
+    than all rows at once.
     """
-    current = _current.get() or _Rows(_named(0, "", torch.arange(len(like))))
+    current = _current.get() or _Rows(_make_keys(0, "", torch.arange(len(like))))
     if len(current.keys) != len(like):
         raise BadComponent(
-            f"noise for {len(like)} rows was asked where there are {len(current.keys)}: "
-            "say so with noise.take(index) or noise.repeat(draws)"
+            f"noise is drawn for {len(like)} rows where there are {len(current.keys)}; change the rows with "
+            "noise.take(index) or noise.repeat(draws)"
         )
-    keys = _keyed(current.keys, current.counts.draws + 1).to(like.device)
+    keys = _mix_keys(current.keys, current.counts.draws + 1).to(like.device)
     current.counts.draws += 1
     size = math.prod(like.shape[1:])
     half = (size + 1) // 2

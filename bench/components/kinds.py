@@ -25,7 +25,7 @@ from bench.components.base import Component, param
 from bench.components.data import Data
 from bench.components.files import data_dir
 from bench.components.victim import Prepared, Victim
-from bench.errors import BadValue, BenchError, EnvironmentProblem, short
+from bench.errors import BadValue, BenchError, EnvironmentProblem, summarise_error
 from bench.maps import mask, reduce
 from bench.networks import Normalised
 
@@ -73,7 +73,7 @@ def _fingerprint(dataset: Dataset, folder: Path | None) -> str:
     except BenchError:
         raise
     except Exception as error:
-        raise EnvironmentProblem(f"dataset {dataset} cannot be loaded ({short(error)})") from error
+        raise EnvironmentProblem(f"dataset {dataset} cannot be loaded ({summarise_error(error)})") from error
 
 
 @dataclass(frozen=True)

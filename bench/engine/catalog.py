@@ -15,7 +15,7 @@ from bench.components.kinds import KINDS, Metric
 from bench.components.text import read
 from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
-from bench.errors import BadValue, BenchError, PluginError, UnknownName, short, suggestion
+from bench.errors import BadValue, BenchError, PluginError, UnknownName, suggestion, summarise_error
 from bench.keys import NAME
 
 
@@ -118,7 +118,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
         top = point.value.partition(":")[0].partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and error.name == top:
             raise PluginError(f"{about}: its entry point names {point.value}, but no such module exists") from None
-        raise PluginError(f"{about} does not import ({short(error, top)})") from error
+        raise PluginError(f"{about} does not import ({summarise_error(error, top)})") from error
     meant = sorted(n for n in vars(module) if getattr(vars(module)[n], f"{hooks.PROJECT}_impl", None))
     known = {n for n in vars(hooks) if n.startswith("bench_")}
     for name in meant:
@@ -140,7 +140,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{about}: bench_components failed ({short(error)})") from error
+        raise PluginError(f"{about}: bench_components failed ({summarise_error(error)})") from error
 
 
 def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:

@@ -16,7 +16,7 @@ from bench.components.kinds import Metric
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY, defenses_in
 from bench.engine.graph import dependencies
-from bench.errors import PluginError, short
+from bench.errors import PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec
 
 
@@ -115,4 +115,4 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
         refusal: str | None = catalog.hooks.hook.bench_refuse(case=case, used=used)
         return refusal
     except Exception as error:
-        raise PluginError(f"{source} failed ({short(error)})") from error
+        raise PluginError(f"{source} failed ({summarise_error(error)})") from error

@@ -26,7 +26,7 @@ from bench.engine.scoring import compute_record
 from bench.engine.selection import select
 from bench.engine.store import Store
 from bench.engine.training import products_in
-from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, short
+from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, summarise_error
 
 
 @dataclass
@@ -91,12 +91,12 @@ def _notify(catalog: Catalog, store: Store, record: Record) -> None:
     try:
         catalog.hooks.hook.bench_recorded(record=record)
     except Exception as error:
-        store.warn(f"the hook bench_recorded failed ({short(error)}); the record is kept")
+        store.warn(f"the hook bench_recorded failed ({summarise_error(error)}); the record is kept")
 
 
 def explain_failure(error: Exception) -> str:
     """Why a cell failed, in one line."""
-    return str(error) if isinstance(error, BenchError) else short(error)
+    return str(error) if isinstance(error, BenchError) else summarise_error(error)
 
 
 def read_record(store: Store, cell: Cell) -> Record | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.components.base import Component, parameters
 from bench.engine.catalog import Catalog, installed
 from bench.engine.descriptions import qualify
-from bench.errors import BadValue, BenchError, UnknownName, short, suggestion
+from bench.errors import BadValue, BenchError, UnknownName, suggestion, summarise_error
 from bench.testing.contracts import CONTRACTS, Contract
 
 
@@ -51,7 +51,7 @@ class Check:
             return " ".join(str(error).split())
         except Exception as error:
             cls = self.catalog.find(self.kind, self.text.partition(":")[0])
-            return short(error, cls.__module__.split(".")[0])
+            return summarise_error(error, cls.__module__.split(".")[0])
         return ""
 
 

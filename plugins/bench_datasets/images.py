@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import bench
-from bench.images import UNREADABLE, Frame, opened
+from bench.images import UNREADABLE, Frame, decode
 
 
 def object_mask(content: bytes, frame: Frame) -> Tensor:
@@ -80,7 +80,7 @@ def readable(columns: Sequence[Callable[[Sequence[int]], list[bytes]]], count: i
     for row in range(count):
         try:
             for read in columns:
-                opened(read([row])[0])
+                decode(read([row])[0])
         except UNREADABLE:
             continue
         found.append(row)

@@ -80,7 +80,7 @@ class Looked:
             cell = self.source[row]
             points = torch.tensor([cell["fix_x"], cell["fix_y"]], dtype=torch.float64).T
             found[place] = gaussians(
-                self.frame.moved(points, cell["width"], cell["height"]), self.frame.size, self.sigma
+                self.frame.move_points(points, cell["width"], cell["height"]), self.frame.size, self.sigma
             )
         return found
 

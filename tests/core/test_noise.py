@@ -28,7 +28,7 @@ def test_mix_is_splitmix64():
         state = (state + gamma) & WORD
         found.append(scalar_mix(state))
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
-    states = torch.tensor([noise._signed((1234567 + gamma * i) & WORD) for i in (1, 2, 3)])
+    states = torch.tensor([noise._to_int64((1234567 + gamma * i) & WORD) for i in (1, 2, 3)])
     assert [int(x) & WORD for x in noise.mix(states)] == found
 
 
@@ -129,10 +129,10 @@ def test_a_subset_keeps_its_rows_and_goes_on_counting():
 def test_a_count_that_does_not_fit_is_an_error():
     with (
         noise.rows(0, "x", range(3)),
-        pytest.raises(bench.BadComponent, match="noise for 2 rows was asked where there are 3"),
+        pytest.raises(bench.BadComponent, match="noise is drawn for 2 rows where there are 3; change the rows"),
     ):
         noise.normal(torch.empty(2, 5))
-    with pytest.raises(bench.BadComponent, match="say how many rows there are"), noise.repeat(3):
+    with pytest.raises(bench.BadComponent, match="pass the number of images as rows="), noise.repeat(3):
         pass
 
 

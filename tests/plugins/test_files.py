@@ -18,7 +18,7 @@ from torch.testing import assert_close
 
 import bench
 from bench.components.files import use_data_dir
-from bench.images import Frame, opened, pixels
+from bench.images import Frame, decode, pixels
 from bench.testing import checks
 
 CLASSES = ["ant", "bee", "cow"]
@@ -154,25 +154,25 @@ def test_torchvision_frames_images_alike():
 
 def test_all_sorts_of_images_become_rgb():
     grey = Image.fromarray(picture(1)[..., 0])
-    assert np.array_equal(np.asarray(opened(content(grey)))[..., 2], np.asarray(grey))
+    assert np.array_equal(np.asarray(decode(content(grey)))[..., 2], np.asarray(grey))
     palette = Image.fromarray(picture(2)).quantize(16)
-    assert np.array_equal(np.asarray(opened(content(palette))), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(np.asarray(decode(content(palette))), np.asarray(palette.convert("RGB")))
     clear = Image.new("RGBA", (4, 4), (200, 10, 10, 0))
-    assert (np.asarray(opened(content(clear))) == 255).all()
-    half = np.asarray(opened(content(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))))
+    assert (np.asarray(decode(content(clear))) == 255).all()
+    half = np.asarray(decode(content(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))))
     assert abs(int(half[0, 0, 0]) - 127) <= 1
     see_through = Image.new("P", (4, 4), 0)
     see_through.putpalette([9, 9, 9] * 256)
-    assert (np.asarray(opened(content(see_through, transparency=0))) == 255).all()
-    assert (np.asarray(opened(content(Image.new("LA", (4, 4), (7, 255))))) == 7).all()
+    assert (np.asarray(decode(content(see_through, transparency=0))) == 255).all()
+    assert (np.asarray(decode(content(Image.new("LA", (4, 4), (7, 255))))) == 7).all()
     deep = Image.fromarray((np.arange(16).reshape(4, 4) * 4369).astype(np.uint16))
-    assert np.array_equal(np.asarray(opened(content(deep)))[..., 0], np.arange(16).reshape(4, 4) * 17)
-    assert np.asarray(opened(content(Image.new("1", (4, 4), 1)))).max() == 255
-    assert opened(content(Image.new("CMYK", (4, 4)), "JPEG")).mode == "RGB"
+    assert np.array_equal(np.asarray(decode(content(deep)))[..., 0], np.arange(16).reshape(4, 4) * 17)
+    assert np.asarray(decode(content(Image.new("1", (4, 4), 1)))).max() == 255
+    assert decode(content(Image.new("CMYK", (4, 4)), "JPEG")).mode == "RGB"
     turned = Image.fromarray(picture(3, (8, 4)))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by a quarter
-    assert opened(content(turned, "JPEG", exif=exif)).size == (4, 8)
+    assert decode(content(turned, "JPEG", exif=exif)).size == (4, 8)
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path):
