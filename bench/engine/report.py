@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.boards.record import Record
-from bench.boards.render.readme import plain_table
+from bench.boards.render.terminal import format_table
 from bench.engine.runner import Outcome, explain_failure
 
 
@@ -19,7 +19,7 @@ def format_records(outcome: Outcome) -> str:
     if not by_case:
         return ""
     rows = [({axis: str(value) for axis, value in case.axes.items()}, records) for case, records in by_case.items()]
-    return plain_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)))
+    return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)))
 
 
 def describe_troubles(outcome: Outcome) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bench.components.base import Component, Paper, parameters
+from bench.components.base import Component, parameters
 from bench.components.kinds import Metric
 from bench.engine.catalog import Catalog
+from bench.papers import Paper
 from bench.testing.contracts.shared import ensure
 
 
