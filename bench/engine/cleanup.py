@@ -63,9 +63,9 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
     With `unfinished` also the checkpoints of trainings that no process works on. Values of components that are not
     installed stay.
     """
-    for folder in store.entries(DAMAGED):
+    for folder in store.list_folders(DAMAGED):
         yield Unusable(folder, "damaged", size(folder))
-    for folder in store.entries(UNFINISHED):
+    for folder in store.list_folders(UNFINISHED):
         # A write uses a folder named by the key and eight more digits, and takes seconds.
         if re.search(r"-[0-9a-f]{8}$|^[0-9a-f]{32}$", folder.name):
             if time.time() - folder.stat().st_mtime > DAY:
@@ -73,7 +73,7 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
         elif unfinished and not is_held(folder):
             yield Unusable(folder, "unfinished", size(folder))
     for name in ("record", *VOCABULARY.values):
-        for folder in store.entries(name):
+        for folder in store.list_folders(name):
             changes = _describe_changes(folder, name, catalog)
             if changes:
                 yield Unusable(folder, changes, size(folder))
@@ -102,10 +102,10 @@ def remove(store: Store, unusable: Unusable) -> None:
     """Remove a folder. It moves to the damaged ones first, where the next run finds what an interruption leaves."""
     try:
         if unusable.folder.is_dir():
-            aside = store.root / DAMAGED / f"{unusable.folder.name}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(exist_ok=True)
-            os.replace(unusable.folder, aside)
-            shutil.rmtree(aside)
+            moved = store.root / DAMAGED / f"{unusable.folder.name}-{uuid.uuid4().hex[:8]}"
+            moved.parent.mkdir(exist_ok=True)
+            os.replace(unusable.folder, moved)
+            shutil.rmtree(moved)
         else:
             unusable.folder.unlink()
     except FileNotFoundError:  # another process was quicker

@@ -52,7 +52,7 @@ def make_plan(cells: list[Cell], store: Store) -> Plan:
         plan.make[name] = plan.make.get(name, 0) + 1
     for name, count in plan.make.items():
         times, sizes = [], []
-        for folder in store.entries(name):
+        for folder in store.list_folders(name):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
                 times.append(sum(phase["seconds"] for phase in json.loads((folder / COST).read_text())))
                 sizes.append(sum(file.stat().st_size for file in folder.iterdir()))

@@ -108,7 +108,7 @@ def read_record(store: Store, cell: Cell) -> Record | None:
 def read_records(store: Store) -> list[Record]:
     """All records of a store that can be read."""
     records = []
-    for folder in store.entries("record"):
+    for folder in store.list_folders("record"):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             records.append(Record.parse((folder / RECORD).read_bytes()))
     return records

@@ -71,25 +71,25 @@ class Store:
     def write(self, name: str, key: str, files: dict[str, bytes]) -> None:
         """Put a value in its place atomically. A value that exists already stays."""
         with self._writing():
-            beside = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
-            beside.mkdir(parents=True)
+            staging = self.root / "partial" / f"{key}-{uuid.uuid4().hex[:8]}"
+            staging.mkdir(parents=True)
             try:
                 sums = {file: hashlib.sha256(content).hexdigest() for file, content in sorted(files.items())}
                 for file, content in {**files, SUMS: json.dumps(sums, indent=1).encode()}.items():
-                    _write(beside / file, content)
-                _sync(beside)
+                    _write(staging / file, content)
+                _sync(staging)
                 folder = self.folder(name, key)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    os.replace(beside, folder)
+                    os.replace(staging, folder)
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 _sync(folder.parent)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
 
-    def entries(self, name: str) -> Iterator[Path]:
+    def list_folders(self, name: str) -> Iterator[Path]:
         """The folders of all stored values of a name."""
         parent = self.root / name
         yield from sorted(parent.iterdir()) if parent.is_dir() else ()
@@ -136,18 +136,18 @@ class Unfinished:
 
     def save(self, phase: str, files: dict[str, bytes]) -> None:
         with self.store._writing():
-            beside = self.place / f"{phase}.new"
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
+            staging = self.place / f"{phase}.new"
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
             sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
             for file, content in {**files, SUMS: json.dumps(sums).encode()}.items():
-                _write(beside / file, content)
-            _sync(beside)
+                _write(staging / file, content)
+            _sync(staging)
             old = self.place / f"{phase}.old"
             shutil.rmtree(old, ignore_errors=True)
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.place / phase, old)
-            os.replace(beside, self.place / phase)
+            os.replace(staging, self.place / phase)
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self, phase: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
@@ -201,13 +201,13 @@ class Lock:
         if not is_abandoned(text, age):
             return False
         # Renamed first, since another process may have taken the lock in the meantime.
-        aside = self.path.with_name(f"lock-{uuid.uuid4().hex}")
+        moved = self.path.with_name(f"lock-{uuid.uuid4().hex}")
         with contextlib.suppress(FileNotFoundError):
-            os.replace(self.path, aside)
-            if aside.read_text() != text:
+            os.replace(self.path, moved)
+            if moved.read_text() != text:
                 with contextlib.suppress(FileExistsError):
-                    os.link(aside, self.path)
-            aside.unlink()
+                    os.link(moved, self.path)
+            moved.unlink()
         return True
 
     def _beat(self) -> None:

@@ -92,12 +92,12 @@ def publish(
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(table, buffer, compression="zstd")
         write_submission(folder, name, records, buffer.getvalue())
-    beside = place / f"{name}{SUFFIX}"
+    meta_file = place / f"{name}{SUFFIX}"
     if meta is not None:
-        beside.write_bytes(meta.read_bytes())
-    elif not beside.exists():
+        meta_file.write_bytes(meta.read_bytes())
+    elif not meta_file.exists():
         year = datetime.datetime.now(datetime.UTC).year
-        beside.write_text(draft(name, "; ".join(devices(records)), year), encoding="utf-8")
+        meta_file.write_text(draft(name, "; ".join(devices(records)), year), encoding="utf-8")
     return len(records), dict(Counter(shared.values()))
 
 
@@ -106,8 +106,8 @@ def _find_owners(place: Path, name: str, meta: Path | None) -> dict[str, str]:
 
     Empty for the suite itself, whose records take precedence.
     """
-    beside = meta or place / f"{name}{SUFFIX}"
-    corrected = read_supersedes(beside) if beside.exists() else []
+    own_meta = meta or place / f"{name}{SUFFIX}"
+    corrected = read_supersedes(own_meta) if own_meta.exists() else []
     owners: dict[str, str] = {}
     for file in sorted(place.glob("*.jsonl")) if name != "suite" else ():
         if file.stem not in (name, *corrected):

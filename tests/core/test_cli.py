@@ -418,7 +418,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, sta
     assert again.returncode == 0, err
     assert scores(out) == undisturbed
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
-    assert not list(Store(tmp_path, print).entries("partial"))
+    assert not list(Store(tmp_path, print).list_folders("partial"))
 
 
 @pytest.mark.parametrize("defense", ["norm_at:scheme=free,replays=2", "atex:samples=2"])

@@ -70,7 +70,7 @@ def test_a_damaged_value_is_computed_again(tiny_run, store, warnings_told):
     first = tiny_run(metric=["topk_overlap"])
     (record,) = first.records.values()
     for name in ("record", "trained"):
-        for folder in store.entries(name):
+        for folder in store.list_folders(name):
             for file in folder.glob("*.*"):
                 file.write_bytes(file.read_bytes()[:-9] + b"corrupted")
     again = tiny_run(metric=["topk_overlap"])
@@ -274,7 +274,7 @@ def test_a_cell_that_fails_says_why_and_the_others_go_on(tiny_run, plugged, opti
 def test_whatever_an_attack_returns_is_projected(tiny_run, plugged, store):
     outcome = tiny_run(plugged, attack=["far"], metric=["kept_rate"])
     assert not outcome.failures
-    (folder,) = store.entries("attack_run")
+    (folder,) = store.list_folders("attack_run")
     import safetensors.torch
 
     images = safetensors.torch.load_file(folder / "value.safetensors")["images"]
@@ -309,7 +309,7 @@ def test_the_key_of_a_score_under_attack_holds_what_says_who_is_kept(tiny_run):
 
 def test_a_damaged_cost_is_computed_again_and_never_zero(tiny_run, store, warnings_told):
     tiny_run(metric=["train_time"])
-    for folder in (*store.entries("trained"), *store.entries("record")):
+    for folder in (*store.list_folders("trained"), *store.list_folders("record")):
         for file in (*folder.glob("cost.json"), *folder.glob("record.json")):
             file.write_bytes(b"[")
     (record,) = tiny_run(metric=["train_time"]).records.values()
@@ -502,8 +502,8 @@ def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny
 
 def test_a_transfer_costs_what_its_attack_does_and_no_training(tiny_run, store):
     outcome = tiny_run(attack=["transfer:source=(l2),attack=(topk:k=5,steps=2)"], metric=["kept_rate"])
-    assert not outcome.failures and len(list(store.entries("trained"))) == 2
-    (folder,) = store.entries("attack_run")
+    assert not outcome.failures and len(list(store.list_folders("trained"))) == 2
+    (folder,) = store.list_folders("attack_run")
     (phase,) = json.loads((folder / "cost.json").read_bytes())
     # Gradients for the pixels, for what is to be beaten, at two steps and at the last iterate; two double backward.
     assert (phase["forwards"], phase["backwards"]) == (5, 7)

@@ -232,10 +232,10 @@ def test_what_an_explainer_learns_is_stored_once_and_serves_as_a_surrogate(tiny_
     options = {"explainer": ["expected_gradients:samples=2,references=4"], "defense": ["ce"]}
     outcome = tiny_run(metric=["topk_overlap", "rps:draws=1", "class_retrieval:explained=own"], **options)
     assert not outcome.failures
-    assert len(list(store.entries("prepared"))) == 1
+    assert len(list(store.list_folders("prepared"))) == 1
     surrogate = {**options, "explainer": ["gradient"], "surrogate": options["explainer"]}
     assert not tiny_run(metric=["topk_overlap"], **surrogate).failures
-    assert len(list(store.entries("prepared"))) == 1
+    assert len(list(store.list_folders("prepared"))) == 1
 
 
 def test_an_explainer_that_prepares_nothing_is_told(tmp_path):
@@ -323,5 +323,5 @@ def test_rtsal_learns_to_mask_the_object(catalog, store, tiny_case):
         (record,) = outcome.records.values()
         scores[text] = record.value
     assert scores["rtsal:width=8"] > 2 * scores["random_map"]
-    (folder,) = store.entries("prepared")
+    (folder,) = store.list_folders("prepared")
     assert [row["name"] for row in json.loads((folder / "cost.json").read_text())] == ["selector", "masker"]

@@ -191,7 +191,7 @@ def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, stor
     assert not outcome.failures
     values = [record.value for record in outcome.records.values()]
     assert all(value < 0.9 for value in values)
-    assert len(list(store.entries("refit"))) == 2
+    assert len(list(store.list_folders("refit"))) == 2
     many = {**SHORT, "samples": ["1022"]}
     (record,) = tiny_run(metric=["stability:swapped=0.1"], **many).records.values()
     assert record.undefined_because == (
@@ -326,26 +326,26 @@ def test_what_cannot_be_trained_again_is_refused_and_teachers_are_trained_on_the
         assert "metric stability: it trains again on other data, which weights cannot" in out + err
     outcome = tiny_run(metric=["stability"], **{**SHORT, "defense": ["atex:samples=1"]}, reference=False)
     assert not outcome.failures
-    assert len(list(store.entries("refit"))) == 2  # the student and its teacher
-    assert len(list(store.entries("trained"))) == 2
+    assert len(list(store.list_folders("refit"))) == 2  # the student and its teacher
+    assert len(list(store.list_folders("trained"))) == 2
 
 
 def test_trainings_are_kept_and_belong_to_their_metric(tiny_run, store):
     metrics = ["stability", "label_randomization:fitted=0"]
     tiny_run(metric=metrics, **SHORT)
-    folders = {folder: folder.stat().st_mtime_ns for folder in store.entries("refit")}
+    folders = {folder: folder.stat().st_mtime_ns for folder in store.list_folders("refit")}
     assert len(folders) == 2
-    for folder in store.entries("record"):
+    for folder in store.list_folders("record"):
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
     tiny_run(metric=metrics, **SHORT)
-    assert {folder: folder.stat().st_mtime_ns for folder in store.entries("refit")} == folders
+    assert {folder: folder.stat().st_mtime_ns for folder in store.list_folders("refit")} == folders
     # Their data do not follow from the explainer, and those of stability follow from the images measured on.
     tiny_run(metric=metrics, **{**SHORT, "explainer": ["input_x_gradient"]})
-    assert len(list(store.entries("refit"))) == 2
+    assert len(list(store.list_folders("refit"))) == 2
     tiny_run(metric=metrics, **{**SHORT, "samples": ["12"]})
-    assert len(list(store.entries("refit"))) == 3
+    assert len(list(store.list_folders("refit"))) == 3
 
 
 def test_empty_shares_are_told():

@@ -41,7 +41,7 @@ def test_every_form_gives_the_same_network(tiny_run, store, tmp_path, state, for
     FORMS[form](state, tmp_path / form)
     outcome = tiny_run(reference=False, defense=[f"weights:path={tmp_path / form}"], model=["resnet20"], **SHORT)
     assert not outcome.failures
-    (folder,) = store.entries("trained")
+    (folder,) = store.list_folders("trained")
     placed = safetensors.torch.load_file(folder / "value.safetensors")
     assert all(torch.equal(placed[name], tensor) for name, tensor in state.items())
     found = {r.metric: r for r in outcome.records.values()}
