@@ -124,7 +124,7 @@ def table(
         if not isinstance(value, dict) or len(value) > ENTRIES:
             raise Misfit(f"is {quote(value)}, must be a table of at most {ENTRIES} entries")
         for key in value:
-            _inside("a name", text(200), key)
+            _inside("(name)", text(200), key)
             if key not in known and not others:
                 way_out = f"; {advice}" if advice else suggestion(key, known)
                 raise Misfit(f"has the unknown key {quote(key)}{way_out}")

@@ -142,7 +142,7 @@ def test_validation_needs_neither_torch_nor_plugins(tiny):
         (edited(levels={"a": "1"}), "levels.a is '1', must be a number"),
         (edited(provenance={"a": {"b": [1]}}), "provenance.a.b is [1], must be a text"),
         (edited(flags=["x", None]), "flags[1] is None, must be a text"),
-        (edited(spec="[]"), "spec is '[]', which is not how the suite writes it"),
+        (edited(spec="[]"), "spec is '[]', not as the suite writes it"),
         (edited(key="0" * 16), "key is 0000000000000000, but its spec has the key"),
         (edited(value=0.9), "line 1: value is 0.9, but its images give 0."),
         (edited(ci95=[0, 1]), "line 1: ci95 is (0, 1), but its images give ("),

@@ -6,26 +6,14 @@ Needs neither torch nor plugins.
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import partial
 from typing import Any
 
 from bench.axes import AXES, KINDS
 from bench.boards.record import VERSION, Record, reproducing
-from bench.boards.shapes import (
-    LARGEST,
-    Misfit,
-    Shape,
-    check,
-    clean,
-    list_of,
-    nullable,
-    number,
-    one_of,
-    quote,
-    table,
-    text,
-)
+from bench.boards.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
 from bench.errors import BadValue
 from bench.keys import Spec, parse_identity, parse_record
 
@@ -40,9 +28,7 @@ NO_PATH = re.compile(
     r"""(?!.*(?:^|[\\/\s=(,"'])\.\.(?:$|[\\/\s,)"'#])).*""",
     re.IGNORECASE | re.DOTALL,
 )
-pathless = partial(
-    text, form=NO_PATH, words="without paths of a machine; publish it again, which writes NAME#CHECKSUM instead"
-)
+pathless = partial(text, form=NO_PATH, words="without paths of a machine; publish it again, which writes NAME#CHECKSUM")
 
 
 def _pair(end: Shape, may_be_equal: bool = False) -> Shape:
@@ -96,12 +82,13 @@ _RECORD = table(
     },
     advice=AGAIN,
 )
-_IDENTITY = pathless(5000)
-_SPEC = {
-    "made": _IDENTITY,
-    "versions": table({}, others=number(0, 10**9, whole=True)),
-    "choices": table(dict.fromkeys(AXES, _IDENTITY), optional=AXES),
-}
+_SPEC = table(
+    {
+        "made": pathless(5000),
+        "versions": table({}, others=number(0, 10**9, whole=True)),
+        "choices": table(dict.fromkeys(AXES, pathless(5000)), optional=AXES),
+    }
+)
 
 
 def read_json(about: str, text: str) -> Any:
@@ -148,9 +135,7 @@ def read_record(about: str, line: bytes) -> Record:
         raise BadValue(f"{about} is not UTF-8 ({clean(str(error))}); publish it again") from None
     parts = check(about, _RECORD, read_json(about, decoded))
     record = Record(**{**parts, "flags": tuple(parts["flags"])})
-    low, high = (
-        other if bound is None else bound for bound, other in zip(record.range, (-LARGEST, LARGEST), strict=True)
-    )
+    low, high = (sign * math.inf if end is None else end for sign, end in zip((-1, 1), record.range, strict=True))
     for name in ("value", "value_kept"):
         check(f"{about}: {name}", nullable(number(low - CLOSE, high + CLOSE)), getattr(record, name))
     for name in ("undefined", "kept"):
@@ -167,11 +152,8 @@ def _check_spec(about: str, record: Record) -> None:
     try:
         spec = Spec.parse(record.spec)
     except ValueError:
-        raise BadValue(
-            f"{about}: spec is {quote(record.spec)}, which is not how the suite writes it; publish it again"
-        ) from None
-    for part, shape in _SPEC.items():
-        check(f"{about}: spec", table({part: shape}), {part: getattr(spec, part)})
+        raise BadValue(f"{about}: spec is {quote(record.spec)}, not as the suite writes it; publish it again") from None
+    check(f"{about}: spec", _SPEC, vars(spec))
     if spec.key != record.key:
         raise BadValue(f"{about}: key is {record.key}, but its spec has the key {spec.key}; publish it again")
     version, metric = parse_record(spec.made) or (0, "")
@@ -179,15 +161,11 @@ def _check_spec(about: str, record: Record) -> None:
         raise BadValue(f"{about}: metric is {quote(record.metric)}, but spec says {quote(spec.made)}; publish it again")
     if version != VERSION:
         raise BadValue(f"{about} is record@{version}, but the suite now makes record@{VERSION}; run it again")
-    for axis in AXES:
-        stated, axis_text = spec.choices.get(axis, ""), record.axes.get(axis, "")
-        fits = (
-            parse_identity(stated, KINDS[axis]) == _name(axis_text) if stated and axis in KINDS else stated == axis_text
-        )
+    for axis in sorted({*spec.choices, *record.axes}):
+        stated, chosen = spec.choices.get(axis, ""), record.axes.get(axis, "")
+        fits = parse_identity(stated, KINDS[axis]) == _name(chosen) if axis in KINDS else stated == chosen
         if not fits:
-            raise BadValue(
-                f"{about}: axis {axis} is {quote(axis_text)}, but spec says {quote(stated)}; publish it again"
-            )
+            raise BadValue(f"{about}: axis {axis} is {quote(chosen)}, but spec says {quote(stated)}; publish it again")
 
 
 def _name(component: str) -> str:
