@@ -89,7 +89,7 @@ def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
     assert "authors, licence, selection, selected_on are empty; fill in what is true" in err
     assert "axis samples is '10', but the board has 128" in err
     (row,) = (line for line in (board / "README.md").read_text().splitlines() if "| corner" in line)
-    assert "1.000 [1.00, 1.00]" in row
+    assert "1.000 [0.66, 1.00]" in row
 
 
 def test_its_metric_keeps_the_contracts(install, bench_):
