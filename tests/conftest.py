@@ -1,4 +1,4 @@
-"""What tests share: a store of their own, installed fake distributions, and tiny runs."""
+"""Fixtures that tests share: a store of their own, fake distributions, tiny runs, and the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-# Before `datasets` is imported: what it keeps goes with the tests, and it asks no hub.
+# Before `datasets` is imported, so that its cache goes with the tests and it never asks the hub.
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
 from bench.cli.commands import main
@@ -43,13 +43,13 @@ def catalog():
 
 @pytest.fixture
 def tiny_run(store):
-    """Run tiny cells: `tiny_run(defense=["ce"], metric=["accuracy"])` gives the Outcome."""
+    """Run tiny cells: `tiny_run(defense=["ce"], metric=["accuracy"])` returns the Outcome."""
 
-    def run(catalog=None, reference=True, **options):
+    def run(catalog=None, reference=True, into=store, **options):
         catalog = catalog or catalogs.load()
-        asked = select(catalog, {**TINY, **options}, reference)
-        todo = list_cells(catalog, asked.cases, asked.metrics)
-        return runner.run_cells(todo, catalog, store, runner.choose_device("cpu"))
+        selection = select(catalog, {**TINY, **options}, reference)
+        cells = list_cells(catalog, selection.cases, selection.metrics)
+        return runner.run_cells(cells, catalog, into, runner.choose_device("cpu"))
 
     return run
 
@@ -57,7 +57,6 @@ def tiny_run(store):
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Put a distribution on the path as an installer would: `install("acme", {"acme_plugin": source})`."""
-
     placed = []
 
     def put(distribution, modules, entry_points=None):
@@ -79,6 +78,8 @@ def install(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bench_(capsys):
+    """Run a command: `bench_("run", "--metric", "accuracy")` returns its exit code, stdout and stderr."""
+
     def run(*words):
         with pytest.raises(SystemExit) as done:
             main(list(words))
@@ -90,5 +91,4 @@ def bench_(capsys):
 
 @pytest.fixture
 def tiny_case(catalog):
-    asked = select(catalog, {**TINY, "defense": ["ce"]})
-    return asked.cases[0]
+    return select(catalog, {**TINY, "defense": ["ce"]}).cases[0]

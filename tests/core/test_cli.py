@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 
+from bench.cli.commands import main
+from bench.components.kinds import KINDS
 from bench.engine.store import Store
 
 TINY = ["--schedule", "quick:epochs=1,limit=32", "--attack", "topk:k=5,steps=1", "--samples", "10", "--device", "cpu"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A store in which commands have run, and what the first of them printed."""
+
+    words: list[str]
+    store: str
+    code: int
+    out: str
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """For commands that only read: accuracy and topk_overlap of `l2` and `ce`, kept_rate and train_time of `ce`."""
+    store = str(tmp_path_factory.mktemp("finished"))
+    words = ["run", "--defense", "l2", "--metric", "accuracy", "--metric", "topk_overlap", *TINY, "--store", store]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as done:
+        main(words)
+    with contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit):
+        main(["run", "--metric", "kept_rate", "--metric", "train_time", *TINY, "--store", store])
+    return Finished(words, store, done.value.code, out.getvalue())
 
 
 BAD = [
@@ -79,8 +107,10 @@ def test_bench_alone_shows_the_help(bench_):
     assert (code, out) == (2, "") and err.startswith("Usage: ") and "\n  run " in err
 
 
-def test_without_the_reference_row(bench_):
-    code, out, _ = bench_("run", "--no-reference", "--defense", "l2", "--metric", "accuracy", *TINY)
+def test_without_the_reference_row(bench_, finished):
+    code, out, _ = bench_(
+        "run", "--no-reference", "--defense", "l2", "--metric", "accuracy", *TINY, "--store", finished.store
+    )
     assert code == 0 and [line.split()[0] for line in out.splitlines()[4:5]] == ["l2"] and "\nce " not in out
 
 
@@ -96,138 +126,128 @@ def test_a_store_that_cannot_be_written_is_found_before_any_work(bench_, tmp_pat
     assert code == 3 and "cannot be written (Not a directory); choose another with --store or BENCH_STORE" in err
 
 
-def test_run_prints_a_table_twice_the_same(bench_):
-    words = ["run", "--defense", "l2", "--metric", "accuracy", "--metric", "topk_overlap", *TINY]
-    code, first, _ = bench_(*words)
-    assert code == 0
-    head = first.splitlines()[2].split()
-    assert head == ["defense", "attack", "accuracy", "topk_overlap"]
-    rows = [line.split()[:2] for line in first.splitlines()[4:6]]
-    assert rows == [["ce", "topk:k=5,steps=1"], ["l2", "topk:k=5,steps=1"]]
-    assert "dataset shapes" in first.splitlines()[0] and "10" in first.splitlines()[0]
-    assert bench_(*words) == (0, first, "")
+def test_run_prints_a_table(finished):
+    assert finished.code == 0
+    first, _, head, _, *rows = finished.out.splitlines()
+    assert "dataset shapes" in first and "10" in first
+    assert head.split() == ["defense", "attack", "accuracy", "topk_overlap"]
+    assert [row.split()[:2] for row in rows[:2]] == [["ce", "topk:k=5,steps=1"], ["l2", "topk:k=5,steps=1"]]
 
 
-def test_json_is_an_array_of_records(bench_):
-    words = ["run", "--metric", "accuracy", "--metric", "train_time", *TINY]
+def test_run_prints_a_table_twice_the_same(bench_, finished):
+    assert bench_(*finished.words) == (0, finished.out, "")
+
+
+def test_json_is_an_array_of_records(bench_, finished):
+    words = ["run", "--metric", "accuracy", "--metric", "train_time", *TINY, "--store", finished.store]
     code, out, err = bench_(*words, "--json")
     records = json.loads(out)
     assert code == 0 and err == "" and [r["metric"] for r in records] == ["accuracy", "train_time"]
-    assert set(records[0]) >= {
-        "value",
-        "value_kept",
-        "n",
-        "kept",
-        "undefined",
-        "ci95",
-        "levels",
-        "better",
-        "unit",
-        "cost",
-        "key",
-        "flags",
-        "provenance",
-        "axes",
-        "spec",
-        "command",
-    }
+    fields = """
+    axes better ci95 command cost flags kept key levels metric n provenance spec undefined unit value value_kept
+    """
+    assert set(records[0]) >= set(fields.split())
 
 
-def test_what_a_record_says_reproduces_it(bench_):
-    _, out, _ = bench_("run", "--metric", "kept_rate", *TINY, "--json")
+def test_what_a_record_says_reproduces_it(bench_, finished):
+    _, out, _ = bench_("run", "--metric", "kept_rate", *TINY, "--json", "--store", finished.store)
     (record,) = json.loads(out)
-    code, again, _ = bench_(*record["command"].split()[1:], "--json")
+    code, again, _ = bench_(*record["command"].split()[1:], "--json", "--store", finished.store)
     assert code == 0 and json.loads(again)[0] == record
 
 
-def test_plan_computes_nothing_and_knows_what_is_done(bench_, tmp_path):
-    words = ["--metric", "accuracy", "--metric", "kept_rate", *TINY[:-2]]
-    code, out, _ = bench_("plan", *words)
+PLAN = ["plan", "--metric", "accuracy", "--metric", "kept_rate", *TINY]
+
+
+def test_plan_says_what_is_to_be_computed(bench_):
+    code, out, _ = bench_(*PLAN)
     assert code == 0 and out.splitlines()[0] == "0 cells done, 2 to do, 0 refused"
     assert "to compute: 1 x trained, 1 x attack_run" in out and "unknown, since the store has none yet: trained" in out
+
+
+def test_plan_computes_nothing(bench_, tmp_path):
+    bench_(*PLAN)
     assert not (tmp_path / "store").exists()
-    bench_("run", *words, "--metric", "accuracy")
-    assert bench_("plan", *words)[1] == "2 cells done, 0 to do, 0 refused\n"
-    later = bench_("plan", *words, "--seed", "1")[1]
-    assert later.startswith("0 cells done, 2 to do") and "MB, estimated from the store" in later
+
+
+def test_plan_knows_what_is_done(bench_, finished):
+    assert bench_(*PLAN, "--store", finished.store)[1] == "2 cells done, 0 to do, 0 refused\n"
+
+
+def test_plan_estimates_from_what_is_stored(bench_, finished):
+    out = bench_(*PLAN, "--seed", "1", "--store", finished.store)[1]
+    assert out.startswith("0 cells done, 2 to do") and "MB, estimated from the store" in out
+
+
+ALL = """
+accuracy adv_insertion aopc attack_time attacked_accuracy center_shift class_retrieval cosine crc crc_bound
+data_dependence deletion diffroar explain_time gaze_overlap hessian_norm infidelity insertion kept_rate l1_distance
+l1_norm label_randomization local_lipschitz mask_mass mask_overlap pearson pointing_game preservation randomization
+relevance rps sparsity spearman ssim stability success_rate topk_mass topk_overlap topk_overlap_elements
+train_memory train_passes train_time
+"""
 
 
 def test_all_means_every_component_of_a_kind(bench_):
     code, out, _ = bench_("run", "--metric", "all", *TINY)
     assert code == 0
-    assert out.splitlines()[2].split() == [
-        "defense",
-        "attack",
-        "accuracy",
-        "adv_insertion",
-        "aopc",
-        "attack_time",
-        "attacked_accuracy",
-        "center_shift",
-        "class_retrieval",
-        "cosine",
-        "crc",
-        "crc_bound",
-        "data_dependence",
-        "deletion",
-        "diffroar",
-        "explain_time",
-        "gaze_overlap",
-        "hessian_norm",
-        "infidelity",
-        "insertion",
-        "kept_rate",
-        "l1_distance",
-        "l1_norm",
-        "label_randomization",
-        "local_lipschitz",
-        "mask_mass",
-        "mask_overlap",
-        "pearson",
-        "pointing_game",
-        "preservation",
-        "randomization",
-        "relevance",
-        "rps",
-        "sparsity",
-        "spearman",
-        "ssim",
-        "stability",
-        "success_rate",
-        "topk_mass",
-        "topk_overlap",
-        "topk_overlap_elements",
-        "train_memory",
-        "train_passes",
-        "train_time",
-    ]
+    assert out.splitlines()[2].split() == ["defense", "attack", *ALL.split()]
 
 
-def test_list_and_show(bench_):
+def test_list_names_components_and_their_plugins(bench_):
     code, out, _ = bench_("list")
     assert code == 0 and "l2_cosd" in out and "robust-explanation-bench" in out
+
+
+def test_list_of_a_kind(bench_):
     code, out, _ = bench_("list", "attack")
-    assert {line.split()[1] for line in out.splitlines()[2:]} >= {"topk", "uniform_noise"}
+    assert code == 0 and {line.split()[1] for line in out.splitlines()[2:]} >= {"topk", "uniform_noise"}
+
+
+def test_list_of_evidence(bench_):
+    code, out, _ = bench_("list", "evidence")
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()[2:]}
+    assert code == 0 and {"images", "clean_maps", "attacked_maps", "refit"} <= set(lines) and all(lines.values())
+
+
+def test_show_prints_parameters_and_paper(bench_):
     code, out, _ = bench_("show", "defense:l2_cosd")
-    assert code == 0 and "4/255" in out and "@inproceedings{joo2023towards" in out and "a number of at least 0" in out
+    assert code == 0 and out.startswith("defense l2_cosd, version 1, from robust-explanation-bench ")
+    assert "4/255" in out and "@inproceedings{joo2023towards" in out and "a number of at least 0" in out
 
 
-def test_a_broken_plugin_stops_run_and_not_list(bench_, install):
+def test_show_prints_the_direction_evidence_and_presets_of_a_metric(bench_):
+    code, out, _ = bench_("show", "metric:insertion")
+    assert code == 0 and "\nhigher is better: " in out and "\nmade from network, images, " in out
+    assert "\npreset insertion:joo2023 is insertion:" in out
+
+
+@pytest.fixture
+def broken(install):
+    """A plugin that does not import."""
     install("acme", {"acme_plugin": "import nothing_of_this_name"})
-    code, out, err = bench_("run", *TINY)
+
+
+def test_a_broken_plugin_stops_run(bench_, broken):
+    code, _, err = bench_("run", *TINY)
     assert code == 2 and "plugin 'acme_plugin' of acme does not import" in err and "--without acme" in err
+
+
+def test_a_broken_plugin_is_listed(bench_, broken):
     code, out, err = bench_("list")
-    assert (
-        code == 0
-        and "gradient" in out
-        and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
-    )
-    code, out, _ = bench_("run", "--without", "acme", "--metric", "accuracy", *TINY)
+    assert code == 0 and "gradient" in out
+    assert err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
+
+
+def test_a_broken_plugin_can_be_left_out(bench_, broken, finished):
+    words = ["run", "--without", "acme", "--metric", "accuracy", *TINY, "--store", finished.store]
+    code, out, _ = bench_(*words)
     assert code == 0 and "accuracy" in out
 
 
-def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_):
-    code, out, err = bench_("run", "--metric", "accuracy", "--metric", "topk_overlap:k=2000", *TINY)
+def test_a_failing_cell_is_told_in_one_line_and_the_rest_is_printed(bench_, finished):
+    words = ["run", "--metric", "accuracy", "--metric", "topk_overlap:k=2000", *TINY, "--store", finished.store]
+    code, out, err = bench_(*words)
     assert code == 1 and "accuracy" in out and err.count("\n") == 1
     assert err.startswith("bench: failed: topk_overlap:k=2000 of dataset shapes, model lenet, defense ce")
     assert err.endswith("topk_overlap: k is 2000, but the maps have 1024 pixels; lower k\n")
@@ -264,66 +284,80 @@ def bench_components():
 """
 
 
-def checked(out):
+def split_columns(out):
     """Component, contract and result of every line."""
     return [[part.strip() for part in line.split("  ") if part.strip()] for line in out.splitlines()]
 
 
-def test_check_of_a_kind_a_component_and_its_parameters(bench_):
+def test_check_of_a_kind(bench_):
     code, out, err = bench_("check", "metric")
-    assert (code, err) == (0, "") and {line[2] for line in checked(out)} == {"ok"}
-    assert {line[0] for line in checked(out)} >= {"metric accuracy", "metric topk_overlap", "metric topk_overlap:k=5"}
-    code, out, err = bench_("check", "explainer:smoothgrad:samples=2")
-    assert code == 0 and checked(out) == [
-        ["explainer smoothgrad:samples=2", words, "ok"]
-        for words in (
-            "reads back from its text",
-            "describes itself",
-            "returns valid attributions",
-            "explains images independently",
-            "is differentiable as declared",
-        )
+    lines = split_columns(out)
+    assert (code, err) == (0, "") and {line[2] for line in lines} == {"ok"}
+    assert {line[0] for line in lines} >= {"metric accuracy", "metric topk_overlap", "metric topk_overlap:k=5"}
+
+
+def test_check_of_a_component_with_parameters(bench_):
+    code, out, _ = bench_("check", "explainer:smoothgrad:samples=2")
+    contracts = [
+        "reads back from its text",
+        "describes itself",
+        "returns valid attributions",
+        "explains images independently",
+        "is differentiable as declared",
     ]
+    assert code == 0 and split_columns(out) == [["explainer smoothgrad:samples=2", words, "ok"] for words in contracts]
 
 
-def test_check_of_a_distribution_tells_what_fails_and_where(bench_, install):
+@pytest.mark.parametrize("name", ["acme", "acme_plugin"])
+def test_check_of_a_distribution_tells_what_fails_and_where(bench_, install, name):
     install("acme", {"acme_plugin": CHECKED})
-    for name in ("acme", "acme_plugin"):
-        code, out, err = bench_("check", name)
-        lines = checked(out)
-        assert code == 1 and len(lines) == 10 and all(len(line) == 3 for line in lines)
-        assert [line[2] for line in lines if line[0] == "explainer flat"] == ["ok"] * 5
-        wrong = [line for line in lines if line[0] == "explainer flat:sharp=true"]
-        assert [line[2] for line in wrong[:2]] == ["ok", "ok"]
-        assert {line[2] for line in wrong[2:]} == {"FAILED: KeyError: 'no such\\nlayer', acme_plugin.py:15"}
-        skipped, failed = err.splitlines()
-        assert skipped.startswith("bench: skipped: explainer kept has no examples to check and requires path; give")
-        assert failed == "bench: 3 of 10 checks failed"
+    code, out, _ = bench_("check", name)
+    lines = split_columns(out)
+    assert code == 1 and len(lines) == 10 and all(len(line) == 3 for line in lines)
+    assert [line[2] for line in lines if line[0] == "explainer flat"] == ["ok"] * 5
+    wrong = [line[2] for line in lines if line[0] == "explainer flat:sharp=true"]
+    assert wrong[:2] == ["ok", "ok"] and set(wrong[2:]) == {"FAILED: KeyError: 'no such\\nlayer', acme_plugin.py:15"}
 
 
-def test_check_of_a_component_that_needs_a_parameter(bench_, install):
+def test_check_of_a_distribution_tells_what_it_skips_and_how_many_fail(bench_, install):
+    install("acme", {"acme_plugin": CHECKED})
+    skipped, failed = bench_("check", "acme")[2].splitlines()
+    assert skipped.startswith("bench: skipped: explainer kept has no examples to check and requires path; give")
+    assert failed == "bench: 3 of 10 checks failed"
+
+
+@pytest.fixture
+def needy(install):
+    """A plugin whose component has a required parameter and no examples."""
     install("acme", {"acme_plugin": CHECKED.replace("[Flat, Kept]", "[Kept]")})
-    for name in ("explainer:kept", "acme"):
-        code, out, err = bench_("check", name)
-        assert (code, out) == (2, "") and err == (
-            "bench: explainer kept has no examples to check and requires path; give values, as in "
-            "explainer:kept:path=...\n"
-        )
-    code, out, err = bench_("check", "explainer:kept:path=x")
-    assert checked(out)[0] == [
+
+
+@pytest.mark.parametrize("name", ["explainer:kept", "acme"])
+def test_check_of_a_component_that_needs_a_parameter_says_so(bench_, needy, name):
+    code, out, err = bench_("check", name)
+    assert (code, out) == (2, "") and err == (
+        "bench: explainer kept has no examples to check and requires path; give values, as in explainer:kept:path=...\n"
+    )
+
+
+def test_check_of_a_component_with_the_parameter_that_it_needs(bench_, needy):
+    _, out, _ = bench_("check", "explainer:kept:path=x")
+    assert split_columns(out)[0] == [
         "explainer kept:path=x",
         "reads back from its text",
         "FAILED: x cannot be read (No such file or directory); check the path",
     ]
 
 
-def test_check_of_a_plugin_that_does_not_import(bench_, install):
-    install("acme", {"acme_plugin": "import nothing_of_this_name"})
+def test_check_of_a_plugin_that_does_not_import(bench_, broken):
     code, out, err = bench_("check", "acme")
-    (line,) = checked(out)
+    (line,) = split_columns(out)
     assert code == 1 and line[:2] == ["plugin acme_plugin", "can be used"] and err == "bench: 1 of 1 checks failed\n"
     assert line[2].startswith("FAILED: plugin 'acme_plugin' of acme does not import (ModuleNotFoundError: No module")
-    code, out, err = bench_("check", "explainer:random_map")
+
+
+def test_check_of_a_component_beside_a_plugin_that_does_not_import(bench_, broken):
+    code, _, err = bench_("check", "explainer:random_map")
     assert code == 0 and err.startswith("bench: broken: plugin 'acme_plugin' of acme does not import")
 
 
@@ -336,39 +370,18 @@ def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
     install("acme", {"acme_plugin": CHECKED})
     monkeypatch.setattr("bench.testing.Check.failure", lambda check: "")  # the contracts themselves run elsewhere
     code, out, err = bench_("check")
-    assert code == 0 and {line[0].split()[0] for line in checked(out)} == {
-        "dataset",
-        "model",
-        "schedule",
-        "defense",
-        "explainer",
-        "attack",
-        "metric",
-    }
-    assert ["explainer flat", "reads back from its text", "ok"] in checked(out) and "skipped: explainer kept" in err
+    assert code == 0 and {line[0].split()[0] for line in split_columns(out)} == set(KINDS)
+    assert ["explainer flat", "reads back from its text", "ok"] in split_columns(out)
+    assert "skipped: explainer kept" in err
 
 
 # What an interruption loses, seen on real processes.
 
-LONG = [
-    "--schedule",
-    "quick:epochs=6,limit=256",
-    "--attack",
-    "topk:k=5,steps=60",
-    "--samples",
-    "16",
-    "--device",
-    "cpu",
-    "--metric",
-    "topk_overlap",
-    "--metric",
-    "kept_rate",
-    "--metric",
-    "accuracy",
-]
+LONG = ["--schedule", "quick:epochs=6,limit=256", "--attack", "topk:k=5,steps=60", "--samples", "16", "--device", "cpu"]
+LONG += ["--metric", "topk_overlap", "--metric", "kept_rate", "--metric", "accuracy"]
 
 
-def process(store, words=LONG):
+def start(store, words=LONG):
     words = [sys.executable, "-m", "bench.cli", "run", *words, "--json", "--store", str(store)]
     return subprocess.Popen(
         words,
@@ -381,22 +394,22 @@ def process(store, words=LONG):
     )
 
 
-def scores(text):
+def read_scores(text):
     return {r["metric"]: (r["value"], r["ci95"], r["kept"]) for r in json.loads(text)}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    done = process(tmp_path_factory.mktemp("undisturbed"))
+    done = start(tmp_path_factory.mktemp("undisturbed"))
     out, err = done.communicate(timeout=200)
     assert done.returncode == 0, err
-    return scores(out)
+    return read_scores(out)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 @pytest.mark.parametrize("stage", ["training", "attack"])
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, stage, number):
-    running = process(tmp_path)
+    running = start(tmp_path)
     started = time.monotonic()
     while running.poll() is None and time.monotonic() - started < 100:
         # A checkpoint tells of training, finished clean maps of the attack that follows them.
@@ -413,10 +426,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, sta
         assert running.returncode == -signal.SIGKILL
     assert not list(tmp_path.glob("attack_run/*")) and bool(list(tmp_path.glob("trained/*"))) == (stage == "attack")
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("trained/*/value.safetensors")}
-    again = process(tmp_path)
+    again = start(tmp_path)
     out, err = again.communicate(timeout=200)
     assert again.returncode == 0, err
-    assert scores(out) == undisturbed
+    assert read_scores(out) == undisturbed
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
     assert not list(Store(tmp_path, print).list_folders("partial"))
 
@@ -426,13 +439,10 @@ def test_a_defense_that_was_killed_ends_with_the_same_weights(tmp_path, defense)
     words = ["--defense", defense, "--no-reference", "--metric", "accuracy", "--samples", "10", "--device", "cpu"]
     words += ["--schedule", "quick:epochs=5,batch=16,limit=64"]
 
-    def start(store):
-        return process(store, words)
-
-    whole = start(tmp_path / "whole")
+    whole = start(tmp_path / "whole", words)
     whole.communicate(timeout=200)
     assert whole.returncode == 0
-    cut = start(tmp_path / "cut")
+    cut = start(tmp_path / "cut", words)
     started = time.monotonic()
     own = (tmp_path / "cut").glob
     # The student's own checkpoint is the newest: a teacher is finished before it begins.
@@ -442,7 +452,7 @@ def test_a_defense_that_was_killed_ends_with_the_same_weights(tmp_path, defense)
         time.sleep(0.01)
     cut.send_signal(signal.SIGKILL)
     cut.communicate(timeout=100)
-    again = start(tmp_path / "cut")
+    again = start(tmp_path / "cut", words)
     again.communicate(timeout=200)
     assert again.returncode == 0
     weights = [

@@ -21,12 +21,18 @@ def picture(mode="RGB", size=(40, 30), seed=0):
     return Image.fromarray(values).convert(mode)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store that all tests share, so that one network is trained for them."""
+    return str(tmp_path_factory.mktemp("trained"))
+
+
 @pytest.fixture
-def explain_(bench_, tmp_path, monkeypatch):
+def explain_(bench_, tmp_path, monkeypatch, trained):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, attack=True):
-        return bench_("explain", *words, *(TINY if attack else TINY[:2]))
+        return bench_("explain", *words, *(TINY if attack else TINY[:2]), "--store", trained)
 
     return run
 
@@ -49,18 +55,20 @@ def test_a_panel_and_its_numbers(explain_, tmp_path):
         assert panel.format == "PNG" and panel.width == 1150 and panel.height > 1000
 
 
-def test_without_an_attack_there_is_the_map_alone_and_any_class_can_be_explained(explain_):
+@pytest.mark.parametrize(("label", "name"), [("circle fork", "circle fork"), ("7", "rectangle tee")])
+def test_without_an_attack_there_is_the_map_alone_of_any_class(explain_, label, name):
     picture().save("a.png")
-    for label, name in (("circle fork", "circle fork"), ("7", "rectangle tee")):
-        code, out, _ = explain_("a.png", "--class", label, "--json", "--out", "one.png", attack=False)
-        (row,) = json.loads(out)
-        assert code == 0 and row["explained"] == name and "overlap" not in row
-    code, _, err = explain_("a.png", "--class", "zebra", attack=False)
-    assert code == 2 and err.startswith(
-        "bench: no class called 'zebra'; there are 10, 0 to 9 (circle bar, circle fork, "
-    )
-    assert err.count("\n") == 1
-    assert explain_("a.png", "--class", "10", attack=False)[0] == 2
+    code, out, _ = explain_("a.png", "--class", label, "--json", "--out", "one.png", attack=False)
+    (row,) = json.loads(out)
+    assert code == 0 and row["explained"] == name and "overlap" not in row
+
+
+@pytest.mark.parametrize("label", ["zebra", "10"])
+def test_a_class_that_does_not_exist_is_named(explain_, label):
+    picture().save("a.png")
+    code, _, err = explain_("a.png", "--class", label, attack=False)
+    start = f"bench: no class called {label!r}; there are 10, 0 to 9 (circle bar, circle fork, "
+    assert code == 2 and err.startswith(start) and err.count("\n") == 1
 
 
 def odd_pictures():
@@ -89,26 +97,31 @@ def test_odd_pictures_are_explained(explain_, tmp_path):
     assert code == 0 and {row["image"] for row in rows} == set(odd_pictures())
 
 
-def test_what_is_no_picture_is_told_in_a_line(explain_, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["text.png"], "picture text.png cannot be decoded (cannot identify image file"),
+        (["cut.jpg"], "picture cut.jpg cannot be decoded ("),
+        (["lost.png"], "picture lost.png cannot be read (No such file or directory); check the path"),
+        (["empty"], "folder empty holds no pictures (.bmp, "),
+        (["a.png", "--explainer", "gradeint"], "no explainer called 'gradeint'; did you mean 'gradient' or "),
+        (["a.png", "--out", "no/where.png"], "--out no/where.png is not a file in an existing folder; name one"),
+        (
+            ["a.png", "--defense", "hessian", "--model", "lenet:activation=relu"],
+            "defense hessian: the second derivative",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_explained_is_told_in_a_line(explain_, tmp_path, words, text):
     (tmp_path / "text.png").write_text("no picture at all")
     (tmp_path / "empty").mkdir()
     picture().save("a.png")
-    cut = tmp_path / "cut.jpg"
     buffer = io.BytesIO()
     picture(size=(300, 300)).save(buffer, "JPEG")
-    cut.write_bytes(buffer.getvalue()[:3000])
-    said = {
-        ("text.png",): "picture text.png cannot be decoded (cannot identify image file",
-        ("cut.jpg",): "picture cut.jpg cannot be decoded (",
-        ("lost.png",): "picture lost.png cannot be read (No such file or directory); check the path",
-        ("empty",): "folder empty holds no pictures (.bmp, ",
-        ("a.png", "--explainer", "gradeint"): "no explainer called 'gradeint'; did you mean 'gradient' or ",
-        ("a.png", "--out", "no/where.png"): "--out no/where.png is not a file in an existing folder; name one",
-        ("a.png", "--defense", "hessian", "--model", "lenet:activation=relu"): "defense hessian: the second derivative",
-    }
-    for words, text in said.items():
-        code, out, err = explain_(*words, attack=False)
-        assert code in (2, 3) and not out and err.startswith(f"bench: {text}") and err.count("\n") == 1, err
+    (tmp_path / "cut.jpg").write_bytes(buffer.getvalue()[:3000])
+    code, out, err = explain_(*words, attack=False)
+    assert code in (2, 3) and not out and err.startswith(f"bench: {text}") and err.count("\n") == 1, err
     assert not (tmp_path / "panel.png").exists()
 
 

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 import bench
+from bench.axes import AXES
 from bench.boards.record import Record
 from bench.boards.statistics import mean, summarise
-from bench.components.data import Data
 from bench.engine import catalog as catalogs
 from bench.engine.chunks import chunked
 from bench.engine.evidence import VOCABULARY
+from bench.engine.graph import dependencies
+from bench.engine.report import group_reasons
 from bench.engine.runner import explain_failure
+from bench.engine.store import Store
 
 
 def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
@@ -85,7 +88,8 @@ import bench
 
 @bench.hookimpl
 def bench_components():
-    return [NaN, Wrong, Short, Far, InPlace, Double, Moved, Drawn, Endless, Sum, Beyond, Levelled, Nothing, Half]
+    attacks = [Wrong, Short, Far, InPlace, Double]
+    return [NaN, *attacks, Moved, Drawn, DrawnBySeed, Endless, Sum, Beyond, Levelled, Nothing, Half]
 
 @bench.hookimpl
 def bench_refuse(case, used):
@@ -153,6 +157,14 @@ class Drawn(bench.Metric):
     name = "drawn"
     help = "random"
     def __call__(self, images):
+        return torch.rand(len(images))
+
+@dataclass(frozen=True)
+class DrawnBySeed(bench.Metric):
+    '''Draws its values anew for each seed.'''
+    name = "drawn_by_seed"
+    help = "random"
+    def __call__(self, images, seed):
         return torch.rand(len(images))
 
 @dataclass(frozen=True)
@@ -292,13 +304,30 @@ def test_what_an_attack_does_in_place_reaches_nobody_else(tiny_run, plugged):
     assert [r.value for r in alone.records.values()] == [list(after.records.values())[1].value]
 
 
-def test_randomness_follows_what_the_key_holds(tiny_run, plugged):
-    first = tiny_run(plugged, seed=["1", "0"], metric=["drawn"])
-    (record,) = first.records.values()
-    with torch.random.fork_rng():
-        assert "seed" not in record.axes
-    again = tiny_run(plugged, seed=["0"], metric=["drawn"])
-    assert list(again.records.values()) == [record]
+@pytest.fixture
+def draw(tiny_run, plugged, tmp_path):
+    """Scores of metrics that draw, by metric and seed, computed in a store of their own."""
+
+    def draw(name, seeds):
+        outcome = tiny_run(
+            plugged, into=Store(tmp_path / name, print), seed=seeds, metric=["drawn", "drawn_by_seed"], reference=False
+        )
+        return {(r.metric, r.axes.get("seed")): r.value for r in outcome.records.values()}
+
+    return draw
+
+
+def test_a_score_draws_by_what_its_key_holds(draw):
+    scores = draw("store", ["0", "1"])
+    assert set(scores) == {("drawn", None), ("drawn_by_seed", "0"), ("drawn_by_seed", "1")}
+    assert len(set(scores.values())) == 3
+
+
+def test_a_score_draws_the_same_whatever_was_drawn_before(draw):
+    first = draw("first", ["1", "0"])
+    torch.rand(3)
+    again = draw("again", ["0"])
+    assert len(again) == 2 and again.items() <= first.items()
 
 
 def test_the_key_of_a_score_under_attack_holds_what_says_who_is_kept(tiny_run):
@@ -617,4 +646,15 @@ def test_an_own_network_can_be_attacked_from_python():
 
 def test_the_vocabulary_is_complete():
     assert {"images", "labels", "clean_maps", "attacked_maps", "kept", "training", "explain"} <= set(VOCABULARY.values)
-    assert isinstance(VOCABULARY.values["test_data"].function, type(lambda: 0)) and Data
+
+
+def test_evidence_is_made_from_axes_and_other_evidence_and_says_what_it_is():
+    for name, value in VOCABULARY.values.items():
+        assert set(dependencies(value.function)) <= {*AXES, *VOCABULARY.values} - {name}
+        assert value.function.__doc__, name
+
+
+def test_reasons_are_grouped():
+    reasons = [("a of b", "why"), ("c of d", "other"), ("e of f", "why"), ("g of h", "why")]
+    assert group_reasons(reasons) == ["a of b and 2 more: why", "c of d: other"]
+    assert group_reasons([]) == []
