@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import bench
@@ -164,3 +166,71 @@ def test_every_parameter_says_what_it_is(catalog):
         for cls in catalog.of(kind).values():
             for parameter in parameters(cls).values():
                 assert parameter.help and parameter.accepts, f"{cls.name}.{parameter.name}"
+
+
+PACKAGE = {
+    "__init__": "import bench\n\n@bench.hookimpl\ndef bench_components():\n    return bench.components_of(__name__)\n",
+    "base": """
+from abc import abstractmethod
+from dataclasses import dataclass
+import bench
+
+@dataclass(frozen=True)
+class Ranking(bench.Explainer):
+    @abstractmethod
+    def rank(self, images): ...
+    def attribute(self, network, images, targets):
+        return self.rank(images)
+""",
+    "second": """
+from dataclasses import dataclass
+from manyfiles.base import Ranking
+from manyfiles.first import Left
+
+Other = Left
+
+@dataclass(frozen=True)
+class Above(Ranking):
+    name = "above"
+    def rank(self, images):
+        return images
+""",
+    "first": """
+from dataclasses import dataclass
+from manyfiles.base import Ranking
+
+@dataclass(frozen=True)
+class Left(Ranking):
+    name = "left"
+    def rank(self, images):
+        return images
+""",
+    "_drafts": "raise RuntimeError",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    (tmp_path / "manyfiles").mkdir()
+    for name, source in PACKAGE.items():
+        (tmp_path / "manyfiles" / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "manyfiles"]:
+        del sys.modules[name]
+
+
+def test_a_package_yields_the_components_of_its_modules_once(package):
+    assert [cls.name for cls in bench.components_of("manyfiles")] == ["above", "left"]
+
+
+def test_every_built_in_package_yields_what_its_modules_define(catalog):
+    packages = {f"bench_{plugin.name}" for plugin in catalog.plugins}
+    ours = [name for name in sys.modules if name.partition(".")[0] in packages]
+    defined = {
+        value
+        for name in ours
+        for value in vars(sys.modules[name]).values()
+        if isinstance(value, type) and issubclass(value, bench.Component) and "name" in vars(value)
+    }
+    assert {cls for kind in KINDS for cls in catalog.of(kind).values()} == defined
