@@ -33,6 +33,9 @@ if typing.TYPE_CHECKING:
     from bench.engine.training import Fit
 
 
+Direction = Literal["higher", "lower"]
+
+
 @dataclass(frozen=True)
 class Levels:
     """A score per image and named level: values (N, L). An image's value is the mean over its levels."""
@@ -53,7 +56,11 @@ class Dataset(Component, ABC):
     """Images to train, validate and test on."""
 
     kind: ClassVar[str] = "dataset"
-    provides: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What comes with the images: "labels", "object_masks", "gaze". Most set a class attribute."""
+        return frozenset({"labels"})
 
     @abstractmethod
     def load(self, split: str) -> Data:
@@ -223,9 +230,13 @@ class Metric(Component, ABC):
     """
 
     kind: ClassVar[str] = "metric"
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
     unit: ClassVar[str] = ""
     help: ClassVar[str] = ""
+
+    @property
+    def better(self) -> Direction:
+        """Whether higher or lower values are better. Most set a class attribute, `better = "lower"`."""
+        return "higher"
 
     @property
     def range(self) -> tuple[float | None, float | None]:

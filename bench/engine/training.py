@@ -37,7 +37,7 @@ class Batch:
     """Augmented rows of the training data, on the device; `indices` are their positions in the split."""
 
     images: Tensor
-    labels: Tensor | None
+    labels: Tensor
     object_masks: Tensor | None
     gaze: Tensor | None
     indices: Tensor
@@ -322,7 +322,8 @@ class _Batches:
     def at(self, rows: Tensor) -> Batch:
         place = self.place[rows]
         images = self.columns[0][place].to(self.device)
-        labels, masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns[1:])
+        labels = self.columns[1][place].to(self.device)
+        masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns[2:])
         if self.augmentation != "none":
             moved = AUGMENTATIONS[self.augmentation]([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
             images = moved.pop(0)

@@ -62,7 +62,8 @@ def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
 def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
     import datasets
 
-    splits, classes = {}, ()
+    splits: dict[str, Files] = {}
+    classes: tuple[str, ...] = ()
     with quiet():
         try:
             found = datasets.load_dataset(HUB, revision=REVISION)

@@ -11,7 +11,7 @@ import torch
 
 import bench
 from bench_datasets.named import Photographs, Splits, place_of
-from bench_datasets.splits import Files, contents
+from bench_datasets.splits import Files, contents, names_of
 
 BIRDS, GAZE = "CUB_200_2011", "CUB_GHA"
 HOWTO = (
@@ -64,7 +64,7 @@ def birds(place: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]
             torch.tensor([int(labels[i]) - 1 for i in rows], dtype=torch.int64),
             contents(files),
             None,
-            lambda row, files=files: str(files[row]),
+            names_of(files),
             contents(maps),
         )
     if not any(files.count for files in splits.values()):

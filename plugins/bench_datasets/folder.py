@@ -11,7 +11,7 @@ import torch
 
 import bench
 from bench.images import Frame
-from bench_datasets.splits import Files, assembled, contents
+from bench_datasets.splits import Files, assembled, contents, names_of
 from bench_datasets.tables import SPLITS
 
 
@@ -73,7 +73,7 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
             [Path(file) for file, _ in found],
             torch.tensor([label for _, label in found], dtype=torch.int64),
         )
-        splits[split] = Files(len(files), labels, contents(files), None, lambda row, files=files: str(files[row]))
+        splits[split] = Files(len(files), labels, contents(files), None, names_of(files))
     if not any(files.count for files in splits.values()):
         raise bench.EnvironmentProblem(f"{path} holds no images; they are looked for as [SPLIT/]CLASS/FILE")
     return splits, classes

@@ -65,10 +65,10 @@ class Decoded:
                 )
             found[place] = value
         if damaged:
-            row, error = damaged[0]
+            row, cause = damaged[0]
             more = f", and {len(damaged) - 1} more of the {len(chosen)} asked" if len(damaged) > 1 else ""
             raise bench.EnvironmentProblem(
-                f"{self.name(row)} cannot be decoded ({' '.join(str(error).split())}){more}; mend it, or leave out all "
+                f"{self.name(row)} cannot be decoded ({' '.join(str(cause).split())}){more}; mend it, or leave out all "
                 "such images with damaged=skip"
             )
         return found

@@ -102,5 +102,10 @@ def contents(files: Sequence[Path]) -> Read:
     return read
 
 
+def names_of(files: Sequence[Path]) -> Callable[[int], str]:
+    """A function that names a row by its file."""
+    return lambda row: str(files[row])
+
+
 def _nothing(rows: Sequence[int]) -> list[bytes]:
     return []

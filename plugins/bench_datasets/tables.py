@@ -132,7 +132,7 @@ def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torc
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise bench.EnvironmentProblem(f"{about}: the {label!r} of row {row} is missing; leave such rows out")
-    values = source.with_format("numpy")[label][:] if len(source) else []
+    values: Any = source.with_format("numpy")[label][:] if len(source) else []
     if not names or (len(source) and (values.dtype.kind not in "iu" or values.ndim != 1)):
         raise bench.EnvironmentProblem(
             f"{about}: column {label!r} has no class names; store it as a datasets.ClassLabel, or as whole numbers and "

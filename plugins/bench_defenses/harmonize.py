@@ -38,7 +38,9 @@ class Harmonize(bench.Defense):
 
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
         _, std = bench.normalisation(network)
-        attention = (batch.gaze if self.attention == "gaze" else batch.object_masks).to(batch.images)[:, None]
+        attention = batch.gaze if self.attention == "gaze" else batch.object_masks
+        assert attention is not None  # or `refuse` would have said so
+        attention = attention.to(batch.images)[:, None]
         direction = unit(std * loss_gradient(network, batch.images, batch.labels))
         change = self.eps * (attention.amax((1, 2, 3), keepdim=True) - 2 * attention) * direction
         return F.cross_entropy(network(batch.images + std * change), batch.labels)

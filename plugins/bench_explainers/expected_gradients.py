@@ -37,7 +37,10 @@ class ExpectedGradients(bench.Explainer):
         rows = train_data.choice(min(self.references, len(train_data)))
         return {"references": train_data.at(rows).images}
 
-    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: dict[str, Tensor]) -> Tensor:
+    def attribute(
+        self, network: nn.Module, images: Tensor, targets: Tensor, prepared: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        assert prepared, "pass what prepare returned"
         starts = prepared["references"]
 
         def term(images: Tensor, draws: range) -> Tensor:

@@ -136,7 +136,8 @@ class Layers(Flow):
 
         def value(end: int) -> Tensor:
             def at(tensor: Tensor) -> Tensor:
-                return self.known[id(tensor)].bounds[end] if id(tensor) in self.known else tensor
+                known = self.known.get(id(tensor))
+                return tensor if known is None or known.bounds is None else known.bounds[end]
 
             return func(*replaced(args, at), **replaced(named, at))
 
@@ -211,8 +212,9 @@ class Layers(Flow):
 
         operands = [a for a in args if isinstance(a, Tensor) and id(a) in self.known]
         bounds = None
+        rule: Callable[..., tuple[Tensor, ...]] = passed
         if len(operands) == 1:  # with a constant, as in a normalisation
-            rule, limits = passed, self.known[id(operands[0])].bounds
+            limits = self.known[id(operands[0])].bounds
             if limits:
                 ends = [value(*(limit if a is operands[0] else a for a in args)) for limit in limits]
                 bounds = torch.minimum(*ends), torch.maximum(*ends)

@@ -13,7 +13,7 @@ import bench
 from bench.gradients import Activations, differentiating, target_logits
 
 # What one output hands back to the inputs that it has: (relevance, *inputs) -> a relevance for each of them.
-Rule = Callable[..., tuple[Tensor, ...]]
+Rule = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Flow(Activations):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,9 @@ class RTSal(bench.Explainer):
 
         def select(masker: nn.Module, batch: bench.Batch) -> Tensor:
             labels, true = asked(batch, 0.5)
-            return F.binary_cross_entropy_with_logits(masker.presence(batch.images, labels), true.to(batch.images))
+            return F.binary_cross_entropy_with_logits(
+                cast(Masker, masker).presence(batch.images, labels), true.to(batch.images)
+            )
 
         def mask(masker: nn.Module, batch: bench.Batch) -> Tensor:
             labels, true = asked(batch, 0.3)
@@ -89,7 +92,10 @@ class RTSal(bench.Explainer):
         colour = noise.uniform(images[:, :, :1, :1], 0, 1) + 0.1 * noise.normal(images)
         return torch.where(coin < 0.5, blurred(images, 11 / 224 * min(images.shape[2:])), colour.clamp(0, 1))
 
-    def attribute(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: dict[str, Tensor]) -> Tensor:
+    def attribute(
+        self, network: nn.Module, images: Tensor, targets: Tensor, prepared: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        assert prepared, "pass what prepare returned"
         classes, _ = prepared["classes.weight"].shape
         with torch.device("meta"):  # which draws no initial weights
             masker = Masker(images.shape[1], classes, self.width, self.confidence).eval()

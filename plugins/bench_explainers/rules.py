@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 TINY = 1e-9  # keeps a denominator from zero; so small that relevance is conserved to single precision
 EPSILON = 1e-6  # of the epsilon rule, as in zennit
+
+
+def total(values: Iterable[Tensor]) -> Tensor:
+    """The sum of some tensors, from the first to the last."""
+    return functools.reduce(operator.add, values)
+
+
+def _with(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """A layer's function with other weights."""
+    return lambda given: function(given, weight, bias)
 
 
 def steadied(values: Tensor, tiny: float = TINY) -> Tensor:
@@ -42,9 +54,9 @@ def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
         parts = [(given.clamp(min=0), weight.clamp(min=0), raised)]
         if bool((given < 0).any()):
             parts.append((given.clamp(max=0), weight.clamp(max=0), None))
-        found = [(part, *backward(lambda x, w=w, b=b: function(x, w, b), part)) for part, w, b in parts]
-        share = relevance / steadied(sum(value for _, value, _ in found))
-        return (sum(part * transpose(share) for part, _, transpose in found),)
+        values = [(part, *backward(_with(function, w, b), part)) for part, w, b in parts]
+        share = relevance / steadied(total(value for _, value, _ in values))
+        return (total(part * transpose(share) for part, _, transpose in values),)
 
     return rule
 
@@ -77,22 +89,20 @@ def box(
 
     def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
         low, high = bounds
-        found = [
-            (factor, *backward(lambda x, w=w: function(x, w, None), x))
-            for factor, x, w in ((1, given, weight), (-1, low, weight.clamp(min=0)), (-1, high, weight.clamp(max=0)))
-        ]
-        share = relevance / steadied(sum(factor * value for factor, value, _ in found))
-        return (sum(f * x * transpose(share) for (f, _, transpose), x in zip(found, (given, low, high), strict=True)),)
+        parts = ((1, given, weight), (-1, low, weight.clamp(min=0)), (-1, high, weight.clamp(max=0)))
+        values = [(factor, x, *backward(_with(function, w, None), x)) for factor, x, w in parts]
+        share = relevance / steadied(total(factor * value for factor, _, value, _ in values))
+        return (total(factor * x * transpose(share) for factor, x, _, transpose in values),)
 
     return rule
 
 
-def summed(parts: str) -> Callable[..., tuple[Tensor, Tensor]]:
+def summed(parts: str) -> Callable[..., tuple[Tensor, ...]]:
     """R_o = R o / (o + s), of positive parts or of signed ones."""
 
-    def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, Tensor]:
+    def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, ...]:
         shares = [b.clamp(min=0) for b in branches] if parts == "positive" else list(branches)
-        per_unit = relevance / steadied(sum(shares))
+        per_unit = relevance / steadied(total(shares))
         return tuple(
             (share * per_unit).sum_to_size(branch.shape) for share, branch in zip(shares, branches, strict=True)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class ClassRetrieval(bench.Metric):
             shown = mean + masks.to(images.dtype) * (images - mean)
             return (network(shown).argmax(1) == targets).double()
 
-        given = {"seed": seed, "name": self.name, "indices": test_data.indices}
+        given: dict[str, Any] = {"seed": seed, "name": self.name, "indices": test_data.rows}
         if self.explained == "own":
             masks = bench.chunked(explained, attacked_images, own, **given)
         found = bench.chunked(retrieved, seen, masks, targets, **given)

@@ -28,7 +28,7 @@ class CRC(Close):
     help = "(1 - cosine) / 2 of the signed gradients of noisy and clean image"
     paper = bench.papers.JOO2023
 
-    def of(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
+    def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
         here, there = (input_gradient(network, at, targets).flatten(1).double() for at in (images, images + step))
         found = ((1 - F.cosine_similarity(here, there, dim=1, eps=0)) / 2).clamp(min=0)  # of rounding
         return torch.where(here.any(1) & there.any(1), found, torch.nan)

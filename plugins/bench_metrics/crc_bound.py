@@ -32,7 +32,7 @@ class CRCBound(Close):
     def refuse(self, case: bench.Case) -> str | None:
         return flat_second(case)
 
-    def of(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
+    def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
         turned = hessian_vector_product(network, images, targets, step).flatten(1).double().norm(dim=1)
         length = input_gradient(network, images + step, targets).flatten(1).double().norm(dim=1)
         return torch.where(length > 0, turned / length, torch.nan)

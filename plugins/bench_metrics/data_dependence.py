@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 import bench
 from bench import noise
 from bench_metrics.cosine import Cosine
-from bench_metrics.similarity import Sanity
+from bench_metrics.similarity import Sanity, compare
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class DataDependence(Sanity):
     name = "data_dependence"
     help = "similarity of maps of different images: chance, and high where a defense has collapsed"
     examples = ("", "similarity=(spearman),within=class")
-    similarity: bench.Metric = bench.param(Cosine(), "a metric of clean_maps and attacked_maps")
+    similarity: bench.Metric = Cosine()
     within: Literal["all", "class"] = bench.param("all", "which images the other one is drawn from")
 
-    def __call__(self, clean_maps: Tensor, targets: Tensor, test_data: Any) -> Tensor | bench.Undefined:
+    def __call__(self, clean_maps: Tensor, targets: Tensor, test_data: bench.Data) -> Tensor | bench.Undefined:
         if len(clean_maps) < 2:
             return bench.Undefined("there is one image, and no other to compare it with")
-        others = partners(targets if self.within == "class" else torch.zeros_like(targets), test_data.indices)
-        return self.similarity(clean_maps=clean_maps, attacked_maps=clean_maps[others])
+        others = partners(targets if self.within == "class" else torch.zeros_like(targets), test_data.rows)
+        return compare(self.similarity, clean_maps, clean_maps[others])
 
 
 def partners(groups: Tensor, indices: Tensor) -> Tensor:

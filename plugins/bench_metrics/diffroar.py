@@ -64,7 +64,10 @@ class DiffROAR(bench.Metric):
         for part in rows.split(256):
             shown = train_data.images[part].to(images.device)
             predicted = predictions(network, train_data, part, images.device)
-            targets = predicted if target == "predicted" else train_data.labels[part].to(images.device)
+            targets = predicted
+            if target == "label":
+                assert train_data.labels is not None  # or the network would not have been trained
+                targets = train_data.labels[part].to(images.device)
             train[part] = ranks(explain(network, shown, targets, part)).int().cpu()
         test, empty = ranks(clean_maps).int(), emptied(network, images, self.fill)
         found, pixels = [], test[0].numel()
@@ -76,7 +79,7 @@ class DiffROAR(bench.Metric):
                 seen = Seen(train_data.images, kept, empty.cpu())
                 trained = refit(dataclasses.replace(train_data, images=seen), f"{side}/{share!r}")
                 shown = torch.where(left[:, None], images, empty)
-                logits = bench.chunked(trained, shown, seed=0, name=self.name, indices=test_data.indices)
+                logits = bench.chunked(trained, shown, seed=0, name=self.name, indices=test_data.rows)
                 right[side] = (logits.argmax(1) == labels).double()
             found.append(right["top"] - right["bottom"])
         values = torch.where(clean_maps.flatten(1).any(1)[:, None], torch.stack(found, 1), torch.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,18 +26,17 @@ class Close(bench.Metric):
     draws: int = bench.param(10, "steps from each image", low=1)
 
     @abstractmethod
-    def of(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
+    def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
         """The value of one step from each image: (N, C, H, W), (N,), (N, C, H, W) -> (N,) in float64."""
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
         def means(images: Tensor, targets: Tensor) -> Tensor:
-            found = [
-                self.of(network, images, targets, float(self.eps) * noise.normal(images)) for _ in range(self.draws)
-            ]
-            return sum(found) / self.draws
+            steps = (float(self.eps) * noise.normal(images) for _ in range(self.draws))
+            values = (self.measure(network, images, targets, step) for step in steps)
+            return functools.reduce(operator.add, values) / self.draws
 
         # The same steps for both, so that a bound and what it bounds are of the same.
-        return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.indices)
+        return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.rows)
 
 
 def flat_second(case: bench.Case) -> str | None:

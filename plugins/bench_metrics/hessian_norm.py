@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 import bench
@@ -34,10 +35,10 @@ class HessianNorm(bench.Metric):
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
         def norms(images: Tensor, targets: Tensor) -> Tensor:
-            squares = [
-                hessian_vector_product(network, images, targets, noise.normal(images)).double().square().sum((1, 2, 3))
-                for _ in range(self.draws)
-            ]
-            return (sum(squares) / self.draws).sqrt()
+            total = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+            for _ in range(self.draws):
+                product = hessian_vector_product(network, images, targets, noise.normal(images))
+                total = total + product.double().square().sum((1, 2, 3))
+            return (total / self.draws).sqrt()
 
-        return bench.chunked(norms, images, targets, seed=seed, name="hessian_norm", indices=test_data.indices)
+        return bench.chunked(norms, images, targets, seed=seed, name="hessian_norm", indices=test_data.rows)

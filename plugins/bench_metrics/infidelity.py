@@ -64,7 +64,7 @@ class Infidelity(bench.Metric):
             return ((factor if self.scaled else 1) * products - falls).square().mean(1)
 
         found = bench.chunked(
-            errors, images, targets, clean_attributions, seed=seed, name="infidelity", indices=test_data.indices
+            errors, images, targets, clean_attributions, seed=seed, name="infidelity", indices=test_data.rows
         )
         return torch.where(clean_attributions.flatten(1).any(1), found, torch.nan)
 

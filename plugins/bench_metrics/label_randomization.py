@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.retraining import predictions, used
-from bench_metrics.similarity import Sanity
+from bench_metrics.similarity import Sanity, compare
 from bench_metrics.ssim import SSIM
 
 
@@ -30,7 +30,7 @@ class LabelRandomization(Sanity):
     help = "similarity of maps to those of a network trained on permuted labels"
     paper = bench.papers.ADEBAYO2018
     examples = ("", "similarity=(pearson),fitted=0.5")
-    similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
+    similarity: bench.Metric = SSIM()
     fitted: float = bench.param(
         0.9, "accuracy on the permuted labels from which a network counts as fitted", low=0, high=1
     )
@@ -49,17 +49,19 @@ class LabelRandomization(Sanity):
         if train_data.labels is None:
             raise bench.BadComponent(f"metric {self}: the training images have no labels to permute")
         data = used(train_data, schedule)
-        permuted = dataclasses.replace(data, labels=data.labels[order(len(data), seed)])
+        assert data.labels is not None  # as it has all columns of the training data
+        labels = data.labels[order(len(data), seed)]
+        permuted = dataclasses.replace(data, labels=labels)
         network = refit(permuted, "permuted", using=())
         rows = torch.arange(len(permuted))
-        right = predictions(network, permuted, rows, images.device).cpu() == permuted.labels[rows]
+        right = predictions(network, permuted, rows, images.device).cpu() == labels
         accuracy = float(right.double().mean())
         if accuracy < self.fitted:
             return bench.Undefined(
                 f"the network failed to fit permuted labels: {accuracy:.1%} of {len(rows)} are right, "
                 f"{self.fitted:.0%} are asked; train longer or on fewer images"
             )
-        return self.similarity(clean_maps=clean_maps, attacked_maps=explain(network, images, targets))
+        return compare(self.similarity, clean_maps, explain(network, images, targets))
 
 
 def order(count: int, seed: int) -> Tensor:

@@ -35,9 +35,7 @@ class LocalLipschitz(bench.Metric):
         "https://arxiv.org/abs/1806.08049",
     )
     examples = ("", "eps=16/255,draws=2")
-    eps: Fraction = bench.param(
-        Fraction(8, 255), "half-width of the ball, in pixel units", low=Fraction(1, 10**6), high=1
-    )
+    eps: Fraction = bench.param(Fraction(8, 255), "half-width of the ball, in pixel units", low=1e-6, high=1)
     draws: int = bench.param(10, "images drawn around each", low=1)
 
     def __call__(
@@ -51,7 +49,7 @@ class LocalLipschitz(bench.Metric):
         test_data: bench.Data,
     ) -> Tensor:
         found = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
-        with noise.rows(seed, "local_lipschitz", test_data.indices):
+        with noise.rows(seed, "local_lipschitz", test_data.rows):
             for _ in range(self.draws):
                 moved = bench.Ball("linf", self.eps).sample(images)
                 maps = explain(network, moved, targets)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.similarity import Sanity
+from bench_metrics.similarity import Sanity, compare
 from bench_metrics.ssim import SSIM
 
 
@@ -32,7 +32,7 @@ class Randomization(Sanity):
     help = "similarity of maps before and after weights are drawn anew from the output down, mean over depths"
     paper = bench.papers.ADEBAYO2018
     examples = ("", "similarity=(pearson),depths=2")
-    similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
+    similarity: bench.Metric = SSIM()
     depths: int = bench.param(
         0, "depths, evenly spread, the last of which is the whole network; 0 for every layer", low=0
     )
@@ -63,7 +63,7 @@ class Randomization(Sanity):
                         getattr(old[layer], name).data.copy_(values.data)
             start = end
             maps = explain(changed, images, targets)
-            scores.append(self.similarity(clean_maps=clean_maps, attacked_maps=maps).double())
+            scores.append(compare(self.similarity, clean_maps, maps))
             last = layers[end - 1][0]
             names.append(last.removeprefix("network.") or type(old[last]).__name__)
         return bench.Levels(torch.stack(scores, 1), tuple(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,30 +58,28 @@ class Swapped:
         return found
 
 
+def _change(data: bench.Data, labels: Tensor | None, change: Callable[[str, Any], Any]) -> bench.Data:
+    """Data with other labels, and a change of each column that it has."""
+    columns = {name: getattr(data, name) for name in ("images", "object_masks", "gaze")}
+    changed: dict[str, Any] = {name: change(name, column) for name, column in columns.items() if column is not None}
+    return dataclasses.replace(data, labels=labels, **changed)
+
+
 def used(data: bench.Data, schedule: bench.Schedule) -> bench.Data:
     """The data that a schedule trains on, and no others: which rows it takes of all depends on their labels, and would
     not be the same after a change of these."""
     if not schedule.limit:
         return data
     rows = schedule.used(data)
-    columns = {
-        name: Rows(getattr(data, name), rows)
-        for name in ("images", "object_masks", "gaze")
-        if getattr(data, name) is not None
-    }
-    return dataclasses.replace(data, labels=data.labels[rows], **columns)
+    return _change(data, None if data.labels is None else data.labels[rows], lambda name, column: Rows(column, rows))
 
 
 def swapped(data: bench.Data, out: Tensor, others: bench.Data, into: Tensor) -> bench.Data:
     """Data of which some rows are others, with all that belongs to them."""
-    columns = {
-        name: Swapped(getattr(data, name), out, getattr(others, name), into)
-        for name in ("images", "object_masks", "gaze")
-        if getattr(data, name) is not None
-    }
+    assert data.labels is not None and others.labels is not None
     labels = data.labels.clone()
     labels[out] = others.labels[into]
-    return dataclasses.replace(data, labels=labels, **columns)
+    return _change(data, labels, lambda name, column: Swapped(column, out, getattr(others, name), into))
 
 
 def predictions(network: nn.Module, data: bench.Data, rows: Tensor, device: torch.device) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench_metrics.cosine import Cosine
-from bench_metrics.similarity import no_similarity
+from bench_metrics.similarity import compare, no_similarity
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RPS(bench.Metric):
     draws: int = bench.param(10, "noisy copies of each image", low=1)
 
     @property
-    def better(self) -> str:
+    def better(self) -> Literal["higher", "lower"]:
         return self.similarity.better
 
     @property
@@ -53,13 +53,11 @@ class RPS(bench.Metric):
         targets: Tensor,
         clean_maps: Tensor,
         seed: int,
-        test_data: Any,
+        test_data: bench.Data,
     ) -> Tensor:
         scores = []
-        with noise.rows(seed, "rps", test_data.indices):
+        with noise.rows(seed, "rps", test_data.rows):
             for _ in range(self.draws):
                 noisy = (images + float(self.eps) * noise.uniform(images)).clamp(0, 1)
-                scores.append(
-                    self.similarity(clean_maps=clean_maps, attacked_maps=explain(network, noisy, targets)).double()
-                )
+                scores.append(compare(self.similarity, clean_maps, explain(network, noisy, targets)))
         return torch.stack(scores).mean(0)

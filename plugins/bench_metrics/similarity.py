@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ import bench
 @dataclass(frozen=True)
 class Sanity(bench.Metric):
     """A similarity of maps that should not be similar: the lower the better, or the other way round where the
-    similarity is a distance. A subclass declares the parameter, since their defaults differ."""
+    similarity is a distance."""
+
+    similarity: bench.Metric = bench.param(help="a metric of clean_maps and attacked_maps")
 
     @property
-    def better(self) -> str:
-        return {"higher": "lower", "lower": "higher"}[self.similarity.better]
+    def better(self) -> Literal["higher", "lower"]:
+        return "lower" if self.similarity.better == "higher" else "higher"
 
     @property
     def range(self) -> tuple[float | None, float | None]:
@@ -26,6 +29,14 @@ class Sanity(bench.Metric):
 
     def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
+
+
+def compare(similarity: bench.Metric, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
+    """The scores (N,) that a similarity gives to pairs of maps. Raises BadComponent where it gives none per image."""
+    scores = similarity(clean_maps=clean_maps, attacked_maps=attacked_maps)
+    if not isinstance(scores, Tensor):
+        raise bench.BadComponent(f"similarity {similarity} returned no tensor of scores; use one such as cosine")
+    return scores.double()
 
 
 def where_defined(scores: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 import bench
 from bench_metrics.retraining import swapped, used
-from bench_metrics.similarity import no_similarity
+from bench_metrics.similarity import compare, no_similarity
 from bench_metrics.ssim import SSIM
 
 
@@ -31,7 +32,7 @@ class Stability(bench.Metric):
     swapped: float = bench.param(0.1, "share of the training images that are exchanged", low=0, high=1)
 
     @property
-    def better(self) -> str:
+    def better(self) -> Literal["higher", "lower"]:
         return self.similarity.better
 
     @property
@@ -63,7 +64,7 @@ class Stability(bench.Metric):
         out = _spread(len(data), round(self.swapped * len(data)))
         if split == "train":
             free[schedule.used(train_data)] = False
-        free[test_data.indices.cpu()] = False
+        free[test_data.rows.cpu()] = False
         free = free.nonzero()[:, 0]
         if len(free) < len(out):
             return bench.Undefined(
@@ -72,7 +73,7 @@ class Stability(bench.Metric):
             )
         data = swapped(data, out, others, free[_spread(len(free), len(out))])
         second = refit(data, "swapped", seed + 1, using=("test_data",))
-        return self.similarity(clean_maps=clean_maps, attacked_maps=explain(second, images, targets))
+        return compare(self.similarity, clean_maps, explain(second, images, targets))
 
 
 def _spread(count: int, chosen: int) -> Tensor:

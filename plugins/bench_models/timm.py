@@ -32,7 +32,7 @@ class Timm(bench.Model):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
         network = exchanged(self._network(shape, classes), self.activation, self.beta, shape, str(self))
-        settings = network.pretrained_cfg
+        settings: Any = network.pretrained_cfg
         mean, std = settings["mean"], settings["std"]
         if len(mean) != shape[0]:
             mean, std = ([sum(values) / len(values)] * shape[0] for values in (mean, std))

@@ -457,7 +457,7 @@ def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
             clean = maps(network, images, first)
             noisy = maps(network, images + 16 / 255 * noise.uniform(images), first)
 
-        rows = SimpleNamespace(indices=torch.arange(64))
+        rows = SimpleNamespace(rows=torch.arange(64))
         exposed = bench.component("metric", "data_dependence")(clean_maps=clean, targets=first, test_data=rows)
         steady = bench.component("metric", "cosine")(clean_maps=clean, attacked_maps=noisy)
         return float(steady.mean()), float(exposed.mean())

@@ -224,12 +224,7 @@ def test_aopc_beside_a_slow_loop(text):
     order[1] = (order[1] / order[1][order[1] > 0].min()).round()  # whole numbers, whose sums are ties in any order
     metric = bench.component("metric", f"aopc:{text}")
     found = metric(
-        network=network,
-        images=IMAGES,
-        targets=TARGETS,
-        clean_maps=order,
-        seed=5,
-        test_data=SimpleNamespace(indices=rows),
+        network=network, images=IMAGES, targets=TARGETS, clean_maps=order, seed=5, test_data=SimpleNamespace(rows=rows)
     )
     with noise.rows(5, "aopc", rows):
         drawn = noise.uniform(IMAGES, 0, 1)
@@ -278,7 +273,7 @@ def retrieval(text, masks, **changed):
         "attacked_masks": masks,
         "attacked_logits": torch.tensor([[0.0, 1], [0.0, 1], [0.0, 1]]),
         "seed": 0,
-        "test_data": SimpleNamespace(indices=torch.arange(3)),
+        "test_data": SimpleNamespace(rows=torch.arange(3)),
     }
     metric = bench.component("metric", text)
     return metric(**{**given, **changed}), metric, given

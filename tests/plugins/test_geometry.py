@@ -25,7 +25,7 @@ def without_graphs():
         yield
 
 
-ROWS = SimpleNamespace(indices=torch.tensor([4, 7, 9]))
+ROWS = SimpleNamespace(rows=torch.tensor([4, 7, 9]))
 GIVEN = {"images": IMAGES, "targets": TARGETS, "seed": 3, "test_data": ROWS}
 
 
@@ -165,7 +165,7 @@ def test_an_image_that_did_not_move_has_no_local_lipschitz():
         targets=torch.zeros(40, dtype=torch.int64),
         clean_maps=torch.ones(40, 1, 1, dtype=torch.float64),
         seed=0,
-        test_data=SimpleNamespace(indices=torch.arange(40)),
+        test_data=SimpleNamespace(rows=torch.arange(40)),
     )
     assert_close(found, torch.where(moved > 0, 2 / moved, torch.nan), equal_nan=True)
     several = bench.component("metric", "local_lipschitz:eps=8/255,draws=12")(
@@ -175,6 +175,6 @@ def test_an_image_that_did_not_move_has_no_local_lipschitz():
         targets=torch.zeros(40, dtype=torch.int64),
         clean_maps=torch.ones(40, 1, 1, dtype=torch.float64),
         seed=0,
-        test_data=SimpleNamespace(indices=torch.arange(40)),
+        test_data=SimpleNamespace(rows=torch.arange(40)),
     )
     assert several.isfinite().all()

@@ -26,7 +26,7 @@ def score(text, rows=range(5)):
             targets=targets[rows],
             clean_maps=explainer.maps(network, images[rows], targets[rows]),
             seed=3,
-            test_data=SimpleNamespace(indices=rows),
+            test_data=SimpleNamespace(rows=rows),
         )
 
 
@@ -84,12 +84,12 @@ def test_data_dependence_compares_each_map_with_another_ones():
 
 def test_maps_that_are_all_the_same_depend_on_nothing(tiny_run):
     maps = torch.rand(6, 4, 4, generator=torch.Generator().manual_seed(0)).double()
-    given = {"targets": torch.zeros(6, dtype=torch.int64), "test_data": SimpleNamespace(indices=torch.arange(6))}
+    given = {"targets": torch.zeros(6, dtype=torch.int64), "test_data": SimpleNamespace(rows=torch.arange(6))}
     metric = bench.component("metric", "data_dependence:similarity=(pearson)")
     assert metric.better == "lower"
     assert_close(metric(clean_maps=maps[:1].expand(6, 4, 4), **given), torch.ones(6, dtype=torch.float64))
     assert metric(clean_maps=maps, **given).abs().max() < 0.99
-    alone = {"targets": torch.zeros(1, dtype=torch.int64), "test_data": SimpleNamespace(indices=torch.arange(1))}
+    alone = {"targets": torch.zeros(1, dtype=torch.int64), "test_data": SimpleNamespace(rows=torch.arange(1))}
     assert metric(clean_maps=maps[:1], **alone).reason == "there is one image, and no other to compare it with"
     outcome = tiny_run(metric=["data_dependence", "data_dependence:within=class"])
     assert not outcome.failures and all("attack" not in r.axes for r in outcome.records.values())

@@ -213,7 +213,7 @@ def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
         dataset=SimpleNamespace(load=lambda split: others),
         split="test",
         train_data=data,
-        test_data=SimpleNamespace(indices=torch.arange(10)),
+        test_data=SimpleNamespace(rows=torch.arange(10)),
         schedule=schedule,
         explain=lambda network, images, targets: torch.ones(4, 12, 12),
         images=IMAGES,
