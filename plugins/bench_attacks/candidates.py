@@ -1,4 +1,4 @@
-"""Choosing among images by another attack's objective, without a gradient."""
+"""Choose among candidate images by another attack's objective, without a gradient."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from torch import Tensor
 import bench
 
 
-class Choice:
-    """The best image so far in an attack's objective on the real network, among those that keep the prediction; the
-    clean image to begin with."""
+class BestCandidate:
+    """The best image so far by an attack's objective on the real network, among those that keep the prediction.
+
+    The first candidate is the clean image. `images` holds the best ones, `least` their scores.
+    """
 
     def __init__(self, victim: bench.Victim, images: Tensor, targets: Tensor, like: bench.Attack) -> None:
         self.victim = victim
         with torch.no_grad():
-            found = like.objective(victim, images, targets)
-            if found is None:
+            objective = like.objective(victim, images, targets)
+            if objective is None:
                 raise bench.BadValue(f"attack {like} has no objective to choose by; name another with like=(...)")
-            self.objective = found
-            self.images, self.least = images, found(images)
+            self.objective = objective
+            self.images, self.least = images, objective(images)
             self.prediction = victim.logits(images).argmax(1)
 
-    def offer(self, moved: Tensor) -> None:
+    def offer(self, candidates: Tensor) -> None:
+        """Take over the candidates that score lower: (B, C, H, W)."""
         with torch.no_grad():
-            score, kept = self.objective(moved), self.victim.logits(moved).argmax(1) == self.prediction
+            score, kept = self.objective(candidates), self.victim.logits(candidates).argmax(1) == self.prediction
         better = kept & (score < self.least)
-        self.images = torch.where(better[:, None, None, None], moved, self.images)
+        self.images = torch.where(better[:, None, None, None], candidates, self.images)
         self.least = torch.where(better, score, self.least)
 
 
-def chosen(
+def choose(
     victim: bench.Victim, images: Tensor, targets: Tensor, like: bench.Attack, candidates: Iterable[Tensor]
 ) -> Tensor:
-    """The best of some candidates, each (B, C, H, W), for every image on its own."""
-    choice = Choice(victim, images, targets, like)
-    for moved in candidates:
-        choice.offer(moved)
-    return choice.images
+    """Return each image's best candidate; every candidate is a batch (B, C, H, W)."""
+    best = BestCandidate(victim, images, targets, like)
+    for batch in candidates:
+        best.offer(batch)
+    return best.images

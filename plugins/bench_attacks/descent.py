@@ -1,4 +1,4 @@
-"""Steps down an aim: what the white-box attacks share."""
+"""Descend an aim by gradient steps: what the white-box attacks share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 import bench
 from bench.gradients import slope, softened
 
-# What is to fall, and the logits: (B, C, H, W) -> (B,), (B, K); all else is fixed on the clean images.
+# The score to lower, and the logits: (B, C, H, W) -> (B,), (B, K). All else is fixed on the clean images.
 Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
-# A step from images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W); a new one for every start.
+# Move images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W). Every start takes a new one.
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
-def of_maps(
+def aim_at_maps(
     victim: bench.Victim, images: Tensor, targets: Tensor, measure: Callable[[Tensor], Callable[[Tensor], Tensor]]
 ) -> Aim:
-    """The aim of a measure of maps alone: `measure(clean maps)` gives (B, H, W) -> (B,)."""
+    """Make the aim of a measure of maps alone: `measure(clean maps)` returns a function (B, H, W) -> (B,)."""
     with torch.no_grad():
         score = measure(victim.maps(images, targets))
 
@@ -35,11 +35,11 @@ def of_maps(
 
 @dataclass(frozen=True)
 class Descent(bench.Attack):
-    """An attack that follows the gradient of an aim; of maps, where it has a `beta`."""
+    """An attack that follows the gradient of an aim. With a `beta`, the aim depends on maps."""
 
     @abstractmethod
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
-        """What is to fall, with all that is fixed taken from the clean images."""
+        """Return the function to lower. Everything fixed comes from the clean images."""
 
     def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         aim = self.aim(victim, images, targets)
@@ -52,12 +52,12 @@ class Descent(bench.Attack):
 
 
 def steepest(ball: bench.Ball, length: float) -> Step:
-    """Steps of a length, as a share of eps, in the norm of the ball."""
+    """Take steepest steps in the norm of the ball; `length` is a share of eps."""
     return lambda moved, gradient: moved - length * float(ball.eps) * ball.steepest(gradient)
 
 
 def adam(ball: bench.Ball, length: float) -> Step:
-    """Steps of Adam at a rate, as a share of eps (Kingma and Ba, ICLR 2015)."""
+    """Take steps of Adam (Kingma and Ba, ICLR 2015); the rate, `length`, is a share of eps."""
     state: list[torch.optim.Adam] = []
 
     def step(moved: Tensor, gradient: Tensor) -> Tensor:
@@ -73,7 +73,10 @@ def adam(ball: bench.Ball, length: float) -> Step:
 
 
 class Best:
-    """The smallest score so far of each image among iterates that keep the prediction; at first the clean one's."""
+    """Each image's iterate with the smallest score so far, starting from the clean image.
+
+    With `keep`, an iterate counts only if it keeps the prediction.
+    """
 
     def __init__(self, images: Tensor, aim: Aim, keep: bool) -> None:
         self.aim, self.keep, self.images = aim, keep, images
@@ -82,15 +85,15 @@ class Best:
         self.prediction = logits.argmax(1)
 
     def offer(self, moved: Tensor, score: Tensor, logits: Tensor) -> None:
-        """Take over what is better."""
+        """Take over the iterates that score lower."""
         better = score.detach() < self.least
         if self.keep:
             better &= logits.argmax(1) == self.prediction
         self.images = torch.where(better[:, None, None, None], moved.detach(), self.images)
         self.least = torch.where(better, score.detach(), self.least)
 
-    def look(self, moved: Tensor) -> None:
-        """Offer images as the network itself sees them."""
+    def judge(self, moved: Tensor) -> None:
+        """Offer iterates, scored on the network itself."""
         with torch.no_grad():
             self.offer(moved, *self.aim(moved))
 
@@ -105,11 +108,11 @@ def descend(
     beta: float | None,
     keep: bool = True,
 ) -> Tensor:
-    """The best iterate of some steps from each start, among those that `keep` the prediction.
+    """Take steps from each start, and return the best iterate of all; with `keep`, of those that keep the prediction.
 
-    Gradients come from the network with softplus of sharpness `beta` for ReLU, since those of a ReLU network's maps
-    vanish; what counts comes from the network itself. Where nothing was softened the two are one, and an iterate is
-    judged by the pass that gives its gradient.
+    Gradients come from the network with softplus of sharpness `beta` in place of ReLU, because the gradients of a ReLU
+    network's maps vanish. Scores come from the network itself. Where nothing was softened, the pass that gives the
+    gradient also gives the score.
     """
     best = Best(images, aim, keep)
     for moved in starts:
@@ -125,7 +128,7 @@ def descend(
                 moved = ball.project(walk(moved.detach(), gradient), images)
             judged = bool(soft and soft.replaced)
             if judged:
-                best.look(moved)
+                best.judge(moved)
         if not judged:
-            best.look(moved)
+            best.judge(moved)
     return best.images

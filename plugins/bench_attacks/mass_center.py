@@ -1,4 +1,4 @@
-"""Move the map's centre of mass."""
+"""Move the map's centre of mass away."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, Descent, descend, of_maps, steepest
+from bench_attacks.descent import Aim, Descent, aim_at_maps, descend, steepest
 
 
 @dataclass(frozen=True)
 class MassCenter(Descent):
     """Maximise the distance between the centres of mass of the attacked and the clean map (Ghorbani et al., AAAI 2019,
-    Alg. 1, mass-center); the objective that falls is minus the square of that distance, in pixels.
+    Alg. 1, mass-center). The objective is minus the squared distance, in pixels.
 
-    Steps and choice of the iterate are those of `topk`. Where the distance is zero so is its gradient: the way begins
-    one step away, in a random direction. Differs from the authors' code: centres are not cut to whole pixels.
+    Steps and the choice of the iterate are those of `topk`. Each search starts one step away from the clean image, in a
+    random direction, because the gradient of a zero distance is zero. Differs from the authors' code: centres are not
+    rounded to whole pixels.
     """
 
     name = "mass_center"
@@ -27,15 +28,15 @@ class MassCenter(Descent):
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
     restarts: int = bench.param(1, "starts, each in a random direction from the clean image", low=1)
-    beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+    beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
-        """Minus the squared distance of maps' centres from those of the clean ones."""
+        """Return minus the squared distance between the centres of maps and of the clean maps."""
         clean = center(maps)
         return lambda moved: -(center(moved) - clean).square().sum(1)
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
-        return of_maps(victim, images, targets, self.measure)
+        return aim_at_maps(victim, images, targets, self.measure)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)

@@ -14,13 +14,13 @@ from bench_attacks.descent import Aim, Descent, descend, steepest
 
 @dataclass(frozen=True)
 class PGD(Descent):
-    """Projected gradient descent on the class (Madry et al., ICLR 2018): maximise the cross-entropy of the clean
-    image's prediction, from random starts in the ball. It means to flip predictions; what it does to maps is a side
-    effect, and its kept rate is low.
+    """Maximise the cross-entropy of the clean image's prediction, from random starts in the ball (projected gradient
+    descent; Madry et al., ICLR 2018). It aims to flip predictions: changes of maps are a side effect, and its kept rate
+    is low.
 
-    Steps of 2.5 eps / steps, so that the ball can be crossed whatever its size. With the 40 steps of 0.01 of Liu et al.
-    (2021), in normalised units, the iterate at a large eps is mostly the random start. Returned is the iterate of the
-    largest loss, the start of the image itself included. Gradients are the network's own, ReLU included.
+    A step is 2.5 eps / steps long, so that the steps can cross a ball of any size. With the 40 steps of 0.01, in
+    normalised units, of Liu et al. (2021), the result at a large eps is mostly the random start. Returns the iterate
+    with the largest loss; the clean image counts as one. Gradients are those of the network itself, ReLU included.
     """
 
     name = "pgd"

@@ -1,4 +1,4 @@
-"""Search without a gradient."""
+"""Search at random, without a gradient."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 import bench
 from bench import noise
-from bench_attacks.candidates import Choice
+from bench_attacks.candidates import BestCandidate
 from bench_attacks.topk import TopK
 
 
 @dataclass(frozen=True)
 class RandomSearch(bench.Attack):
-    """Random search by queries alone, for any explainer: in turn, a random square of the best image so far moves to a
-    random corner of the budget, and stays there where another attack's objective falls and the prediction is kept.
+    """Search by queries alone, against any explainer. Each query moves a random square of the best image so far to a
+    random corner of the budget, and keeps the move where it lowers another attack's objective and keeps the prediction.
 
-    After the Square attack on predictions (Andriushchenko et al., ECCV 2020): the side of the squares falls from half
-    the image to one pixel, each channel of a square gets one sign. In an l2 ball the change is scaled back into it. A
-    white-box attack that this one beats is not to be trusted.
+    Follows the Square attack on predictions (Andriushchenko et al., ECCV 2020): the side of the squares shrinks from
+    half the image to one pixel, and each channel of a square gets one sign. In an l2 ball, the change is scaled back
+    into the ball. Do not trust a white-box attack that this one beats.
     """
 
     name = "random_search"
@@ -32,30 +32,30 @@ class RandomSearch(bench.Attack):
         "https://arxiv.org/abs/1912.00049",
     )
     examples = ("queries=4,like=(topk:k=5)", "queries=2,restarts=2,like=(topk:k=5)")
-    queries: int = bench.param(200, "images looked at from each start", low=1)
+    queries: int = bench.param(200, "images tried from each start", low=1)
     restarts: int = bench.param(1, "searches, each from the clean image", low=1)
-    like: bench.Attack = bench.param(TopK(), "the attack whose objective is driven down")
+    like: bench.Attack = bench.param(TopK(), "the attack whose objective is lowered")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        best = self._searched(victim, images, targets, ball)
+        best = self._search(victim, images, targets, ball)
         for _ in range(self.restarts - 1):
-            other = self._searched(victim, images, targets, ball)
+            other = self._search(victim, images, targets, ball)
             better = other.least < best.least
             best.images = torch.where(better[:, None, None, None], other.images, best.images)
             best.least = torch.where(better, other.least, best.least)
         return best.images
 
-    def _searched(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Choice:
-        choice = Choice(victim, images, targets, self.like)
+    def _search(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> BestCandidate:
+        best = BestCandidate(victim, images, targets, self.like)
         for query in range(self.queries):
             side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - query / self.queries)))
-            moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), choice.images)
-            choice.offer(ball.project(moved, images))
-        return choice
+            moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), best.images)
+            best.offer(ball.project(moved, images))
+        return best
 
 
 def squares(images: Tensor, side: int) -> Tensor:
-    """A square of pixels at a random place in each image: (B, 1, H, W) bool."""
+    """Mark a square of pixels at a random place in each image: (B, 1, H, W) bool."""
     place = noise.uniform(images.new_empty(len(images), 2), 0, 1)
     inside = []
     for axis, size in enumerate(images.shape[2:]):
@@ -66,5 +66,5 @@ def squares(images: Tensor, side: int) -> Tensor:
 
 
 def corners(images: Tensor) -> Tensor:
-    """A random sign for each channel of each image: (B, C, 1, 1)."""
+    """Draw a sign for each channel of each image: (B, C, 1, 1)."""
     return noise.signs(images[:, :, :1, :1])

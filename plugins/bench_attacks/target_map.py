@@ -17,15 +17,16 @@ STEPS = {"adam": adam, "sign": steepest}
 
 @dataclass(frozen=True)
 class TargetMap(Descent):
-    """Bring the map close to a target while the logits stay: half the squared distance of the maps, each divided by its
-    maximum, plus a weight times the mean squared change of the logits.
+    """Bring the map close to a target and leave the logits alone: minimise half the squared distance of the maps, each
+    divided by its maximum, plus a weight times the mean squared change of the logits.
 
-    Targets: a "frame", one on the border and zero inside (Joo et al., AAAI 2023, AAM); or the map of a "reference", the
-    first of the training images given to all attacks that the network sees as another class than the one explained
-    ("structured" attack; Dombrowski et al., NeurIPS 2019; Wang et al., NeurIPS 2020).
+    The target is a "frame", one on the border and zero inside (AAM; Joo et al., AAAI 2023), or the map of a
+    "reference": the first of the training images given to all attacks that the network assigns to a class other than
+    the explained one ("structured" attack; Dombrowski et al., NeurIPS 2019; Wang et al., NeurIPS 2020).
 
-    Returned is the closest iterate among those that keep the prediction, the clean image included. Joo et al. return
-    the last one whatever the prediction, and Dombrowski et al. search without a budget. "joo2023" has their steps.
+    Returns the closest iterate among those that keep the prediction; the clean image counts as one. Joo et al. return
+    the last iterate whatever its prediction, and Dombrowski et al. search without a budget. "joo2023" sets the steps of
+    Joo et al.
     """
 
     name = "target_map"
@@ -39,14 +40,14 @@ class TargetMap(Descent):
     )
     presets: ClassVar[dict[str, str]] = {"joo2023": "target=frame,optimiser=adam,steps=100,step=0.04,preserve=0.5"}
     examples = ("steps=4", "target=reference,steps=4,optimiser=sign", "steps=3,restarts=2")
-    target: Literal["frame", "reference"] = bench.param("frame", "what the map is to look like")
+    target: Literal["frame", "reference"] = bench.param("frame", "what the map should look like")
     width: float = bench.param(5 / 32, "of a frame, as a share of the image's shorter side", low=0, high=0.5)
     optimiser: Literal["adam", "sign"] = bench.param("adam", "Adam, or steepest steps in the ball's norm")
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.08, "rate of Adam, or length of a step, as a share of eps", low=0)
     preserve: float = bench.param(0.5, "weight of the mean squared change of the logits", low=0)
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
-    beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+    beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
@@ -60,30 +61,32 @@ class TargetMap(Descent):
 
         def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
             maps, logits = victim.both(moved, targets)
-            distance = 0.5 * (peaked(maps) - goal).square().sum((1, 2))
+            distance = 0.5 * (scale_to_peak(maps) - goal).square().sum((1, 2))
             return distance + self.preserve * (logits - clean).square().mean(1), logits
 
         return aim
 
 
-def peaked(maps: Tensor) -> Tensor:
-    """Maps whose maximum is one; zero ones stay zero: (B, H, W) -> (B, H, W)."""
+def scale_to_peak(maps: Tensor) -> Tensor:
+    """Divide each map by its maximum; zero maps stay zero: (B, H, W) -> (B, H, W)."""
     top = maps.amax((1, 2), keepdim=True)
     return maps / torch.where(top > 0, top, torch.ones_like(top))
 
 
 def frame(images: Tensor, width: float) -> Tensor:
-    """One on the border, at least a pixel of it, and zero inside: (B, C, H, W) -> (1, H, W)."""
+    """Make a map with ones on the border, at least one pixel wide, and zeros inside: (B, C, H, W) -> (1, H, W)."""
     height, length = images.shape[2:]
     border = max(1, round(width * min(height, length)))
-    found = images.new_ones(1, height, length)
-    found[:, border : height - border, border : length - border] = 0
-    return found
+    result = images.new_ones(1, height, length)
+    result[:, border : height - border, border : length - border] = 0
+    return result
 
 
 def reference_maps(victim: bench.Victim, targets: Tensor) -> Tensor:
-    """For each target the map, of maximum one, of the first reference that the network sees as another class; of the
-    first one where there is no such: (B,) -> (B, H, W)."""
+    """Explain, for each target, the first reference that the network assigns to another class: (B,) -> (B, H, W).
+
+    Where there is none, the first of all. The maximum of each map is one.
+    """
     references = victim.references
     if references is None or not len(references):
         raise bench.BadValue(
@@ -91,9 +94,9 @@ def reference_maps(victim: bench.Victim, targets: Tensor) -> Tensor:
             "give bench.Victim(..., references=images)"
         )
     classes = victim.logits(references).argmax(1)
-    chosen = (classes != targets[:, None]).double().argmax(1)
-    used, place = chosen.unique(return_inverse=True)
-    # Noise of their own, since they are not the rows that are attacked.
+    first = (classes != targets[:, None]).double().argmax(1)
+    used, place = first.unique(return_inverse=True)
+    # They have noise of their own, because they are not the rows under attack.
     with noise.rows(0, "references", used):
         maps = victim.maps(references[used], classes[used])
-    return peaked(maps)[place]
+    return scale_to_peak(maps)[place]

@@ -1,4 +1,4 @@
-"""Drive mass out of the most important elements, by sign steps."""
+"""Move mass out of the most important elements, by sign steps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from bench_attacks.descent import Aim, Descent, descend
 
 @dataclass(frozen=True)
 class TopKL2(Descent):
-    """Minimise the share of an attribution's magnitude in the largest elements of the clean one (Gong et al., CVPR
-    2024, after the code of MoreauGrad): elements of all channels, not pixels, and as many as a share of those that are
-    not zero.
+    """Minimise the share of an attribution's magnitude in the largest elements of the clean attribution (Gong et al.,
+    CVPR 2024, after the code of MoreauGrad). These are elements of all channels, not pixels, and a share of those that
+    are not zero.
 
-    Sign steps, projected to the ball, which is an l2 ball in the papers: there the first step mostly reaches its
-    surface. Returned is the iterate of the smallest share among those that keep the prediction, the clean image
-    included. Differs from the authors' code: budgets are in pixel units and not in normalised ones; the last iterate is
-    looked at too; the prediction is kept, not the label.
+    Takes sign steps, projected to the ball. The papers use an l2 ball, where the first step mostly reaches the surface.
+    Returns the iterate with the smallest share among those that keep the prediction; the clean image counts as one.
+    Differs from the authors' code: budgets are in pixel units and not in normalised ones; the last iterate counts too;
+    the prediction is kept, not the label.
     """
 
     name = "topk_l2"
     paper = bench.papers.GONG2024
     examples = ("steps=4", "share=0.1,steps=2,restarts=2")
-    share: float = bench.param(0.4, "of the elements that are not zero, those whose mass is driven down", low=0, high=1)
+    share: float = bench.param(0.4, "share of the nonzero elements whose mass is lowered", low=0, high=1)
     steps: int = bench.param(10, "gradient steps", low=1)
     step: float = bench.param(0.01, "length of a step in every element, as a share of eps", low=0)
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
-    beta: float = bench.param(20.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+    beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         def step(moved: Tensor, gradient: Tensor) -> Tensor:

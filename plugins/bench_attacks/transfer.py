@@ -1,4 +1,4 @@
-"""Images attacked on another network."""
+"""Attack another network, and transfer the images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench_attacks.topk import TopK
 
 @dataclass(frozen=True)
 class Transfer(bench.Attack):
-    """The images that another attack finds on the network of another defense, trained on the same data with the same
-    model, schedule and seed. A defense whose own network a white-box attack moves less than these images do hides its
+    """Attack the network of another defense, trained on the same data with the same model, schedule and seed, and use
+    the images here. If they change maps more than a white-box attack on the defense itself, the defense hides its
     gradients (Athalye et al., ICML 2018).
 
-    The prediction that is kept is that of the network attacked; how many keep the other's is in the kept rate.
+    The attack keeps the prediction of the other network; the kept rate says how often this network keeps its own.
     """
 
     name = "transfer"
@@ -29,8 +29,8 @@ class Transfer(bench.Attack):
         "https://arxiv.org/abs/1802.00420",
     )
     examples = ("source=(ce),attack=(topk:k=5,steps=4)",)
-    source: bench.Defense = bench.param(help="the defense whose network is attacked")
-    attack: bench.Attack = bench.param(TopK(), "the attack on it")
+    source: bench.Defense = bench.param(help="the defense whose network is attacked instead")
+    attack: bench.Attack = bench.param(TopK(), "the attack on that network")
 
     def refuse(self, case: bench.Case) -> str | None:
         other = dataclasses.replace(case, defense=self.source, attack=self.attack)

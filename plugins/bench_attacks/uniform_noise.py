@@ -1,4 +1,4 @@
-"""Uniform noise: what any attack has to beat."""
+"""Uniform noise, which any attack has to beat."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_attacks.candidates import chosen
+from bench_attacks.candidates import choose
 from bench_attacks.topk import TopK
 
 
 @dataclass(frozen=True)
 class UniformNoise(bench.Attack):
-    """Uniform draws from the ball: a control.
+    """Draw uniformly from the ball: a control.
 
-    One candidate is taken as it comes, whatever the prediction does. Of more, as many as an attack looks at iterates,
-    the one is taken that is best in that attack's own objective among those that keep the prediction, or the clean
-    image where none does better.
+    A single candidate is returned whatever it does to the prediction. Of several, the attack returns the one that is
+    best by the objective of another attack among those that keep the prediction, or the clean image where none is
+    better. For a fair comparison, draw as many candidates as that attack takes steps.
     """
 
     name = "uniform_noise"
     examples = ("", "candidates=4,like=(topk:k=5)")
     candidates: int = bench.param(1, "draws", low=1)
-    like: bench.Attack = bench.param(TopK(), "the attack by whose objective a draw is chosen")
+    like: bench.Attack = bench.param(TopK(), "the attack whose objective chooses a draw")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         if self.candidates == 1:
             return ball.sample(images)
-        return chosen(victim, images, targets, self.like, (ball.sample(images) for _ in range(self.candidates)))
+        return choose(victim, images, targets, self.like, (ball.sample(images) for _ in range(self.candidates)))
