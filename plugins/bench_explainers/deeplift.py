@@ -1,4 +1,4 @@
-"""The difference from a baseline, handed down layer by layer."""
+"""Propagate the difference from a baseline, layer by layer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import bench
 from bench_explainers.lrp import ACTIVATIONS
 from bench_explainers.relevance import Flow
 
-CLOSE = 1e-10  # inputs closer than that to the baseline's take the derivative, as in captum
+CLOSE = 1e-10  # inputs closer to the baseline's than this take the derivative, as in captum
 
 
 @dataclass(frozen=True)
 class DeepLIFT(bench.Explainer):
-    """The way from a baseline to the image times multipliers: those of linear layers are weights, those of activations
-    the change of the output over the change of the input, of max-pooling what each winner adds (Shrikumar et al., ICML
-    2017, the rescale rule, with captum's rule for max-pooling).
+    """Multiply the difference between the image and a baseline by multipliers: weights for linear layers, the change
+    of the output over the change of the input for activations, and what each winner adds for max-pooling (Shrikumar et
+    al., ICML 2017, the rescale rule, with captum's rule for max-pooling).
 
-    The attribution adds up to the difference of the target's logits at both ends in networks of such layers; products
-    of branches and norms over an image's own values keep their derivative at the image. Every call of an activation is
-    met, shared modules and functions as well, softplus as any other; captum meets modules that are called once, and
-    loses its rule for max-pooling beside an activation. RelEx explains the softmax instead of the logit.
+    In networks of such layers, the attribution adds up to the difference of the target's logit between image and
+    baseline. Products of branches, and norms over an image's own values, keep their derivative at the image. The rule
+    reaches every call of every activation, including shared modules, functions and softplus. captum reaches modules
+    that are called once, and loses its rule for max-pooling next to an activation. RelEx explains the softmax instead
+    of the logit.
     """
 
     name = "deeplift"
@@ -38,7 +39,7 @@ class DeepLIFT(bench.Explainer):
         "https://proceedings.mlr.press/v70/shrikumar17a.html",
     )
     examples = ("", "baseline=black")
-    baseline: Literal["mean", "black"] = bench.param("mean", "what differences are from: the mean colour, or black")
+    baseline: Literal["mean", "black"] = bench.param("mean", "the baseline: the mean colour, or black")
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         start = bench.normalisation(network)[0].to(images) if self.baseline == "mean" else images.new_zeros(())
@@ -46,7 +47,7 @@ class DeepLIFT(bench.Explainer):
 
 
 class Differences(Flow):
-    """The network sees every image beside its baseline."""
+    """Show the network every image together with its baseline."""
 
     names = frozenset({*ACTIVATIONS, "sigmoid", "hardsigmoid", "max_pool2d", "adaptive_max_pool2d"})
 
@@ -54,21 +55,21 @@ class Differences(Flow):
         super().__init__()
         self.start = start
 
-    def begun(self, images: Tensor) -> Tensor:
+    def begin(self, images: Tensor) -> Tensor:
         return torch.cat([images, self.start.expand_as(images)])
 
-    def ended(self, logits: Tensor) -> Tensor:
+    def end(self, logits: Tensor) -> Tensor:
         return logits.chunk(2)[0]
 
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         output = plain(given)
         if not output.requires_grad:
             return output
-        return self.routed(pooled if "pool" in name else rescaled, output, given, output)
+        return self.route(pass_to_winners if "pool" in name else rescale, output, given, output)
 
 
-def rescaled(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None]:
-    """The change of the output over that of the input, (2 B, ...) each."""
+def rescale(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None]:
+    """Multiply by the change of the output over the change of the input, (2 B, ...) each."""
     into, out = (values.chunk(2)[0] - values.chunk(2)[1] for values in (given, output))
     (slopes,) = _products(output, given, torch.ones_like(output))
     near = into.abs() < CLOSE
@@ -76,19 +77,19 @@ def rescaled(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None
     return torch.cat([ratio * above.chunk(2)[0], torch.zeros_like(into)]), None
 
 
-def pooled(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None]:
-    """To the winner among the image's inputs what it has more than the baseline's winner, to the place of the latter
-    what it has less."""
+def pass_to_winners(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None]:
+    """Give the image's winner what it has more than the baseline's winner, and the place of that one what it has
+    less."""
     into = given.chunk(2)[0] - given.chunk(2)[1]
     first, second = output.chunk(2)
     over, share = torch.maximum(first, second), above.chunk(2)[0]
-    (handed,) = _products(output, given, torch.cat([share * (over - second), share * (first - over)]))
+    (parts,) = _products(output, given, torch.cat([share * (over - second), share * (first - over)]))
     (slopes,) = _products(output, given, torch.cat([share, torch.zeros_like(share)]))
     near = into.abs() < CLOSE
-    found = torch.where(near, slopes.chunk(2)[0], sum(handed.chunk(2)) / torch.where(near, 1, into))
-    return torch.cat([found, torch.zeros_like(into)]), None
+    multiplied = torch.where(near, slopes.chunk(2)[0], sum(parts.chunk(2)) / torch.where(near, 1, into))
+    return torch.cat([multiplied, torch.zeros_like(into)]), None
 
 
 def _products(output: Tensor, given: Tensor, vectors: Tensor) -> tuple[Tensor, ...]:
-    """Vectors times the Jacobian of one function."""
+    """Multiply vectors by the Jacobian of one function."""
     return torch.autograd.grad(output, given, vectors, create_graph=torch.is_grad_enabled(), retain_graph=True)

@@ -13,9 +13,9 @@ import bench
 
 @dataclass(frozen=True)
 class EdgeMap(bench.Explainer):
-    """Length of the Sobel gradient of the grey image: what looks like an explanation and knows nothing of the network
-    (the edge detector of Adebayo et al., NeurIPS 2018). An attack of its own follows the edges; robustness of a method
-    means little where it is not above this.
+    """Return the length of the Sobel gradient of the grey image. It looks like an explanation and knows nothing of the
+    network (the edge detector of Adebayo et al., NeurIPS 2018). Attacks on it move the edges. A method that is no more
+    robust than this control is not robust.
     """
 
     name = "edge_map"
@@ -27,5 +27,5 @@ class EdgeMap(bench.Explainer):
         sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype, device=images.device)
         slopes = F.conv2d(grey, torch.stack([sobel, sobel.T])[:, None])
         squares = slopes.square().sum(1, keepdim=True)
-        flat = squares == 0  # where a root has no derivative
+        flat = squares == 0  # where the root has no derivative
         return torch.where(flat, 0, torch.where(flat, 1, squares).sqrt())

@@ -1,4 +1,4 @@
-"""The gradient integrated along lines from training images."""
+"""Integrate the gradient along lines from training images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.gradients import input_gradient, summed
 
 @dataclass(frozen=True)
 class ExpectedGradients(bench.Explainer):
-    """Mean over draws of a training image x' and a share a, uniform on [0, 1], of (x - x') times the gradient of the
-    target's logit at x' + a (x - x') (Erion et al., Nature Machine Intelligence 2021, eq. 2): integrated gradients
-    without a choice of the baseline.
+    """Average (x - x') times the gradient of the target's logit at x' + a (x - x') over draws of a training image x'
+    and of a, uniform on [0, 1] (Erion et al., Nature Machine Intelligence 2021, eq. 2). These are integrated gradients
+    without the choice of one baseline.
 
-    The training images are a fixed choice, as many of each class.
+    The training images are a fixed choice with equally many of each class.
     """
 
     name = "expected_gradients"
@@ -31,7 +31,7 @@ class ExpectedGradients(bench.Explainer):
     )
     examples = ("samples=3,references=5", "samples=6,references=2")
     samples: int = bench.param(50, "draws for each image", low=1)
-    references: int = bench.param(100, "training images that lines begin at; all of a smaller set", low=1)
+    references: int = bench.param(100, "training images that lines start from; all of a smaller set", low=1)
 
     def prepare(self, network: nn.Module, train_data: bench.Data, fit: bench.Fit) -> dict[str, Tensor]:
         rows = train_data.choice(min(self.references, len(train_data)))
@@ -46,13 +46,15 @@ class ExpectedGradients(bench.Explainer):
         def term(images: Tensor, draws: range) -> Tensor:
             copies = images.repeat_interleave(len(draws), 0)
             with noise.repeat(draws, len(images)):
-                chosen, share = noise.uniform(images.new_empty(len(copies), 2), 0, 1).unbind(1)
-            start = starts[(chosen * len(starts)).long()].to(copies)
+                place, share = noise.uniform(images.new_empty(len(copies), 2), 0, 1).unbind(1)
+            start = starts[(place * len(starts)).long()].to(copies)
             way = copies - start
             classes = targets.repeat_interleave(len(draws), 0)
             slopes = input_gradient(network, start + share.view(-1, 1, 1, 1) * way, classes)
             return (way * slopes).view(len(images), len(draws), *images.shape[1:]).sum(1)
 
         if not len(starts):
-            raise bench.BadComponent("expected_gradients needs training images to begin at, and the set has none")
+            raise bench.BadComponent(
+                "expected_gradients needs training images to start from, and the data set has none"
+            )
         return summed(network, images, self.samples, term) / self.samples

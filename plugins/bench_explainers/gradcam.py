@@ -1,4 +1,4 @@
-"""Feature maps weighted by their gradients."""
+"""Weight feature maps by their gradients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from bench.gradients import differentiating, target_logits
 
 @dataclass(frozen=True)
 class GradCAM(bench.Explainer):
-    """The positive part of a layer's feature maps, each weighted by the mean over space of the gradient of the target's
-    logit by it, brought to the size of the image bilinearly, corners on corners (Selvaraju et al., ICCV 2017, eq. 1-2).
+    """Add up a layer's feature maps, each weighted by the mean over space of the gradient of the target's logit by it,
+    and keep the positive part (Selvaraju et al., ICCV 2017, eq. 1-2). Interpolation to the size of the image is
+    bilinear, with aligned corners.
 
-    The layer, where none is named, is the last that gives feature maps of more than one pixel. In an attack the
-    weights are differentiated too; in the attack of Liu et al. (2021, RelEx) they are constants, which makes it weaker.
+    Without a name, the layer is the last one with feature maps of more than one pixel. Attacks differentiate the
+    weights too; they are constants in the attack of Liu et al. (2021, RelEx), which makes that attack weaker.
     """
 
     name = "gradcam"
@@ -32,7 +33,9 @@ class GradCAM(bench.Explainer):
         2017,
         "https://arxiv.org/abs/1610.02391",
     )
-    layer: str = bench.param("", "a layer's name in the network, such as layer4; empty: the last one with feature maps")
+    layer: str = bench.param(
+        "", "name of a layer in the network, such as layer4; empty for the last one with feature maps"
+    )
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         bench.check_eager(network)
@@ -58,7 +61,7 @@ class GradCAM(bench.Explainer):
 
 
 class Features:
-    """Inside, what the layers of a network give: all of them, or those of one name."""
+    """Record the outputs of a network's layers inside a `with`: of all layers, or of the named one."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         whole = network.network if isinstance(network, bench.Normalised) else network
@@ -70,13 +73,13 @@ class Features:
                     f"gradcam: the network has no layer {layer!r}{bench.suggestion(layer, self.layers)}"
                 )
             self.layers = {layer: self.layers[layer]}
-        self.seen: list[tuple[str, Any]] = []
+        self.outputs: list[tuple[str, Any]] = []
         self.handles: list[Any] = []
 
     def __enter__(self) -> None:
         def keep(name: str, output: Any) -> Any:
-            self.seen.append((name, output))
-            # The network goes on with a copy, since it may overwrite what it has in place.
+            self.outputs.append((name, output))
+            # The network continues with a copy, because it may overwrite its values in place.
             return output.clone() if isinstance(output, Tensor) else output
 
         for name, module in self.layers.items():
@@ -89,15 +92,15 @@ class Features:
             handle.remove()
 
     def last(self) -> Tensor:
-        """The feature maps (B, C, h, w) that the layer gave in the end. Raises BadComponent where there are none."""
+        """Return the layer's last feature maps, (B, C, h, w). Raises BadComponent where there are none."""
         if self.layer:
-            found = shape_of(self.seen[-1][1]) if self.seen else ()
+            found = shape_of(self.outputs[-1][1]) if self.outputs else ()
             if len(found) != 4:
                 raise bench.BadComponent(
                     f"gradcam: layer {self.layer} gives {found or 'nothing'}, not feature maps (B, C, h, w)"
                 )
-            return self.seen[-1][1]
-        for name, output in reversed(self.seen):
+            return self.outputs[-1][1]
+        for name, output in reversed(self.outputs):
             shape = shape_of(output)
             if len(shape) == 3:
                 raise bench.BadComponent(

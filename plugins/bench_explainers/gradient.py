@@ -1,4 +1,4 @@
-"""The plain gradient."""
+"""Take the plain gradient."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.gradients import input_gradient
 
 @dataclass(frozen=True)
 class Gradient(bench.Explainer):
-    """Gradient of the target's logit by the pixels (Simonyan et al., 2014), signed, in pixel units.
+    """Take the gradient of the target's logit by the pixels (Simonyan et al., 2014), signed, in pixel units.
 
-    Joo et al. (2023) take it by the normalised image: each channel times its std.
+    Joo et al. (2023) take it by the normalised image, which multiplies each channel by its std.
     """
 
     name = "gradient"

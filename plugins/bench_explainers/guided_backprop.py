@@ -1,4 +1,4 @@
-"""The gradient of what speaks for the class."""
+"""Propagate only what supports the class."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench_explainers.relevance import Flow
 
 @dataclass(frozen=True)
 class GuidedBackprop(bench.Explainer):
-    """The gradient of the target's logit by the pixels, in which every ReLU and softplus lets only what is positive
-    through: R_in = f'(z) R_out 1(R_out > 0) (Springenberg et al., ICLR Workshop 2015; on softplus as in Joo et al.,
-    2023).
+    """Take the gradient of the target's logit by the pixels, and let only positive values pass back through every ReLU
+    and softplus: R_in = f'(z) R_out 1(R_out > 0) (Springenberg et al., ICLR Workshop 2015; on softplus as in Joo et
+    al., 2023).
 
-    All else obeys the chain rule, batch norm included (RobustAGA passes through it unchanged, and drops identity
-    shortcuts on ImageNet). Where captum looks for modules of ReLU, and gives the plain gradient on all others, any form
-    of call is met here; a network without such activations is refused. In an attack f' has its derivative and only the
-    gate is constant.
+    All else follows the chain rule, batch norm included (RobustAGA passes relevance through it unchanged, and drops
+    identity shortcuts on ImageNet). The rule reaches activations in any form of call; captum looks for ReLU modules,
+    and returns the plain gradient on other networks. A network without such activations is refused. Attacks
+    differentiate f', and only the gate is constant.
     """
 
     name = "guided_backprop"
@@ -37,16 +37,16 @@ class GuidedBackprop(bench.Explainer):
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         gates = Gates()
-        found = gates.relevance(network, images, targets)
+        relevance = gates.relevance(network, images, targets)
         if not gates.count:
             raise bench.BadComponent(
                 "guided_backprop finds no ReLU or softplus in the network: it would be the plain gradient"
             )
-        return found
+        return relevance
 
 
 class Gates(Flow):
-    """After every ReLU, its kin or softplus, what flows back is clipped at zero."""
+    """Clip at zero what flows back through every ReLU, its kin, or softplus."""
 
     names = frozenset({*KINKED, "softplus"})
 
@@ -57,4 +57,4 @@ class Gates(Flow):
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         self.count += 1
         output = plain(given)
-        return self.routed(lambda above, output: (above.clamp(min=0),), output, output)
+        return self.route(lambda above, output: (above.clamp(min=0),), output, output)

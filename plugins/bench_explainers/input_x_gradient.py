@@ -1,4 +1,4 @@
-"""The gradient times the image."""
+"""Multiply the gradient by the image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.gradients import input_gradient
 
 @dataclass(frozen=True)
 class InputXGradient(bench.Explainer):
-    """The image times the gradient of the target's logit by it (Shrikumar et al., 2016).
+    """Multiply the image by the gradient of the target's logit (Shrikumar et al., 2016).
 
-    In normalised space, as in Joo et al. (2023), a pixel of the mean colour has no relevance; in pixel space, as in
-    Wang et al. (2020), a black one has none. The two are not the same maps.
+    In normalised space, as in Joo et al. (2023), a pixel of the mean colour has no relevance. In pixel space, as in
+    Wang et al. (2020), a black pixel has none. The two give different maps.
     """
 
     name = "input_x_gradient"
@@ -29,7 +29,7 @@ class InputXGradient(bench.Explainer):
         "https://arxiv.org/abs/1605.01713",
     )
     examples = ("", "space=pixel")
-    space: Literal["normalised", "pixel"] = bench.param("normalised", "where an input of zero stands for nothing")
+    space: Literal["normalised", "pixel"] = bench.param("normalised", "the space whose zero means no relevance")
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         # The std cancels: (x - mean) / std times std * gradient.

@@ -1,4 +1,4 @@
-"""The gradient integrated along a line."""
+"""Integrate the gradient along a line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.gradients import summed
 
 @dataclass(frozen=True)
 class IntegratedGradients(bench.Explainer):
-    """The way from a baseline to the image times the mean gradient of the target's logit along it (Sundararajan et al.,
-    ICML 2017, eq. 3): steps at 1/m, 2/m, ..., 1.
+    """Multiply the difference between the image and a baseline by the mean gradient of the target's logit on the line
+    between them (Sundararajan et al., ICML 2017, eq. 3), at 1/m, 2/m, ..., 1.
 
-    Complete up to the error of that sum: the attribution adds up to the difference of the logits at both ends. The
-    codes of the papers compared here differ: softmax instead of the logit (Wang et al., Dombrowski et al.), no factor
-    of the way (RobustAGA), an extra factor of the position in every term (RelEx, which is not this method).
+    Complete up to the error of this sum: the attribution adds up to the difference of the logits at both ends. The code
+    of the papers compared here differs: softmax instead of the logit (Wang et al., Dombrowski et al.), no factor for
+    the difference (RobustAGA), an extra factor for the position in every term (RelEx, which is another method).
     """
 
     name = "integrated_gradients"
@@ -34,7 +34,7 @@ class IntegratedGradients(bench.Explainer):
     )
     examples = ("steps=4", "steps=3,baseline=black")
     steps: int = bench.param(50, "points on the line", low=1)
-    baseline: Literal["mean", "black"] = bench.param("mean", "where the line begins: the mean colour, or black")
+    baseline: Literal["mean", "black"] = bench.param("mean", "the start of the line: the mean colour, or black")
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         start = bench.normalisation(network)[0] if self.baseline == "mean" else images.new_zeros(())

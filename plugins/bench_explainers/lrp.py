@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import KINKED
 from bench_explainers.relevance import Flow
-from bench_explainers.rules import averaged, box, epsilon, passed, summed, zplus
+from bench_explainers.rules import box, epsilon, pass_on, share_mean, split_sum, zplus
 
 ACTIVATIONS = frozenset({*KINKED, "softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish"})
-# Functions that put numbers elsewhere, or pick some: their gradient carries relevance where it belongs.
+# Functions that move or select numbers: their gradient carries relevance to the right place.
 MOVES = frozenset(
     {
         "adaptive_max_pool2d", "cat", "chunk", "clone", "concat", "contiguous", "dropout", "dropout2d", "expand",
@@ -32,17 +32,18 @@ IN_PLACE = frozenset({"add_", "sub_", "mul_", "div_"})
 
 @dataclass(frozen=True)
 class LRP(bench.Explainer):
-    """Relevance of one at the target's logit, handed down layer by layer to the pixels in proportion to what each input
-    adds (Bach et al., PLOS ONE 2015; Montavon et al., Pattern Recognition 2017): z+ in convolutions and linear layers,
-    with the signs of the inputs (alpha 1, beta 0), z^B where a layer sees the image, whose bounds are those of black
-    and white. Activations hand down what they get, max-pooling to the winner, means in proportion.
+    """Propagate a relevance of one from the target's logit to the pixels, layer by layer, in proportion to what each
+    input adds (Bach et al., PLOS ONE 2015; Montavon et al., Pattern Recognition 2017). Convolutions and linear layers
+    follow z+ with the signs of the inputs (alpha 1, beta 0). A layer that sees the image follows z^B, with black and
+    white as bounds. Activations pass on what they get, max-pooling passes it to the winner, means split it in
+    proportion.
 
-    Batch norm is folded into the convolution before it, as zennit's canonizers do, and sums of two branches are split
-    in proportion to their positive parts, so that relevance is conserved where all z+ are positive and no bias takes
-    part in them. "signed" splits a sum as zennit's Norm does, o / (o + s), which has poles on softplus networks;
-    dense=epsilon has the epsilon rule in linear layers, as zennit's composites do. "released" is what RobustAGA (Joo et
-    al., 2023) does on CIFAR-10's ResNet: z+ at the image too, batch norm passed over. Networks with products of two
-    branches (gates, attention) have no rule, and are refused.
+    Batch norm is folded into the convolution before it, as zennit's canonizers do. A sum of two branches is split in
+    proportion to their positive parts, so relevance is conserved where all z+ are positive and involve no bias.
+    "signed" splits a sum as zennit's Norm does, o / (o + s), which has poles on softplus networks. dense=epsilon uses
+    the epsilon rule in linear layers, as zennit's composites do. "released" is what RobustAGA (Joo et al., 2023) does
+    on CIFAR-10's ResNet: z+ at the image too, and batch norm skipped. Networks with products of two branches (gates,
+    attention) have no rule, and are refused.
     """
 
     name = "lrp"
@@ -57,12 +58,14 @@ class LRP(bench.Explainer):
     )
     presets: ClassVar[dict[str, str]] = {"released": "first=zplus,batch_norm=pass"}
     examples = ("", "residual=signed,dense=epsilon", "released")
-    first: Literal["box", "zplus"] = bench.param(
-        "box", "the rule where a layer sees the image: z^B, or z+ as elsewhere"
+    first: Literal["box", "zplus"] = bench.param("box", "rule of a layer that sees the image: z^B, or z+ as elsewhere")
+    dense: Literal["zplus", "epsilon"] = bench.param("zplus", "rule of linear layers after the first")
+    residual: Literal["positive", "signed"] = bench.param(
+        "positive", "parts in proportion to which a sum of branches is split"
     )
-    dense: Literal["zplus", "epsilon"] = bench.param("zplus", "the rule of linear layers behind the first")
-    residual: Literal["positive", "signed"] = bench.param("positive", "parts by which a sum of branches is split")
-    batch_norm: Literal["fold", "pass"] = bench.param("fold", "folded into the convolution before it, or passed over")
+    batch_norm: Literal["fold", "pass"] = bench.param(
+        "fold", "whether to fold it into the convolution before it, or to skip it"
+    )
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return Layers(self).relevance(network, images, targets)
@@ -70,8 +73,11 @@ class LRP(bench.Explainer):
 
 @dataclass
 class Known:
-    """What is known of a tensor that depends on the images: the bounds of its numbers, where only constants stand
-    between it and them; the layer that gave it, its name and a function of (input, weight, bias), with all three."""
+    """What is known about a tensor that depends on the images.
+
+    `bounds`: those of its numbers, where only constants come between it and the images. `layer`: the layer that made
+    it, as a name, a function of (input, weight, bias), and these three.
+    """
 
     tensor: Tensor
     bounds: tuple[Tensor, Tensor] | None = None
@@ -79,7 +85,7 @@ class Known:
 
 
 class Layers(Flow):
-    """Every function that a network calls on what depends on the images is given its rule."""
+    """Give its rule to every function that a network calls on tensors that depend on the images."""
 
     names = ACTIVATIONS
 
@@ -88,23 +94,23 @@ class Layers(Flow):
         self.method = method
         self.known: dict[int, Known] = {}
 
-    def begun(self, images: Tensor) -> Tensor:
+    def begin(self, images: Tensor) -> Tensor:
         self.known[id(images)] = Known(images, (torch.zeros_like(images), torch.ones_like(images)))
         return images
 
-    def ended(self, logits: Tensor) -> Tensor:
+    def end(self, logits: Tensor) -> Tensor:
         if isinstance(logits, Tensor) and id(logits) not in self.known:
             raise no_rule("an autograd.Function of its own, or writing into a part of a tensor")
         return logits
 
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
-        return self.routed(passed, plain(given), given)
+        return self.route(pass_on, plain(given), given)
 
     def finish(self, output: Tensor) -> Tensor:
-        return self._noted(output)
+        return self._note(output)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
-        # Without a graph nothing is handed down: constants, and what an autograd.Function does inside.
+        # Without a graph, nothing is propagated: constants, and the inside of an autograd.Function.
         if not torch.is_grad_enabled() or not any(id(t) in self.known for t in tensors((args, named or {}))):
             return func(*args, **(named or {}))
         return super().__torch_function__(func, types, args, named)
@@ -125,26 +131,26 @@ class Layers(Flow):
             raise no_rule(name)
         known = [self.known[id(t)] for t in tensors((args, named)) if id(t) in self.known]
         for output in outputs:
-            if id(output) not in self.known:  # dropout gives back what it gets
-                self._noted(output)
+            if id(output) not in self.known:  # dropout may return its input
+                self._note(output)
         if len(outputs) == 1 and all(k.bounds for k in known):
-            self._noted(outputs[0], bounds=self._ends(func, args, named))
+            self._note(outputs[0], bounds=self._ends(func, args, named))
         return found
 
     def _ends(self, func: Any, args: Any, named: Any) -> tuple[Tensor, Tensor]:
-        """The bounds of what a function gives, monotone in each number that depends on the images."""
+        """Return the bounds of a function's value. It is monotone in each number that depends on the images."""
 
         def value(end: int) -> Tensor:
             def at(tensor: Tensor) -> Tensor:
                 known = self.known.get(id(tensor))
                 return tensor if known is None or known.bounds is None else known.bounds[end]
 
-            return func(*replaced(args, at), **replaced(named, at))
+            return func(*replace_tensors(args, at), **replace_tensors(named, at))
 
         ends = value(0), value(1)
         return torch.minimum(*ends), torch.maximum(*ends)
 
-    def _noted(self, tensor: Tensor, **facts: Any) -> Tensor:
+    def _note(self, tensor: Tensor, **facts: Any) -> Tensor:
         self.known[id(tensor)] = Known(tensor, **facts)
         return tensor
 
@@ -159,9 +165,9 @@ class Layers(Flow):
             return func(given, weight, bias, *args[3:], **more)
 
         output = func(*args, **named)
-        return self._ruled(name, function, given, weight, bias, output)
+        return self._apply_rule(name, function, given, weight, bias, output)
 
-    def _ruled(
+    def _apply_rule(
         self,
         name: str,
         function: Callable[..., Tensor],
@@ -177,11 +183,11 @@ class Layers(Flow):
             rule = epsilon(function, weight, bias)
         else:
             rule = zplus(function, weight, bias)
-        return self._noted(self.routed(rule, output, given), layer=(name, function, given, weight, bias))
+        return self._note(self.route(rule, output, given), layer=(name, function, given, weight, bias))
 
     def _batch_norm(self, func: Any, args: Any, named: Any) -> Tensor:
         moments, affine = ("running_mean", "running_var"), ("weight", "bias")
-        # Under torch they stand the other way round than under torch.nn.functional.
+        # torch and torch.nn.functional take them in different orders.
         middle = affine + moments if func is torch.batch_norm else moments + affine
         order = ("input", *middle, "training", "momentum", "eps")
         options = dict(zip(order, args, strict=False)) | named
@@ -189,7 +195,7 @@ class Layers(Flow):
         known = self.known[id(given)]
         if self.method.batch_norm == "pass" or known.layer is None:
             bounds = self._ends(func, args, named) if known.bounds and not options.get("training") else None
-            return self._noted(self.routed(passed, output, given), bounds=bounds)
+            return self._note(self.route(pass_on, output, given), bounds=bounds)
         if options.get("training"):
             raise no_rule("batch_norm with the statistics of the batch")
         name, function, before, weight, bias = known.layer
@@ -198,11 +204,11 @@ class Layers(Flow):
         shift = -options["running_mean"] if bias is None else bias - options["running_mean"]
         shift = shift * scale if options.get("bias") is None else shift * scale + options["bias"]
         folded = weight * scale.view(-1, *(1 for _ in weight.shape[1:]))
-        return self._ruled(name, function, before, folded, shift, output)
+        return self._apply_rule(name, function, before, folded, shift, output)
 
     def _arithmetic(self, name: str, func: Any, args: Any, named: Any) -> Tensor:
         overwritten = args[0] if func.__name__ in IN_PLACE else None
-        if overwritten is not None:  # on copies, since the rule needs what was there
+        if overwritten is not None:  # on copies, because the rule needs the earlier values
             args = (overwritten.clone(), *args[1:])
             if id(overwritten) in self.known:
                 self.known[id(args[0])] = dataclasses.replace(self.known[id(overwritten)], tensor=args[0])
@@ -212,32 +218,32 @@ class Layers(Flow):
 
         operands = [a for a in args if isinstance(a, Tensor) and id(a) in self.known]
         bounds = None
-        rule: Callable[..., tuple[Tensor, ...]] = passed
-        if len(operands) == 1:  # with a constant, as in a normalisation
+        rule: Callable[..., tuple[Tensor, ...]] = pass_on
+        if len(operands) == 1:  # combined with a constant, as in a normalisation
             limits = self.known[id(operands[0])].bounds
             if limits:
                 ends = [value(*(limit if a is operands[0] else a for a in args)) for limit in limits]
                 bounds = torch.minimum(*ends), torch.maximum(*ends)
         elif len(operands) == 2 and name in ("add", "radd") and named.get("alpha", 1) == 1:
-            rule = summed(self.method.residual)
+            rule = split_sum(self.method.residual)
         else:
             raise no_rule(f"{name} of two parts, such as a gate")
-        output = self.routed(rule, value(*args), *operands)
-        return self._noted(output if overwritten is None else overwritten.copy_(output), bounds=bounds)
+        output = self.route(rule, value(*args), *operands)
+        return self._note(output if overwritten is None else overwritten.copy_(output), bounds=bounds)
 
     def _mean(self, func: Any, args: Any, named: Any) -> Tensor:
         given = args[0] if args else named["input"]
         rest = {key: value for key, value in named.items() if key != "input"}
-        rule = averaged(lambda x: func(x, *args[1:], **rest))
-        return self._noted(self.routed(rule, func(*args, **named), given))
+        rule = share_mean(lambda x: func(x, *args[1:], **rest))
+        return self._note(self.route(rule, func(*args, **named), given))
 
 
 def no_rule(what: str) -> bench.BadComponent:
-    return bench.BadComponent(f"lrp has no rule for {what}, which the network calls; take another explainer")
+    return bench.BadComponent(f"lrp has no rule for {what}, which the network calls; use another explainer")
 
 
 def tensors(found: Any) -> Iterator[Tensor]:
-    """All tensors in what a function takes or gives."""
+    """Yield all tensors among the arguments or the results of a function."""
     if isinstance(found, Tensor):
         yield found
     elif isinstance(found, tuple | list):
@@ -247,13 +253,13 @@ def tensors(found: Any) -> Iterator[Tensor]:
         yield from tensors(tuple(found.values()))
 
 
-def replaced(given: Any, by: Callable[[Tensor], Tensor]) -> Any:
-    """What a function takes, with other tensors in it."""
+def replace_tensors(given: Any, by: Callable[[Tensor], Tensor]) -> Any:
+    """Replace the tensors among the arguments of a function."""
     if isinstance(given, Tensor):
         return by(given)
     if isinstance(given, tuple | list):
-        parts = [replaced(part, by) for part in given]
+        parts = [replace_tensors(part, by) for part in given]
         return parts if isinstance(given, list) else tuple(parts)
     if isinstance(given, dict):
-        return {name: replaced(part, by) for name, part in given.items()}
+        return {name: replace_tensors(part, by) for name, part in given.items()}
     return given

@@ -1,4 +1,4 @@
-"""The smallest region to blur that takes the class away."""
+"""Find the smallest region whose blur removes the class."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from bench import noise
 
 @dataclass(frozen=True)
 class Mask(bench.Explainer):
-    """Meaningful perturbation (Fong and Vedaldi, ICCV 2017, eq. 4): a coarse mask m in [0, 1], smoothed, keeps the
-    image where it is 1 and blurs it where it is 0; Adam minimises p(target) + sparsity |1 - m|_1 + variation TV, the
-    sum of |dm|^3. The
-    attribution is 1 - m.
+    """Optimise a coarse mask m in [0, 1] that, smoothed, keeps the image where it is 1 and blurs it where it is 0
+    (meaningful perturbation; Fong and Vedaldi, ICCV 2017, eq. 4). Adam minimises p(target) + sparsity |1 - m|_1 +
+    variation TV, where TV is the sum of |dm|^3. The attribution is 1 - m.
 
-    Sizes are shares of the image's shorter side, those of the authors for 224 pixels: a mask of 28 cells, smoothed by 5
-    pixels, blurred by 10, moved by up to 4 at every step. The mask begins as a blurred disk in the middle that hides
-    the image there. The weights are the authors', of sums. Many images are optimised at once; no gradient, so that only
-    transfer and black-box attacks reach it.
+    Sizes are shares of the image's shorter side, equal to the authors' at 224 pixels: a mask of 28 cells, smoothed by 5
+    pixels, an image blurred by 10 and moved by up to 4 at every step. The mask starts as a blurred disk that hides the
+    middle of the image. The weights are the authors', and apply to sums. Many images are optimised at once. It has no
+    gradient, so only transfer and black-box attacks reach it.
     """
 
     name = "mask"
@@ -37,17 +36,17 @@ class Mask(bench.Explainer):
     )
     examples = ("steps=3,cells=6", "steps=2,cells=4,jitter=0,smooth=0")
     steps: int = bench.param(300, "steps of Adam", low=1)
-    rate: float = bench.param(0.1, "its rate", low=0)
-    cells: int = bench.param(28, "side of the mask", low=2)
+    rate: float = bench.param(0.1, "rate of Adam", low=0)
+    cells: int = bench.param(28, "side of the mask, in cells", low=2)
     sparsity: float = bench.param(0.0001, "weight of |1 - m|", low=0)
     variation: float = bench.param(0.01, "weight of the cubed total variation", low=0)
-    smooth: float = bench.param(5 / 224, "standard deviation by which the mask is smoothed, as a share", low=0)
-    blur: float = bench.param(10 / 224, "standard deviation by which the image is blurred, as a share", low=0.001)
-    jitter: float = bench.param(4 / 224, "largest move of the image at a step, as a share", low=0, high=0.5)
+    smooth: float = bench.param(5 / 224, "standard deviation of the mask's smoothing, as a share of the side", low=0)
+    blur: float = bench.param(10 / 224, "standard deviation of the image's blur, as a share of the side", low=0.001)
+    jitter: float = bench.param(4 / 224, "largest move of the image at a step, as a share of the side", low=0, high=0.5)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         side = min(images.shape[2:])
-        hidden = blurred(images, self.blur * side)
+        hidden = blur(images, self.blur * side)
         grid = torch.linspace(-1, 1, self.cells, dtype=images.dtype, device=images.device)
         start = 1 - (-(grid[:, None].square() + grid.square()) * 4).exp()
         with torch.enable_grad():
@@ -62,29 +61,29 @@ class Mask(bench.Explainer):
         return 1 - self.full(mask.detach(), images)
 
     def full(self, mask: Tensor, images: Tensor) -> Tensor:
-        """A coarse mask at the images' size, smoothed: (B, 1, cells, cells) -> (B, 1, H, W)."""
+        """Bring a coarse mask to the images' size, and smooth it: (B, 1, cells, cells) -> (B, 1, H, W)."""
         size = images.shape[2:]
-        return blurred(F.interpolate(mask, size, mode="bilinear", align_corners=False), self.smooth * min(size))
+        return blur(F.interpolate(mask, size, mode="bilinear", align_corners=False), self.smooth * min(size))
 
     def objective(self, network: nn.Module, images: Tensor, hidden: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """What a mask is to minimise, of each image, at places that are drawn now: (B,)."""
+        """Return the objective of each image's mask, with the image moved to a fresh random place: (B,)."""
         whole = self.full(mask, images)
-        shown = moved(whole * images + (1 - whole) * hidden, round(self.jitter * min(images.shape[2:])))
+        shown = move(whole * images + (1 - whole) * hidden, round(self.jitter * min(images.shape[2:])))
         found = network(shown).softmax(1).gather(1, targets[:, None])[:, 0]
         rough = mask.diff(dim=2).abs().pow(3).sum((1, 2, 3)) + mask.diff(dim=3).abs().pow(3).sum((1, 2, 3))
         return found + self.sparsity * (1 - mask).abs().sum((1, 2, 3)) + self.variation * rough
 
 
-def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Images under a Gaussian, mirrored at the border; those of a deviation of 0 as they are."""
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Blur images by a Gaussian, mirrored at the border. A deviation of 0 changes nothing."""
     from torchvision.transforms.functional import gaussian_blur  # slow to import
 
     radius = min(round(3 * sigma), min(images.shape[2:]) - 1)
     return gaussian_blur(images, [2 * radius + 1] * 2, [sigma, sigma]) if radius else images
 
 
-def moved(images: Tensor, reach: int) -> Tensor:
-    """Each image moved by up to `reach` pixels either way, mirrored at the border."""
+def move(images: Tensor, reach: int) -> Tensor:
+    """Move each image at random by up to `reach` pixels either way, mirrored at the border."""
     if not reach:
         return images
     height, width = images.shape[2:]

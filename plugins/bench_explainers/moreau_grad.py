@@ -1,4 +1,4 @@
-"""The gradient of a smoothed and sparsified network."""
+"""Take the gradient of a smoothed and sparsified network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.gradients import iterated, summed
 
 @dataclass(frozen=True)
 class MoreauGrad(bench.Explainer):
-    """Sparse MoreauGrad: the change d, in normalised space, that minimises the mean of the target's logit over noisy
-    copies of the image plus |d|^2 / (2 smoothing) + sparsity |d|_1, by proximal gradient steps from zero; returned is
-    -d / smoothing, which is the gradient where nothing is smoothed (Zhang and Farnia, ICCV 2023).
+    """Find the change d, in normalised space, that minimises the mean of the target's logit over noisy copies of the
+    image plus |d|^2 / (2 smoothing) + sparsity |d|_1, by proximal gradient steps from zero, and return -d / smoothing
+    (sparse MoreauGrad; Zhang and Farnia, ICCV 2023). Without smoothing, this is the gradient.
 
-    The noise is relative to the range of each normalised image and drawn anew at every step; d is the mean over the
-    last steps, so that zeros are not exact. With `block`, squares of that side over all channels are zero together
-    (norms instead of magnitudes; the authors take a sparsity of 0.05 with blocks of 14). The gradient of an attack goes
-    through all steps, and is exact; the authors' attack takes d as a constant.
+    The noise is relative to the range of each normalised image, and fresh at every step. d is the mean over the last
+    steps, so zeros are not exact. With `block`, squares of that side over all channels become zero together (norms
+    instead of magnitudes; the authors take a sparsity of 0.05 with blocks of 14). The gradient of an attack passes
+    through all steps and is exact; the authors' attack treats d as a constant.
     """
 
     name = "moreau_grad"
@@ -37,17 +37,17 @@ class MoreauGrad(bench.Explainer):
     )
     examples = ("steps=4,average=2,samples=2", "steps=3,average=3,samples=2,block=5,sparsity=0.01")
     steps: int = bench.param(300, "proximal gradient steps", low=1)
-    average: int = bench.param(100, "last steps whose mean is taken", low=1)
+    average: int = bench.param(100, "last steps to take the mean of", low=1)
     samples: int = bench.param(32, "noisy copies of each image at a step", low=1)
     noise: float = bench.param(0.1, "standard deviation, as a share of the normalised image's range", low=0)
     rate: float = bench.param(0.1, "length of a step", low=0)
-    smoothing: float = bench.param(1.0, "of the Moreau envelope: the larger, the further d may go", low=1e-6)
+    smoothing: float = bench.param(1.0, "smoothing of the Moreau envelope: the larger, the further d may go", low=1e-6)
     sparsity: float = bench.param(0.005, "weight of the l1 norm", low=0)
-    block: int = bench.param(0, "side of the squares that are zero together; 0 for single elements", low=0)
+    block: int = bench.param(0, "side of the squares that become zero together; 0 for single elements", low=0)
 
     def find_problem(self) -> str | None:
         if self.average > self.steps:
-            return f"average is {self.average}, there are {self.steps} steps"
+            return f"average is {self.average}, but there are {self.steps} steps"
         return None
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -62,17 +62,19 @@ class MoreauGrad(bench.Explainer):
                     network, images + std * change, targets, later, lambda copies: std * width * noise.normal(copies)
                 )
 
-            # Joined, since the noise depends on the images and not on what is added to them.
+            # Joined, because the noise depends on the images and not on the change.
             slope = std * summed(network, torch.cat([images, change], 1), self.samples, term) / self.samples
             moved = change - self.rate * (slope + change / self.smoothing)
-            return shrunk(moved, self.rate * self.sparsity, self.block)
+            return shrink(moved, self.rate * self.sparsity, self.block)
 
         return -iterated(network, images, self.steps, self.average, step) / self.smoothing
 
 
-def shrunk(values: Tensor, by: float, block: int) -> Tensor:
-    """Values whose magnitudes, or whose norms over squares of a side and all channels, fall by a number, to zero at the
-    least: (B, C, H, W) -> (B, C, H, W)."""
+def shrink(values: Tensor, by: float, block: int) -> Tensor:
+    """Lower the magnitudes of values by a number, to zero at the least: (B, C, H, W) -> (B, C, H, W).
+
+    With `block`, lower the norms of squares of that side over all channels instead.
+    """
     if not block:
         return F.softshrink(values, by)
     squares = F.avg_pool2d(values.square().sum(1, keepdim=True), block, ceil_mode=True, divisor_override=1)

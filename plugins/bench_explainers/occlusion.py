@@ -1,4 +1,4 @@
-"""What is lost when a window is covered."""
+"""Measure what the class loses when a window is covered."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.gradients import target_logits
 
 @dataclass(frozen=True)
 class Occlusion(bench.Explainer):
-    """Fall of the target's logit when a square window is covered, mean over the windows that a pixel lies in (Zeiler
-    and Fergus, ECCV 2014). Windows at the right and lower border may be smaller, as in captum. All channels of a pixel
-    have one value; no gradient, so that only transfer and black-box attacks reach it.
+    """Cover square windows, and give each pixel the mean fall of the target's logit over the windows that contain it
+    (Zeiler and Fergus, ECCV 2014). Windows at the right and lower border may be smaller, as in captum. All channels of
+    a pixel share one value. It has no gradient, so only transfer and black-box attacks reach it.
     """
 
     name = "occlusion"
@@ -30,13 +30,13 @@ class Occlusion(bench.Explainer):
         "https://arxiv.org/abs/1311.2901",
     )
     examples = ("window=4,stride=4", "window=5,stride=3,fill=black")
-    window: int = bench.param(4, "side of the window in pixels", low=1)
+    window: int = bench.param(4, "side of the window, in pixels", low=1)
     stride: int = bench.param(2, "pixels from one window to the next", low=1)
-    fill: Literal["mean", "black"] = bench.param("mean", "what covers: the mean colour, or black")
+    fill: Literal["mean", "black"] = bench.param("mean", "colour of the cover: the mean colour, or black")
 
     def find_problem(self) -> str | None:
         if self.stride > self.window:
-            return f"stride is {self.stride}, window {self.window}: pixels between would not be looked at"
+            return f"stride is {self.stride}, window is {self.window}: no window would cover the pixels between"
         return None
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

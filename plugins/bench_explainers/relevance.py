@@ -1,4 +1,4 @@
-"""What flows back through a network in place of a gradient, and keeps the network's own gradient for an attack."""
+"""A way back through a network that replaces the gradient, and keeps the real gradient for attacks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import Activations, differentiating, target_logits
 
-# What one output hands back to the inputs that it has: (relevance, *inputs) -> a relevance for each of them.
+# What an output passes back to its inputs: (relevance, *inputs) -> a relevance for each input.
 Rule = Callable[..., tuple[Tensor | None, ...]]
 
 
 class Flow(Activations):
-    """A forward pass under this mode can be gone back in two ways: by rules, once, and by the network's own derivatives
-    ever after."""
+    """A mode whose forward pass has two ways back: by rules, once, and later by the network's own derivatives."""
 
     def __init__(self) -> None:
         super().__init__()
         self.way = Way()
 
-    def routed(self, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
-        """The output, whose relevance goes by the rule to the inputs, and whose gradient goes to where it is from."""
+    def route(self, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
+        """Return the output. Its relevance follows the rule to the inputs; its gradient follows the chain rule."""
         return _Routed.apply(self.way, rule, output, *inputs)
 
     def relevance(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """What a one at each target's logit becomes at its image: (B, C, H, W), (B,) -> (B, C, H, W).
+        """Propagate a relevance of one from each target's logit to its image: (B, C, H, W), (B,) -> (B, C, H, W).
 
         Has a graph iff grad mode is on. Raises BadComponent for a network that is scripted or compiled.
         """
@@ -37,27 +36,27 @@ class Flow(Activations):
         keep = torch.is_grad_enabled()
         with differentiating(images) as inputs:
             with self:
-                logits = self.ended(network(self.begun(inputs)))
+                logits = self.end(network(self.begin(inputs)))
             scores = target_logits(logits, images, targets)
             self.way.by_rules = True
             try:
-                (found,) = torch.autograd.grad(scores.sum(), inputs, create_graph=keep, retain_graph=keep)
+                (relevance,) = torch.autograd.grad(scores.sum(), inputs, create_graph=keep, retain_graph=keep)
             finally:
                 self.way.by_rules = False
-        return found
+        return relevance
 
-    def begun(self, images: Tensor) -> Tensor:
-        """The images as the network is to see them."""
+    def begin(self, images: Tensor) -> Tensor:
+        """Return the images for the network to see."""
         return images
 
-    def ended(self, logits: Tensor) -> Tensor:
-        """The logits as they go back."""
+    def end(self, logits: Tensor) -> Tensor:
+        """Return the logits to propagate from."""
         return logits
 
 
 @dataclass
 class Way:
-    """Which way back is gone; apart from the mode, which graphs would otherwise keep, and it them."""
+    """The way back to take. Apart from the mode, or graphs would keep the mode alive, and it them."""
 
     by_rules: bool = False
 
@@ -66,7 +65,7 @@ class _Routed(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, way: Way, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
         context.way, context.rule = way, rule
-        context.save_for_backward(*inputs)  # which notices where one is overwritten
+        context.save_for_backward(*inputs)  # it notices where one is overwritten
         return output.clone()
 
     @staticmethod

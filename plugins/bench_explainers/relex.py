@@ -1,4 +1,4 @@
-"""A mask that keeps the class, and takes it away with it."""
+"""Find a mask that keeps the class, and without which the class is gone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.gradients import CHUNK
 
 @dataclass(frozen=True)
 class RelEx(bench.Explainer):
-    """The mask m in [0, 1]^(C, H, W) that minimises mean_i[-log p(m x_i) - w log(1 - p((1 - m) x_i) + 1e-7)] + l |m|_1,
-    with noisy copies x_i of the normalised image, drawn anew at every step, and the probability p of the target (Lim et
-    al., CVPR 2021, eq. 11). What is masked shows the mean colour.
+    """Find the mask m in [0, 1]^(C, H, W) that minimises mean_i[-log p(m x_i) - w log(1 - p((1 - m) x_i) + 1e-7)] +
+    l |m|_1, for the probability p of the target and noisy copies x_i of the normalised image, fresh at every step (Lim
+    et al., CVPR 2021, eq. 11). Masked pixels show the mean colour.
 
-    Each image's gradient is divided by its length (by nothing where it is zero, where the authors' code has NaN), then
-    steps with momentum, and m is clipped. The default is the released code's setting; "lim2021" that of the paper,
-    whose steps of 0.001 leave the mask near where it starts. Copies are noisy by a share of each image's range. Costs
-    two passes a copy and step; no gradient, so that only transfer and black-box attacks reach it.
+    Descends with momentum along each image's gradient divided by its length (a zero gradient stays zero; the authors'
+    code has NaN there), and clips m. The default is the setting of the released code. "lim2021" is that of the paper,
+    whose steps of 0.001 leave the mask near its start. The noise is a share of each image's range. Costs two passes for
+    each copy and step. It has no gradient, so only transfer and black-box attacks reach it.
     """
 
     name = "relex"
@@ -36,22 +36,22 @@ class RelEx(bench.Explainer):
     samples: int = bench.param(50, "noisy copies of each image at a step", low=1)
     noise: float = bench.param(0.1, "standard deviation, as a share of the normalised image's range", low=0)
     rate: float = bench.param(0.1, "length of a step", low=0)
-    momentum: float = bench.param(0.99, "of the descent", low=0, high=0.9999)
+    momentum: float = bench.param(0.99, "momentum of the descent", low=0, high=0.9999)
     sparsity: float = bench.param(0.0001, "weight of the mask's l1 norm", low=0)
-    background: float = bench.param(1.0, "weight of the term of what the mask takes away", low=0)
+    background: float = bench.param(1.0, "weight of the term for what the mask removes", low=0)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        found = noise.uniform(images, 0, 0.01)
+        mask = noise.uniform(images, 0, 0.01)
         speed = torch.zeros_like(images)
         for _ in range(self.steps):
-            slope = self.slope(network, images, targets, found)
+            slope = self.slope(network, images, targets, mask)
             length = slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
             speed = self.momentum * speed + slope / torch.where(length > 0, length, 1)
-            found = (found - self.rate * speed).clamp(0, 1)
-        return found
+            mask = (mask - self.rate * speed).clamp(0, 1)
+        return mask
 
     def slope(self, network: nn.Module, images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """Gradient of the objective of each image by its mask, over copies that are drawn now."""
+        """Take the gradient of each image's objective by its mask, over fresh copies."""
         mean, std = bench.normalisation(network)
         width = self.noise * value_range((images - mean) / std)
         size = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // images.numel())

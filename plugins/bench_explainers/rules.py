@@ -1,4 +1,4 @@
-"""How layer-wise relevance propagation hands relevance down: (relevance, *inputs) -> a relevance for each input."""
+"""Rules of layer-wise relevance propagation: (relevance, *inputs) -> a relevance for each input."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def _with(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
     return lambda given: function(given, weight, bias)
 
 
-def steadied(values: Tensor, tiny: float = TINY) -> Tensor:
-    """Denominators, away from zero by a little in the direction of their sign."""
+def keep_from_zero(values: Tensor, tiny: float = TINY) -> Tensor:
+    """Move denominators a little away from zero, in the direction of their sign."""
     return values + torch.where(values < 0, -tiny, tiny)
 
 
-def passed(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-    """The input gets all that the output has."""
+def pass_on(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+    """Give the input all relevance of the output."""
     return (relevance.sum_to_size(given.shape),)
 
 
 def backward(function: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """A linear function's value, and its transpose, both with a graph iff grad mode is on."""
+    """Return a linear function's value and its transpose, both with a graph iff grad mode is on."""
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         leaf = given if keep and given.requires_grad else given.detach().requires_grad_()
@@ -55,19 +55,19 @@ def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
         if bool((given < 0).any()):
             parts.append((given.clamp(max=0), weight.clamp(max=0), None))
         values = [(part, *backward(_with(function, w, b), part)) for part, w, b in parts]
-        share = relevance / steadied(total(value for _, value, _ in values))
+        share = relevance / keep_from_zero(total(value for _, value, _ in values))
         return (total(part * transpose(share) for part, _, transpose in values),)
 
     return rule
 
 
-def averaged(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor]]:
+def share_mean(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor]]:
     """z+ for a mean, whose weights are all positive."""
 
     def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
         part = given.clamp(min=0)
         value, transpose = backward(function, part)
-        return (part * transpose(relevance / steadied(value)),)
+        return (part * transpose(relevance / keep_from_zero(value)),)
 
     return rule
 
@@ -77,7 +77,7 @@ def epsilon(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None
 
     def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
         value, transpose = backward(lambda x: function(x, weight, bias), given)
-        return (given * transpose(relevance / steadied(value, EPSILON)),)
+        return (given * transpose(relevance / keep_from_zero(value, EPSILON)),)
 
     return rule
 
@@ -91,18 +91,18 @@ def box(
         low, high = bounds
         parts = ((1, given, weight), (-1, low, weight.clamp(min=0)), (-1, high, weight.clamp(max=0)))
         values = [(factor, x, *backward(_with(function, w, None), x)) for factor, x, w in parts]
-        share = relevance / steadied(total(factor * value for factor, _, value, _ in values))
+        share = relevance / keep_from_zero(total(factor * value for factor, _, value, _ in values))
         return (total(factor * x * transpose(share) for factor, x, _, transpose in values),)
 
     return rule
 
 
-def summed(parts: str) -> Callable[..., tuple[Tensor, ...]]:
-    """R_o = R o / (o + s), of positive parts or of signed ones."""
+def split_sum(parts: str) -> Callable[..., tuple[Tensor, ...]]:
+    """R_o = R o / (o + s), with positive parts or signed ones."""
 
     def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, ...]:
         shares = [b.clamp(min=0) for b in branches] if parts == "positive" else list(branches)
-        per_unit = relevance / steadied(total(shares))
+        per_unit = relevance / keep_from_zero(total(shares))
         return tuple(
             (share * per_unit).sum_to_size(branch.shape) for share, branch in zip(shares, branches, strict=True)
         )

@@ -1,4 +1,4 @@
-"""The gradient averaged over noisy copies."""
+"""Average the gradient over noisy copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bench.copies import add_gradients, gaussian
 
 @dataclass(frozen=True)
 class SmoothGrad(bench.Explainer):
-    """Mean of the signed gradient of the target's logit over copies with Gaussian noise (Smilkov et al., 2017, eq. 1).
+    """Average the signed gradient of the target's logit over copies with Gaussian noise (Smilkov et al., 2017, eq. 1).
 
-    The noise's standard deviation is relative to the range of each image, so that an image alone scores as in a batch
-    (RobustAGA takes the range of the whole batch). Fresh noise at every call; not multiplied by the image.
+    The noise's standard deviation is relative to the range of each image, so an image alone scores as in a batch
+    (RobustAGA takes the range of the whole batch). Noise is fresh at every call. The mean is not multiplied by the
+    image.
     """
 
     name = "smoothgrad"

@@ -1,4 +1,4 @@
-"""The largest elements of noisy gradients, averaged."""
+"""Average the largest elements of noisy gradients."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench_explainers.sparsity import keep_largest, scale_to_rank
 
 @dataclass(frozen=True)
 class SparsifiedSmoothGrad(bench.Explainer):
-    """Mean over noisy copies of the magnitude of the gradient, clipped at a high rank, scaled to [0, 1], and with all
+    """Average over noisy copies the magnitude of the gradient, clipped at a high rank, scaled to [0, 1], and with all
     but its largest elements set to zero (Levine et al., 2019; as in the code of MoreauGrad).
 
-    Elements of three channels, not pixels. In an attack the ranks are constants.
+    These are elements of three channels, not pixels. Attacks treat the ranks as constants.
     """
 
     name = "sparsified_smoothgrad"
@@ -31,8 +31,8 @@ class SparsifiedSmoothGrad(bench.Explainer):
     examples = ("samples=3", "samples=2,clip=0.05,keep=0.3")
     samples: int = bench.param(256, "noisy copies of each image", low=1)
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
-    clip: float = bench.param(0.01, "share of the elements that is clipped to one", low=0, high=1)
-    keep: float = bench.param(0.1, "share of the elements that is kept", low=0, high=1)
+    clip: float = bench.param(0.01, "share of the elements to clip to one", low=0, high=1)
+    keep: float = bench.param(0.1, "share of the elements to keep", low=0, high=1)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         total = add_gradients(

@@ -1,4 +1,4 @@
-"""The gradient averaged over a cube."""
+"""Average the gradient over a cube."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.copies import add_gradients
 
 @dataclass(frozen=True)
 class UniGrad(bench.Explainer):
-    """Mean of the signed gradient of the target's logit over copies with uniform noise (Wang et al., NeurIPS
-    2020, there "Uniform Gradient").
+    """Average the signed gradient of the target's logit over copies with uniform noise ("Uniform Gradient" of Wang et
+    al., NeurIPS 2020).
 
-    Not multiplied by the image; the authors' experiments are, for this and for SmoothGrad. Their half-width of 4 grey
-    levels is that for CIFAR-10; on ImageNet they take 0.2 of the image's range.
+    The mean is not multiplied by the image; in the authors' experiments it is, here and for SmoothGrad. Their
+    half-width is 4 grey levels on CIFAR-10, and 0.2 of the image's range on ImageNet.
     """
 
     name = "unigrad"

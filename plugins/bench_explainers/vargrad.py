@@ -1,4 +1,4 @@
-"""How much the gradient varies over noisy copies."""
+"""Measure how much the gradient varies over noisy copies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.copies import add_gradients, gaussian
 
 @dataclass(frozen=True)
 class VarGrad(bench.Explainer):
-    """Variance of the signed gradient of the target's logit over copies with Gaussian noise, by element (Adebayo et
-    al., ICLR Workshop 2018). The noise is that of `smoothgrad`."""
+    """Take the variance, by element, of the signed gradient of the target's logit over copies with Gaussian noise
+    (Adebayo et al., ICLR Workshop 2018). The noise is that of `smoothgrad`."""
 
     name = "vargrad"
     differentiable = True

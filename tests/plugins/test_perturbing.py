@@ -11,7 +11,7 @@ import pytest
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
-from bench_explainers.mask import blurred, moved
+from bench_explainers.mask import blur, move
 from test_sanity import Patches
 from torch import nn
 from torch.testing import assert_close
@@ -129,7 +129,7 @@ def test_occlusion_equals_captum(window, stride):
     theirs = captum.attr.Occlusion(network).attribute(IMAGES, (3, size, size), (3, stride, stride), 0.0, TARGETS)
     assert found.shape == (3, 1, 12, 12)
     assert_close(found.expand_as(IMAGES), theirs.double(), rtol=1e-5, atol=1e-6)  # in single precision
-    with pytest.raises(bench.BadValue, match="stride is 5, window 4: pixels between would not be looked at"):
+    with pytest.raises(bench.BadValue, match="stride is 5, window is 4: no window would cover the pixels between"):
         bench.component("explainer", "occlusion:window=4,stride=5")
 
 
@@ -265,7 +265,7 @@ def test_masks_objective_beside_a_slow_form_and_falling():
         assert float(found[i]) == pytest.approx(probability + 0.02 * float((1 - cells).sum()) + 0.3 * rough)
     network.network[-1].weight.data.mul_(30)  # sure of itself, as trained networks are
     plain = bench.component("explainer", "mask:cells=8,jitter=0,steps=1")
-    hidden = blurred(IMAGES, plain.blur * 12)
+    hidden = blur(IMAGES, plain.blur * 12)
     objective = []
     for steps in (1, 60):
         found = attributed(f"mask:cells=12,smooth=0,jitter=0,steps={steps}", network)
@@ -277,10 +277,10 @@ def test_masks_objective_beside_a_slow_form_and_falling():
 
 def test_moves_and_blurs_are_mirrored():
     with noise.rows(0, "moves", range(200)):
-        places = moved(torch.arange(144.0).view(1, 1, 12, 12).expand(200, 1, 12, 12), 2)[:, 0, 6, 6]
+        places = move(torch.arange(144.0).view(1, 1, 12, 12).expand(200, 1, 12, 12), 2)[:, 0, 6, 6]
     assert set(places.int().tolist()) == {12 * r + c for r in range(4, 9) for c in range(4, 9)}
     expected = scipy.ndimage.gaussian_filter(IMAGES[0, 0].numpy(), 1.0, mode="mirror", radius=3)
-    assert_close(blurred(IMAGES, 1.0)[0, 0], torch.from_numpy(expected))
+    assert_close(blur(IMAGES, 1.0)[0, 0], torch.from_numpy(expected))
 
 
 def test_rtsals_loss_by_hand():
