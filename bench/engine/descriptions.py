@@ -63,7 +63,8 @@ def describe_component(catalog: Catalog, cls: type[Component]) -> str:
     if rows:
         parts.append(_tabulate(rows, ["parameter", "default", "takes", "meaning"]))
     if issubclass(cls, Metric):
-        better = cls.better if isinstance(cls.better, str) else "higher or lower, by its parameters,"
+        by_class = "higher" if cls.better is Metric.better else cls.better
+        better = by_class if isinstance(by_class, str) else "higher or lower, by its parameters,"
         parts.append(
             f"{better} is better{f', in {cls.unit}' if cls.unit else ''}: {cls.help}\n"
             f"made from {', '.join(dependencies(cls.__call__))}"
