@@ -86,8 +86,7 @@ def run(
     Options that you leave out take their values from the suite's quick.toml. Stored results are reused, so the same
     command continues after an interruption. Options that name components can be repeated, and accept `all`.
     """
-    from bench.engine.report import describe_troubles, format_records
-    from bench.engine.runner import choose_device, open_store, run_cells
+    from bench.engine import choose_device, describe_troubles, format_records, open_store, run_cells
 
     catalog, cells = select_cells(without, reference, board, options)
     outcome = run_cells(cells, catalog, open_store(store, complain), choose_device(device))
@@ -112,8 +111,7 @@ def plan(
     **options: tuple[str, ...],
 ) -> None:
     """Say what `run` would do, without computing anything."""
-    from bench.engine.plan import describe_plan, make_plan
-    from bench.engine.runner import choose_device, open_store
+    from bench.engine import choose_device, describe_plan, make_plan, open_store
 
     _, cells = select_cells(without, reference, board, options)
     choose_device(device)
@@ -143,10 +141,8 @@ def explain(
     """
     import json
 
-    from bench.engine.runner import choose_device, open_store
-    from bench.engine.selection import select
-    from bench.publishing.examples import check_cases, explain_pictures, list_pictures
-    from bench.publishing.panels import draw_panel
+    from bench.engine import choose_device, open_store, select
+    from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures
 
     catalog = load_catalog(without)
     selection = select(catalog, split_lists(options), reference=False)
@@ -173,7 +169,7 @@ def list_(kind: str | None, without: tuple[str, ...]) -> None:
 
     `bench list evidence` lists what a metric can ask for.
     """
-    from bench.engine.descriptions import list_components, list_evidence
+    from bench.engine import list_components, list_evidence
 
     if kind == "evidence":
         click.echo(list_evidence())
@@ -189,7 +185,7 @@ def list_(kind: str | None, without: tuple[str, ...]) -> None:
 @WITHOUT
 def show(component: str, without: tuple[str, ...]) -> None:
     """Show the parameters, paper and plugin of a component."""
-    from bench.engine.descriptions import describe_component, find_component
+    from bench.engine import describe_component, find_component
 
     catalog = load_catalog(without, broken=True)
     click.echo(describe_component(catalog, find_component(catalog, component)))
@@ -205,7 +201,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
     NAME is a kind, KIND:NAME, KIND:NAME:parameter=value,..., a distribution or an entry point. Without NAME, everything
     installed is checked. Exits with 1 if a check fails.
     """
-    from bench.testing.checks import select_checks
+    from bench.testing import select_checks
 
     catalog = load_catalog(without, broken=True)
     broken = [plugin for plugin in catalog.broken if name is None or name in (plugin.name, plugin.distribution)]
@@ -242,7 +238,7 @@ def new(kind: str, name: str, into: str) -> None:
     Writes the folder bench-NAME: a distribution with a small, working component, its tests and a README. What the
     component computes is for you to change.
     """
-    from bench.testing.scaffold import scaffold
+    from bench.testing import scaffold
 
     for path in scaffold(load_catalog(broken=True), kind, name, Path(into)):
         click.echo(path)
@@ -262,8 +258,7 @@ def ls(store: str | None) -> None:
     """List stored values by name, with their number and size."""
     from tabulate import tabulate
 
-    from bench.engine.cleanup import list_holdings
-    from bench.engine.runner import open_store
+    from bench.engine import list_holdings, open_store
 
     place = open_store(store, complain)
     holdings = list_holdings(place)
@@ -285,8 +280,7 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
     These are values of old versions, damaged values, and the remains of interrupted writes. Values of components that
     are not installed stay.
     """
-    from bench.engine.cleanup import find_unusable, remove
-    from bench.engine.runner import open_store
+    from bench.engine import find_unusable, open_store, remove
 
     catalog = load_catalog(without)
     place = open_store(store, complain)

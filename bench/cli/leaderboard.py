@@ -22,7 +22,7 @@ BOARDS = "leaderboards"
 
 def all_boards() -> list[Path]:
     """The folders of all boards."""
-    from bench.boards.protocol import FILE
+    from bench.boards import FILE
 
     places = [file.parent for file in sorted(Path(BOARDS).glob(f"*/{FILE}"))]
     if not places:
@@ -44,7 +44,7 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
     Without a FOLDER, builds all boards in the folder leaderboards. The page that leads to these is built with any of
     them.
     """
-    from bench.boards.folder import find_outdated
+    from bench.boards import find_outdated
 
     outdated = []
     for place, files in _generate([Path(board) for board in boards] or all_boards()):
@@ -65,8 +65,8 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
 
 def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
     """The folders of boards with their generated files by name; then that of all boards, if it holds one of them."""
-    from bench.boards.board import read_board
-    from bench.boards.render.site import render_board, render_overview
+    from bench.boards import read_board
+    from bench.boards.render import render_board, render_overview
 
     boards = {}
     for place in places:
@@ -101,16 +101,16 @@ def publish(
     With options of a run for the board, such as --defense, publishes the records of that run alone.
     """
     from bench.boards.submissions.validate import validate as validated
-    from bench.engine.runner import open_store
-    from bench.publishing import publication as boards
+    from bench.engine import open_store
+    from bench.publishing import draw_examples, publish as publish_records
 
     _, cells = select_cells(without, reference, board, options)
     opened = open_store(store, complain)
-    count, shared = boards.publish(Path(board), name, cells, opened, Path(meta) if meta else None, replace)
+    count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace)
     click.echo(f"{count} records published as {name}")
     for other, number in sorted(shared.items()):
         click.echo(f"{number} records left out, since {other} has published them")
-    pictures = boards.draw_examples(Path(board), name, cells, opened)
+    pictures = draw_examples(Path(board), name, cells, opened)
     if pictures:
         click.echo(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
@@ -141,12 +141,9 @@ def verify(
 
     With options of a run, such as --defense, runs only what they select. Name an empty --store to start from nothing.
     """
-    from bench.boards.board import compare_runs
-    from bench.boards.folder import read_records
-    from bench.boards.protocol import read_protocol
-    from bench.engine.report import describe_troubles, group_reasons
-    from bench.engine.runner import choose_device, open_store, run_cells
-    from bench.publishing.publication import draw_sample, make_cells, match_records, read_submission
+    from bench.boards import compare_runs, read_protocol, read_records
+    from bench.engine import choose_device, describe_troubles, group_reasons, open_store, run_cells
+    from bench.publishing import draw_sample, make_cells, match_records, read_submission
 
     place, protocol = Path(board), read_protocol(Path(board))
     if name and any(options.values()):
@@ -182,9 +179,8 @@ def diff(before: str, after: str) -> None:
 
     BEFORE and AFTER are folders of a board, or of all boards.
     """
-    from bench.boards.board import read_board
-    from bench.boards.protocol import FILE
-    from bench.boards.render.diff import compare_boards
+    from bench.boards import FILE, read_board
+    from bench.boards.render import compare_boards
 
     states, tops = [], [Path(before), Path(after)]
     for top in tops:
@@ -214,7 +210,7 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
 
     Without a FOLDER, checks all boards in the folder leaderboards.
     """
-    from bench.boards.protocol import FILE
+    from bench.boards import FILE
     from bench.boards.submissions.validate import inspect
 
     before = Path(base) if base else None

@@ -12,8 +12,7 @@ from bench.axes import OPTIONS
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.engine.catalog import Catalog
-    from bench.engine.cells import Cell
+    from bench.engine import Catalog, Cell
 
 
 def complain(text: str) -> None:
@@ -27,7 +26,7 @@ WITHOUT = click.option(
 
 
 def _set_data_dir(context: click.Context, _: click.Parameter, folder: str | None) -> None:
-    from bench.components.files import use_data_dir
+    from bench.components import use_data_dir
 
     context.with_resource(use_data_dir(folder))
 
@@ -105,9 +104,9 @@ BOARD = click.option(
 
 def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
     """Load the installed plugins. Raises PluginError where one cannot be used, unless `broken` ones are let through."""
-    from bench.engine import catalog as catalogs
+    from bench.engine import load
 
-    catalog = catalogs.load(without)
+    catalog = load(without)
     if not broken:
         catalog.require_whole()
     return catalog
@@ -117,9 +116,8 @@ def select_cells(
     without: Sequence[str], reference: bool, board: str | None, options: Mapping[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
     """The catalog, and the cells that the options of a command select."""
-    from bench.boards.protocol import read_protocol
-    from bench.engine.cells import list_cells
-    from bench.engine.selection import select
+    from bench.boards import read_protocol
+    from bench.engine import list_cells, select
 
     catalog = load_catalog(without)
     selection = select(catalog, split_lists(options), reference, read_protocol(Path(board)) if board else None)
@@ -127,7 +125,7 @@ def select_cells(
         complain(f"skipped: {text}")
     cells = list_cells(catalog, selection.cases, selection.metrics)
     if board:
-        from bench.publishing.publication import describe_stale
+        from bench.publishing import describe_stale
 
         try:
             for text in describe_stale(Path(board), cells):

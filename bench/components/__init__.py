@@ -1,1 +1,21 @@
 """What a component is: its text form, the files it reads, the seven kinds, and a case."""
+
+from bench.components.ball import Ball
+from bench.components.base import Component, check_parameters, parameters, write
+from bench.components.case import Case, cases
+from bench.components.data import Data
+from bench.components.files import freeze_files, use_data_dir
+from bench.components.kinds import (
+    KINDS,
+    Attack,
+    Dataset,
+    Defense,
+    Explainer,
+    Levels,
+    Metric,
+    Model,
+    Schedule,
+    Undefined,
+)
+from bench.components.text import read
+from bench.components.victim import Prepared, Victim

@@ -30,7 +30,7 @@ from bench.maps import mask, reduce
 from bench.networks import Normalised
 
 if typing.TYPE_CHECKING:
-    from bench.engine.training import Fit
+    from bench.engine import Fit
 
 
 Direction = Literal["higher", "lower"]

@@ -10,9 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import pluggy
 
-from bench.components.base import Component, check_parameters
-from bench.components.kinds import KINDS, Metric
-from bench.components.text import read
+from bench.components import KINDS, Component, Metric, check_parameters, read
 from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
 from bench.errors import BadValue, BenchError, PluginError, UnknownName, suggestion, summarise_error

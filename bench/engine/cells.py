@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.axes import AXES
-from bench.boards import record as records
-from bench.boards.record import Record
-from bench.components.base import Component
-from bench.components.case import Case
-from bench.components.files import freeze_files
-from bench.components.kinds import Metric
+from bench.boards import VERSION, Record, reproducing
+from bench.components import Case, Component, Metric, freeze_files
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY, defenses_in
 from bench.engine.graph import dependencies
@@ -57,7 +53,7 @@ class Cell:
 
     def command(self, form: Callable[[Any], str] = str) -> str:
         """The command that reproduces the record, with every axis that it reaches."""
-        return records.reproducing(form(self.metric), self.axis_texts(form))
+        return reproducing(form(self.metric), self.axis_texts(form))
 
     def find_stale(self, others: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:
         """What has changed since each record that has this cell's texts but another key was made."""
@@ -82,7 +78,7 @@ def list_cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric
 
 def _make_cell(catalog: Catalog, case: Case, metric: Metric) -> Cell:
     names = dependencies(type(metric).__call__)
-    made = describe_record(records.VERSION, metric.identity)
+    made = describe_record(VERSION, metric.identity)
     # A record under attack also has a value over the images whose prediction is kept.
     whole = (*names, "kept") if "attack" in VOCABULARY.reach(names)[0] else names
     return Cell(case, metric, str(VOCABULARY.spec(made, whole, case)), find_refusal(catalog, case, names, metric))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.boards.record import RECORD, VERSION
+from bench.boards import RECORD, VERSION
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import SPEC

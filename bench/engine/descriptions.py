@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from bench.components.base import Component, parameters, write
-from bench.components.kinds import Metric
+from bench.components import Component, Metric, parameters, write
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies

@@ -15,11 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components.ball import Ball
-from bench.components.base import Component
-from bench.components.data import Data
-from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
-from bench.components.victim import Prepared, Victim
+from bench.components import (
+    Attack,
+    Ball,
+    Component,
+    Data,
+    Dataset,
+    Defense,
+    Explainer,
+    Model,
+    Prepared,
+    Schedule,
+    Victim,
+)
 from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure

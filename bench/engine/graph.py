@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.axes import AXES
-from bench.components.base import Component
-from bench.components.case import Case
-from bench.components.kinds import Defense
+from bench.components import Case, Component, Defense
 from bench.engine.phases import Phase
 from bench.engine.store import Store, Unfinished, pack_tensors
 from bench.errors import StoreError, UnknownName, suggestion

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 import pluggy
 
-from bench.components.base import Component
+from bench.components import Component
 
 if typing.TYPE_CHECKING:
-    from bench.boards.record import Record
-    from bench.components.case import Case
+    from bench.boards import Record
+    from bench.components import Case
 
 PROJECT = "bench"
 hookspec = pluggy.HookspecMarker(PROJECT)

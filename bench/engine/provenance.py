@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.components.base import Component
+from bench.components import Component
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bench.components.data import Data
-from bench.components.kinds import Defense, Model, Schedule
+from bench.components import Data, Defense, Model, Schedule
 from bench.engine.graph import Services
 from bench.engine.phases import Phase
 from bench.engine.training import Fit, TrainedBy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.boards.record import Record
-from bench.boards.render.terminal import format_table
+from bench.boards import Record
+from bench.boards.render import format_table
 from bench.engine.runner import Outcome, explain_failure
 
 

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.boards.record import RECORD, Record
-from bench.components.base import Component
-from bench.components.files import freeze_files, use_data_dir
-from bench.components.kinds import Metric
+from bench.boards import RECORD, Record
+from bench.components import Component, Metric, freeze_files, use_data_dir
 from bench.engine.catalog import Catalog, installed
 from bench.engine.cells import Cell, list_cells
 from bench.engine.evidence import VOCABULARY

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.boards.record import RECORD, VALUES, Record, values_file
-from bench.boards.statistics import summarise
-from bench.components.case import Case
-from bench.components.kinds import Levels, Metric, Undefined
+from bench.boards import RECORD, VALUES, Record, summarise, values_file
+from bench.components import Case, Levels, Metric, Undefined
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell, published_text
 from bench.engine.evidence import VOCABULARY

@@ -9,11 +9,8 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from bench.axes import OPTIONS, option_texts
-from bench.boards.protocol import Protocol, quick_protocol
-from bench.components.ball import Ball
-from bench.components.base import Component, parameters
-from bench.components.case import Case, cases
-from bench.components.kinds import Explainer, Metric
+from bench.boards import Protocol, quick_protocol
+from bench.components import Ball, Case, Component, Explainer, Metric, cases, parameters
 from bench.engine.catalog import Catalog
 from bench.errors import BadValue, UnknownName, suggestion
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
-from bench.components.data import Data
-from bench.components.kinds import Defense, Model, Schedule
+from bench.components import Data, Defense, Model, Schedule
 from bench.engine.augmentation import AUGMENTATIONS
 from bench.engine.phases import Phase, measure
 from bench.engine.store import Unfinished, pack_tensors

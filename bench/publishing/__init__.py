@@ -1,1 +1,13 @@
 """Joins store and boards: publishes records, re-runs them, draws panels."""
+
+from bench.publishing.examples import check_cases, explain_pictures, list_pictures
+from bench.publishing.panels import draw_panel
+from bench.publishing.publication import (
+    describe_stale,
+    draw_examples,
+    draw_sample,
+    make_cells,
+    match_records,
+    publish,
+    read_submission,
+)

@@ -11,14 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.components.case import Case
-from bench.components.data import Data
-from bench.engine.catalog import Catalog
-from bench.engine.cells import find_refusal
-from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import Graph, Memory
-from bench.engine.scoring import find_flags
-from bench.engine.store import Store
+from bench.components import Case, Data
+from bench.engine import VOCABULARY, Catalog, Graph, Memory, Store, find_flags, find_refusal
 from bench.errors import BadValue, EnvironmentProblem
 from bench.images import UNREADABLE, Frame, pixels
 from bench.maps import reduce, top_pixels

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bench.engine.cells import published_text
+from bench.engine import published_text
 from bench.publishing.examples import Example
 
 SHOWN = ("defense", "explainer", "attack", "ball", "model", "schedule", "seed")

@@ -15,21 +15,37 @@ from typing import Any
 
 import torch
 
-from bench.boards.board import ROW, devices, row_name
-from bench.boards.folder import EXAMPLES, RECORDS, read_records, write_submission
-from bench.boards.protocol import Protocol, read_protocol
-from bench.boards.record import CALMLY, VALUES, Record
-from bench.boards.submissions import sanitize
+from bench.boards import (
+    CALMLY,
+    EXAMPLES,
+    RECORDS,
+    ROW,
+    VALUES,
+    Protocol,
+    Record,
+    devices,
+    read_protocol,
+    read_records,
+    row_name,
+    write_submission,
+)
 from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, read_supersedes
-from bench.components.case import Case
-from bench.engine.catalog import Catalog
-from bench.engine.cells import Cell, list_cells, published_text
-from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import TENSORS, Graph, Memory
-from bench.engine.runner import read_record
-from bench.engine.scoring import prepare_publication
-from bench.engine.selection import select_record
-from bench.engine.store import Store
+from bench.boards.submissions.sanitize import read_record as read_strictly
+from bench.components import Case
+from bench.engine import (
+    TENSORS,
+    VOCABULARY,
+    Catalog,
+    Cell,
+    Graph,
+    Memory,
+    Store,
+    list_cells,
+    prepare_publication,
+    published_text,
+    read_record,
+    select_record,
+)
 from bench.errors import BadValue, BenchError, EnvironmentProblem
 
 
@@ -214,7 +230,7 @@ def read_submission(folder: Path, name: str) -> list[Record]:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise BadValue(f"board {folder}: no submission called {name!r} ({error.strerror}); see its {RECORDS}") from None
-    return [sanitize.read_record(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
+    return [read_strictly(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
 
 
 def draw_sample(board: str, records: Iterable[Record], count: int, draw: str = "") -> list[Record]:

@@ -18,6 +18,7 @@ from bench.testing.fixtures import (
     tiny_images,
     tiny_network,
 )
+from bench.testing.scaffold import scaffold
 
 named = select_checks  # its name in version 0.1
 
@@ -28,6 +29,8 @@ __all__ = [
     "TinySchedule",
     "checks",
     "named",
+    "scaffold",
+    "select_checks",
     "tiny_data",
     "tiny_evidence",
     "tiny_fit",

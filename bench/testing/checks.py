@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.components.base import Component, parameters
-from bench.engine.catalog import Catalog, installed
-from bench.engine.descriptions import qualify
+from bench.components import Component, parameters
+from bench.engine import Catalog, installed, qualify
 from bench.errors import BadValue, BenchError, UnknownName, suggestion, summarise_error
 from bench.testing.contracts import CONTRACTS, Contract
 

@@ -10,12 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components.data import Data
-from bench.components.kinds import Defense, Explainer, Model, Schedule
-from bench.components.victim import Victim
-from bench.engine.phases import Phase
-from bench.engine.store import Store
-from bench.engine.training import Fit
+from bench.components import Data, Defense, Explainer, Model, Schedule, Victim
+from bench.engine import Fit, Phase, Store
 from bench.gradients import input_gradient
 from bench.networks import Normalised
 

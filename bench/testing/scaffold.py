@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from bench.engine.catalog import Catalog
+from bench.engine import Catalog
 from bench.errors import BadValue, EnvironmentProblem
 from bench.keys import NAME
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.engine.catalog import Catalog
+from bench.engine import Catalog
 from bench.testing.contracts.attack import attacks_images_independently, lowers_its_objective, stays_in_the_ball
 from bench.testing.contracts.component import describes_itself, reads_back_from_its_text
 from bench.testing.contracts.dataset import loads_images_and_labels

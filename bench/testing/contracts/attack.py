@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from bench import noise
-from bench.components.ball import Ball
-from bench.components.kinds import Attack
-from bench.engine.catalog import Catalog
+from bench.components import Attack, Ball
+from bench.engine import Catalog
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
 from bench.testing.fixtures import tiny_images, tiny_network, tiny_victim
 

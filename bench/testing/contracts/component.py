@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bench.components.base import Component, parameters
-from bench.components.kinds import Metric
-from bench.engine.catalog import Catalog
+from bench.components import Component, Metric, parameters
+from bench.engine import Catalog
 from bench.papers import Paper
 from bench.testing.contracts.shared import ensure
 

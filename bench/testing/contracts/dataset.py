@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from bench.components.data import Data
-from bench.components.kinds import Dataset
-from bench.engine.catalog import Catalog
+from bench.components import Data, Dataset
+from bench.engine import Catalog
 from bench.testing.contracts.shared import ensure, forbid_global_rng
 
 SAMPLES = 16  # images decoded per split

@@ -9,9 +9,8 @@ import tempfile
 import torch
 from torch import Tensor, nn
 
-from bench.components.kinds import Defense
-from bench.engine.catalog import Catalog
-from bench.engine.training import Fit
+from bench.components import Defense
+from bench.engine import Catalog, Fit
 from bench.testing.contracts.shared import ensure, forbid_global_rng
 from bench.testing.fixtures import tiny_fit
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components.kinds import Explainer
-from bench.components.victim import Prepared
-from bench.engine.catalog import Catalog
+from bench.components import Explainer, Prepared
+from bench.engine import Catalog
 from bench.gradients import softened
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
 from bench.testing.fixtures import tiny_data, tiny_fit, tiny_images, tiny_network

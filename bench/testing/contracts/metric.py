@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.components.kinds import Levels, Metric, Undefined
-from bench.engine.catalog import Catalog
-from bench.engine.graph import dependencies
-from bench.engine.training import seeded
+from bench.components import Levels, Metric, Undefined
+from bench.engine import Catalog, dependencies, seeded
 from bench.testing.contracts.shared import ensure, forbid_changes
 from bench.testing.fixtures import tiny_evidence
 

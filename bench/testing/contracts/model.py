@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from bench import noise
-from bench.components.kinds import Model
-from bench.engine.catalog import Catalog
+from bench.components import Model
+from bench.engine import Catalog
 from bench.gradients import input_gradient
 from bench.networks import Normalised
 from bench.testing.contracts.shared import ensure, forbid_side_effects

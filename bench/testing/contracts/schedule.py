@@ -9,9 +9,8 @@ import tempfile
 import torch
 from torch import Tensor, nn
 
-from bench.components.kinds import Schedule
-from bench.engine.catalog import Catalog
-from bench.engine.training import Batch
+from bench.components import Schedule
+from bench.engine import Batch, Catalog
 from bench.testing.contracts.shared import ensure
 from bench.testing.fixtures import tiny_fit
 
