@@ -1,4 +1,4 @@
-"""Training on the images that an adversary makes of them."""
+"""Train on images that an adversary perturbs."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_defenses.adversary import ascended
+from bench_defenses.adversary import ascend
 
 
 @dataclass(frozen=True)
 class Adversarial(bench.Defense):
-    """Cross-entropy at images of a large cross-entropy within a ball, found by projected gradient steps from a random
-    start (Madry et al., ICLR 2018).
+    """Minimise the cross-entropy at perturbed images, found by projected gradient steps up the cross-entropy from a
+    random start in a ball (Madry et al., ICLR 2018).
 
-    They are made in eval mode, so that batch norm sees them once. With clean=0.5 half the loss is that of the clean
-    image, as in Wang et al. (2020), whose own adversary, of a step of 0.05 in a ball of 64 grey levels, is little more
-    than noise.
+    The adversary runs in eval mode, so batch norm sees the perturbed images once. With clean=0.5, half of the loss is
+    that of the clean image, as in Wang et al. (2020). Their own adversary, with a step of 0.05 in a ball of 64 grey
+    levels, is little more than noise.
     """
 
     name = "adversarial"
     paper = bench.papers.MADRY2018
     examples = ("steps=2", "norm=l2,eps=1/2,step=0.36,steps=2,clean=0.5")
-    norm: Literal["linf", "l2"] = bench.param("linf", "of the ball")
+    norm: Literal["linf", "l2"] = bench.param("linf", "norm of the ball")
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the ball, in pixel units", low=0)
     steps: int = bench.param(7, "gradient steps", low=1)
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
@@ -45,8 +45,8 @@ class Adversarial(bench.Defense):
                 return F.cross_entropy(network(moved), batch.labels, reduction="none")
 
             with fit.evaluating(network):
-                moved = ascended(batch.images, ball.sample(batch.images), ball, self.steps, self.step, objective)
-            found = (1 - self.clean) * F.cross_entropy(network(moved), batch.labels)
-            return found + self.clean * F.cross_entropy(network(batch.images), batch.labels) if self.clean else found
+                moved = ascend(batch.images, ball.sample(batch.images), ball, self.steps, self.step, objective)
+            total = (1 - self.clean) * F.cross_entropy(network(moved), batch.labels)
+            return total + self.clean * F.cross_entropy(network(batch.images), batch.labels) if self.clean else total
 
         return fit.minimise(fit.fresh(), loss)

@@ -1,4 +1,4 @@
-"""What defenses that train on perturbed images share."""
+"""What defenses share that train on perturbed images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import bench
 
 
 def loss_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each image's own cross-entropy by its pixels, a constant: (B, C, H, W), (B,) -> (B, C, H, W)."""
+    """Take each image's gradient of its cross-entropy, as a constant: (B, C, H, W), (B,) -> (B, C, H, W)."""
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), labels, reduction="sum"), leaf)
     return gradient
 
 
 def unit(values: Tensor) -> Tensor:
-    """Each image's values at unit l2 length; zero ones stay zero."""
+    """Scale each image's values to unit l2 length; zeros stay zeros."""
     return values / values.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
 
 
-def ascended(
+def ascend(
     images: Tensor,
     moved: Tensor,
     ball: bench.Ball,
@@ -32,8 +32,10 @@ def ascended(
     objective: Callable[[Tensor], Tensor],
     where: Callable[[], Tensor] | None = None,
 ) -> Tensor:
-    """Images after steepest steps up an objective (B, C, H, W) -> (B,), each of a length as a share of eps, projected
-    to the ball; `where()` is one for the elements that move, and is asked when the objective is known."""
+    """Take steepest steps up an objective (B, C, H, W) -> (B,), projected to the ball; `step` is a share of eps.
+
+    `where()` returns one for the elements that may move. It is called after the objective.
+    """
     for _ in range(steps):
         leaf = moved.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(objective(leaf).sum(), leaf)

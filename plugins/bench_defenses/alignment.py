@@ -12,14 +12,14 @@ from bench import noise
 from bench.gradients import input_gradient, logits_and_gradient
 
 
-def aligned_loss(network: nn.Module, batch: bench.Batch, l2: float, cosine: float, eps: Fraction) -> Tensor:
-    """CE(x) + l2 * |g(x + d) - g(x)|^2 + cosine * (1 - cos(g(x + d), g(x))) / 2, mean over the batch.
+def alignment_loss(network: nn.Module, batch: bench.Batch, l2: float, cosine: float, eps: Fraction) -> Tensor:
+    """Return CE(x) + l2 * |g(x + d) - g(x)|^2 + cosine * (1 - cos(g(x + d), g(x))) / 2, averaged over the batch.
 
-    g is the signed gradient of the true class's logit by the normalised image, all channels; d is uniform on
-    [-eps, eps] per pixel, one draw per image and step, not clipped to valid images; cos has torch's floor of 1e-8. g(x)
-    is a constant, computed without a graph and from the forward pass that gives the cross-entropy: the authors build
-    its graph and drop it. The paper prints the norm, its code squares it, as here. x and x + d go through the network
-    in two calls, so that batch norm sees each by its own statistics, as in the authors' code.
+    g is the signed gradient of the true class's logit by the normalised image, over all channels. d is uniform on
+    [-eps, eps] per pixel, one draw per image and step, not clipped to valid images. cos has torch's floor of 1e-8. g(x)
+    is a constant, computed without a graph in the forward pass of the cross-entropy; the authors build its graph and
+    drop it. The paper prints the norm, and its code squares it, as here. x and x + d pass through the network in two
+    calls, so batch norm normalises each by its own statistics, as in the authors' code.
     """
     logits, clean = logits_and_gradient(network, batch.images, batch.labels, graph=False)
     moved = batch.images + float(eps) * noise.uniform(batch.images)

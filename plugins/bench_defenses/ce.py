@@ -1,4 +1,4 @@
-"""Training by cross-entropy alone: the reference of every table."""
+"""Train by cross-entropy alone: the reference of every table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import bench
 
 @dataclass(frozen=True)
 class CE(bench.Defense):
-    """Cross-entropy and nothing else."""
+    """Minimise the cross-entropy and nothing else."""
 
     name = "ce"
 

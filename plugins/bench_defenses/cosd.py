@@ -1,4 +1,4 @@
-"""Gradients that keep their direction under noise."""
+"""Keep the direction of gradients under noise."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from fractions import Fraction
 from torch import nn
 
 import bench
-from bench_defenses.alignment import aligned_loss
+from bench_defenses.alignment import alignment_loss
 
 
 @dataclass(frozen=True)
 class Cosd(bench.Defense):
-    """Cross-entropy and the cosine distance between gradients at an image and at a noisy copy (Joo et al., AAAI 2023,
-    the ablation without the l2 term; the loss is `aligned_loss`).
+    """Minimise the cross-entropy and the cosine distance between the gradients at an image and at a noisy copy (Joo et
+    al., AAAI 2023, the ablation without the l2 term; the loss is `alignment_loss`).
 
-    Weights of 10 and more collapse the gradients to one map for all images."""
+    Weights of 10 and more collapse the gradients to one map for all images.
+    """
 
     name = "cosd"
     paper = bench.papers.JOO2023
@@ -25,5 +26,5 @@ class Cosd(bench.Defense):
 
     def train(self, fit: bench.Fit) -> nn.Module:
         return fit.minimise(
-            fit.fresh(), lambda network, batch: aligned_loss(network, batch, 0.0, self.weight, self.eps)
+            fit.fresh(), lambda network, batch: alignment_loss(network, batch, 0.0, self.weight, self.eps)
         )

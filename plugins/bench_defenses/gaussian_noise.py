@@ -1,4 +1,4 @@
-"""Training on noisy images."""
+"""Train on noisy images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench import noise
 
 @dataclass(frozen=True)
 class GaussianNoise(bench.Defense):
-    """Cross-entropy at images with Gaussian noise, which is not clipped: a baseline of Gong et al. (CVPR 2024), who do
-    not say how strong theirs is."""
+    """Minimise the cross-entropy at images with Gaussian noise, not clipped: a baseline of Gong et al. (CVPR 2024), who
+    do not say how strong their noise is."""
 
     name = "gaussian_noise"
     examples = ("", "sigma=0.05")

@@ -1,4 +1,4 @@
-"""Losses that fall where people look and rise elsewhere."""
+"""Penalise loss gradients where nobody looks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from bench_defenses.adversary import loss_gradient, unit
 
 @dataclass(frozen=True)
 class Harmonize(bench.Defense):
-    """A penalty on the gradient of the loss, the heavier the less attention a pixel gets: cross-entropy at
+    """Penalise the gradient of the loss, more so where a pixel gets less attention: minimise the cross-entropy at
     x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q of its loss by the
     normalised image (Gong et al., CVPR 2024).
 
-    eps is in units of the normalised image. The authors' code takes the maximum of A for one; here it is the image's
-    own. An image without attention keeps its place.
+    eps is in units of the normalised image. The authors' code takes one for the maximum of A; here it is the maximum of
+    the image's own map. An image without attention does not move.
     """
 
     name = "harmonize"
     paper = bench.papers.GONG2024
     examples = ("", "attention=object_masks,eps=0.1")
-    attention: Literal["gaze", "object_masks"] = bench.param("gaze", "what of the data set says where to look")
+    attention: Literal["gaze", "object_masks"] = bench.param("gaze", "part of the data set that says where to look")
     eps: float = bench.param(0.5, "length of the step where nobody looks, in units of the normalised image", low=0)
 
     def refuse(self, case: bench.Case) -> str | None:

@@ -1,4 +1,4 @@
-"""Logits with little curvature."""
+"""Keep the curvature of logits small."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from bench.gradients import ThriceDifferentiable, logits_and_gradient
 
 @dataclass(frozen=True)
 class Hessian(bench.Defense):
-    """Cross-entropy and the squared Frobenius norm of the Hessian of the label's logit by the normalised image, as the
-    mean of |H v|^2 over one standard normal vector v for each image and step (Dombrowski et al., Pattern Recognition
-    2022, as in Joo et al., 2023).
+    """Minimise the cross-entropy and the squared Frobenius norm of the Hessian of the label's logit by the normalised
+    image, estimated by |H v|^2 with one standard normal vector v for each image and step (Dombrowski et al., Pattern
+    Recognition 2022, as in Joo et al., 2023).
 
-    The square, as the code has it, and not the root. The default weight is that selected for LeNet; for a ResNet-18 it
-    is 1e-5. A weight that is too large stops the last layer from speaking for any class, and leaves z+ LRP nothing.
+    The norm is squared, as in the code, and not its root. The default weight is the one selected for LeNet; for a
+    ResNet-18 it is 1e-5. Too large a weight keeps the last layer from supporting any class, and leaves z+ LRP nothing
+    to explain.
     """
 
     name = "hessian"

@@ -1,4 +1,4 @@
-"""Attributions of the loss that are small from an image to its neighbours."""
+"""Keep the loss's integrated gradients to neighbours of an image small."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 import bench
 from bench.gradients import plain_attention
-from bench_defenses.adversary import ascended
+from bench_defenses.adversary import ascend
 
 
 @dataclass(frozen=True)
 class IGNorm(bench.Defense):
-    """Small integrated gradients of the loss from x to x', the image of a ball where they are largest:
-    CE(x) + weight |IG(x, x')|_1 (Chen et al., NeurIPS 2019, IG-NORM); "sum_norm" has CE(x') in the place of CE(x).
+    """Minimise CE(x) + weight |IG(x, x')|_1, the integrated gradients of the loss from x to the image x' in a ball
+    where they are largest (IG-NORM; Chen et al., NeurIPS 2019). "sum_norm" replaces CE(x) by CE(x').
 
-    Every `every`-th of the points of the sum is taken, in the search for x' and in the loss. x' is found by sign steps
-    from a random start. Losses are means over the batch and not sums, as are the schedules' of other defenses.
-    Attributions are computed in eval mode, so that batch norm sees the images alone. The 49.5% of Wang et al. (2020)
-    are three faults of their code: a norm summed over the batch beside a mean, two softmaxes, overlapping batches.
+    The search for x' and the loss use every `every`-th point of the sum. Sign steps from a random start find x'. Losses
+    are means over the batch and not sums, like those of other defenses. Attributions are computed in eval mode, so
+    batch norm sees the images alone. The 49.5% of Wang et al. (2020) come from three faults of their code: a norm
+    summed over the batch next to a mean, two softmaxes, and overlapping batches.
     """
 
     name = "ig_norm"
@@ -36,12 +36,12 @@ class IGNorm(bench.Defense):
     )
     examples = ("points=4,every=2,steps=2", "form=sum_norm,points=2,every=1,steps=1")
     weight: float = bench.param(0.1, "weight of the norm", low=0)
-    form: Literal["norm", "sum_norm"] = bench.param("norm", "whose cross-entropy is beside it: x or x'")
+    form: Literal["norm", "sum_norm"] = bench.param("norm", "whether the cross-entropy is of x or of x' (sum_norm)")
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the linf ball, in pixel units", low=0, high=1)
     steps: int = bench.param(7, "sign steps to x'", low=1)
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
-    points: int = bench.param(50, "of the sum from x to x'", low=1)
-    every: int = bench.param(10, "one of so many points is taken", low=1)
+    points: int = bench.param(50, "points of the sum from x to x'", low=1)
+    every: int = bench.param(10, "take one of so many points", low=1)
 
     def find_problem(self) -> str | None:
         if self.points % self.every:
@@ -54,7 +54,7 @@ class IGNorm(bench.Defense):
         def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
             images, labels = batch.images, batch.labels
             with fit.evaluating(network):
-                moved = ascended(
+                moved = ascend(
                     images,
                     ball.sample(images),
                     ball,
@@ -68,7 +68,7 @@ class IGNorm(bench.Defense):
         return fit.minimise(fit.fresh(), loss)
 
     def norms(self, network: nn.Module, images: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
-        """|IG(x, x')|_1 of each image: (B, C, H, W), (B, C, H, W), (B,) -> (B,), with a graph."""
+        """Return |IG(x, x')|_1 of each image, with a graph: (B, C, H, W), (B, C, H, W), (B,) -> (B,)."""
         count = self.points // self.every
         share = torch.arange(1, count + 1, dtype=images.dtype, device=images.device) / count
         way = (moved - images)[:, None]

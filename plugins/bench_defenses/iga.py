@@ -1,4 +1,4 @@
-"""Gradients that look like the image they explain."""
+"""Make gradients look like the image that they explain."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 import bench
 from bench.gradients import input_gradient, plain_attention, softened
-from bench_defenses.adversary import ascended
+from bench_defenses.adversary import ascend
 
 
 @dataclass(frozen=True)
 class IGA(bench.Defense):
-    """The gradient g_y of the label's logit shall be closer to the image than g_i, that of the best other class:
-    CE(x') + weight softplus(d(x, g_y) - d(x, g_i)), in d = 1 - cosine, both by the normalised image (Singh et al., ECCV
-    2020, "ART"; IGA in Joo et al., 2023).
+    """Bring the gradient g_y of the label's logit closer to the image than the gradient g_i of the best other class:
+    minimise CE(x') + weight softplus(d(x, g_y) - d(x, g_i)) with d = 1 - cosine, by the normalised image ("ART" of
+    Singh et al., ECCV 2020; IGA in Joo et al., 2023).
 
-    x' is an image of a large such loss, found by projected sign steps from a random start on the elements on which g_y
-    is largest there. With `mining`, x and x' are both anchors, with the further of both g_y and the closer of both g_i;
-    without, x' is the anchor. Where the network has ReLU, gradients come from softplus in its place, and the
-    cross-entropy from itself. x' is made in eval mode. The paper prints a comma where its difference is.
+    Projected sign steps up this loss, from a random start, find x'. They move the elements where g_y is largest at the
+    start. With `mining`, x and x' are both anchors, each with the further g_y and the closer g_i of the two; without
+    it, x' is the anchor. In a ReLU network, gradients come from softplus in its place, and the cross-entropy from the
+    network itself. x' is computed in eval mode. The paper prints a comma in place of its minus.
     """
 
     name = "iga"
@@ -33,53 +33,53 @@ class IGA(bench.Defense):
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the linf ball of x', in pixel units", low=0, high=1)
     steps: int = bench.param(3, "sign steps to x'", low=1)
     step: float = bench.param(0.625, "length of a step, as a share of eps", low=0)
-    elements: int = bench.param(1000, "elements of the image that move, of all channels", low=1)
-    mining: bool = bench.param(True, "the hardest of x and x' for every anchor")
-    beta: float = bench.param(50.0, "sharpness of the softplus that stands for ReLU", low=0.01)
+    elements: int = bench.param(1000, "elements of the image that move, over all channels", low=1)
+    mining: bool = bench.param(True, "whether every anchor takes the harder of x and x'")
+    beta: float = bench.param(50.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         ball = bench.Ball("linf", self.eps)
 
         def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
             with fit.evaluating(network):
-                moved = self.moved(network, batch.images, batch.labels, ball)
+                moved = self.perturb(network, batch.images, batch.labels, ball)
             return self.loss(network, batch.images, moved, batch.labels)
 
         return fit.minimise(fit.fresh(), loss)
 
-    def moved(self, network: nn.Module, images: Tensor, labels: Tensor, ball: bench.Ball) -> Tensor:
-        """x' of each image: (B, C, H, W), (B,) -> (B, C, H, W)."""
+    def perturb(self, network: nn.Module, images: Tensor, labels: Tensor, ball: bench.Ball) -> Tensor:
+        """Find x' for each image: (B, C, H, W), (B,) -> (B, C, H, W)."""
         start = ball.sample(images)
         _, std = bench.normalisation(network)
-        chosen: list[Tensor] = []
+        movable: list[Tensor] = []
 
         def objective(moved: Tensor) -> Tensor:
             with softened(self.beta) as soft:
                 near, far, slope, _ = self._distances(network, moved, labels)
-            if not chosen:
-                if soft.replaced:  # the elements are those of the network itself
+            if not movable:
+                if soft.replaced:  # the network itself selects the elements
                     with torch.no_grad():
                         slope = std * input_gradient(network, start, labels)
-                chosen.append(self._largest(slope.detach()))
+                movable.append(self._mark_largest(slope.detach()))
             return F.softplus((near - far).squeeze(1))
 
-        return ascended(images, start, ball, self.steps, self.step, objective, lambda: chosen[0])
+        return ascend(images, start, ball, self.steps, self.step, objective, lambda: movable[0])
 
-    def _largest(self, slope: Tensor) -> Tensor:
-        """One for the largest elements of each image's gradient, zero for the others: (B, C, H, W) -> the same."""
+    def _mark_largest(self, slope: Tensor) -> Tensor:
+        """Return one for the largest elements of each image's gradient, else zero: (B, C, H, W) -> (B, C, H, W)."""
         sizes = slope.abs().flatten(1)
         top = sizes.topk(min(self.elements, sizes.shape[1]), dim=1).indices
         return torch.zeros_like(sizes).scatter_(1, top, 1.0).view_as(slope)
 
     def loss(self, network: nn.Module, images: Tensor, moved: Tensor, labels: Tensor) -> Tensor:
-        """The whole loss, given x'."""
+        """Return the whole loss, given x'."""
         anchors = torch.cat([images, moved]) if self.mining else moved
         with softened(self.beta) as soft:
             near, far, _, logits = self._distances(
                 network, anchors.detach().requires_grad_(), labels.repeat(1 + self.mining), twins=self.mining
             )
         triplet = F.softplus(near.amax(1) - far.amin(1)).mean()
-        # Where nothing was replaced, and no row knows of others, x' has been through the network already.
+        # Where nothing was replaced and rows are independent, x' has passed through the network already.
         same = not soft.replaced and not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
         logits = logits[-len(labels) :] if same else network(moved)
         return F.cross_entropy(logits, labels) + self.weight * triplet
@@ -87,8 +87,10 @@ class IGA(bench.Defense):
     def _distances(
         self, network: nn.Module, images: Tensor, labels: Tensor, twins: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """d of each image to g_y and to g_i, its own and, in a second column, that of its twin, the image half a batch
-        away, (B, 1 or 2) each; g_y; and the logits."""
+        """Return d of each image to g_y and to g_i, (B, 1 or 2) each, g_y itself, and the logits.
+
+        With `twins`, a second column has the gradients of the image's twin, which is half a batch away.
+        """
         mean, std = bench.normalisation(network)
         with plain_attention():
             logits = network(images)

@@ -1,4 +1,4 @@
-"""Gradients that keep their value under noise."""
+"""Keep the value of gradients under noise."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fractions import Fraction
 from torch import nn
 
 import bench
-from bench_defenses.alignment import aligned_loss
+from bench_defenses.alignment import alignment_loss
 
 
 @dataclass(frozen=True)
 class L2(bench.Defense):
-    """Cross-entropy and the squared l2 distance between gradients at an image and at a noisy copy (Joo et al., AAAI
-    2023, the ablation without the cosine term; the loss is `aligned_loss`)."""
+    """Minimise the cross-entropy and the squared l2 distance between the gradients at an image and at a noisy copy (Joo
+    et al., AAAI 2023, the ablation without the cosine term; the loss is `alignment_loss`)."""
 
     name = "l2"
     paper = bench.papers.JOO2023
@@ -23,5 +23,5 @@ class L2(bench.Defense):
 
     def train(self, fit: bench.Fit) -> nn.Module:
         return fit.minimise(
-            fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.weight, 0.0, self.eps)
+            fit.fresh(), lambda network, batch: alignment_loss(network, batch, self.weight, 0.0, self.eps)
         )

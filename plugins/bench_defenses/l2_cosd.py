@@ -1,4 +1,4 @@
-"""Gradients that keep value and direction under noise."""
+"""Keep the value and the direction of gradients under noise."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fractions import Fraction
 from torch import nn
 
 import bench
-from bench_defenses.alignment import aligned_loss
+from bench_defenses.alignment import alignment_loss
 
 
 @dataclass(frozen=True)
 class L2Cosd(bench.Defense):
-    """Cross-entropy with the squared l2 and the cosine distance between gradients at an image and at a noisy copy (Joo
-    et al., AAAI 2023; the loss is `aligned_loss`). The weights are those that the paper selects for LeNet."""
+    """Minimise the cross-entropy, and the squared l2 and the cosine distance between the gradients at an image and at a
+    noisy copy (Joo et al., AAAI 2023; the loss is `alignment_loss`). The default weights are the paper's for LeNet."""
 
     name = "l2_cosd"
     paper = bench.papers.JOO2023
@@ -24,5 +24,5 @@ class L2Cosd(bench.Defense):
 
     def train(self, fit: bench.Fit) -> nn.Module:
         return fit.minimise(
-            fit.fresh(), lambda network, batch: aligned_loss(network, batch, self.l2, self.cosine, self.eps)
+            fit.fresh(), lambda network, batch: alignment_loss(network, batch, self.l2, self.cosine, self.eps)
         )

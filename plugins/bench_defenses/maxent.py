@@ -1,4 +1,4 @@
-"""Predictions that are not too sure."""
+"""Keep predictions from being too confident."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import bench
 
 @dataclass(frozen=True)
 class MaxEnt(bench.Defense):
-    """Cross-entropy minus a share of the entropy of the prediction (Pereyra et al., ICLR Workshop 2017; in Joo et al.,
-    2023, fig. 1): gradients and Hessians shrink, and no direction is aligned. The papers' weight is not known."""
+    """Minimise the cross-entropy minus a share of the prediction's entropy (Pereyra et al., ICLR Workshop 2017; in Joo
+    et al., 2023, fig. 1). Gradients and Hessians shrink, but no direction is aligned. The papers give no weight."""
 
     name = "maxent"
     paper = bench.Paper(

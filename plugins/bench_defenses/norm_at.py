@@ -1,4 +1,4 @@
-"""Training on images that the norms of loss gradients make."""
+"""Penalise norms of loss gradients by training on perturbed images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bench_defenses.adversary import loss_gradient, unit
 
 @dataclass(frozen=True)
 class NormAT(bench.Defense):
-    """Cross-entropy at x + d, which to first order adds a norm of the gradient q of each image's loss: l1 for d in an
-    linf ball, the sum of l2 norms over blocks for d in a ball of each block ("group"), eps |q|_1 + eps2 |q|_2^2 for d
-    under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et al., ICLR 2015).
+    """Minimise the cross-entropy at x + d, which to first order adds a norm of the gradient q of each image's loss: l1
+    for d in an linf ball, the sum of l2 norms over blocks for d in a ball of each block ("group"), and eps |q|_1 +
+    eps2 |q|_2^2 for d under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et al., ICLR 2015).
 
-    "fast": the solution to first order, eps sign q, eps q / |q| in each block, eps sign q + 2 eps2 q. "iterative":
-    steps from zero, of 0.3 eps along the sign, or of unit l2 gradients by 0.3 (elastic) and 1.0 (group) as in the
-    authors' code; their text has 0.3 for all. "free": every batch `replays` times, weights and d from the same backward
-    pass (Shafahi et al., NeurIPS 2019). "momentum": MI-FGSM (Dong et al., CVPR 2018), 10 steps of eps / 10. The last
-    two are in the paper without settings, and the settings are ours.
+    "fast" takes the solution to first order: eps sign q, eps q / |q| in each block, or eps sign q + 2 eps2 q.
+    "iterative" takes steps from zero: 0.3 eps along the sign, or the unit l2 gradient times 0.3 (elastic) or 1.0
+    (group), as in the authors' code; their text has 0.3 for all. "free" repeats every batch `replays` times, and takes
+    weights and d from the same backward pass (Shafahi et al., NeurIPS 2019). "momentum" is MI-FGSM (Dong et al., CVPR
+    2018) with 10 steps of eps / 10. The paper gives no settings for the last two; these are ours.
 
-    eps is in units of the normalised image. Blocks are squares of one channel. d is made in train mode, so that batch
-    norm sees both passes, and not clipped to valid images, as in the authors' code.
+    eps is in units of the normalised image. Blocks are squares of one channel. As in the authors' code, d is computed
+    in train mode, so batch norm sees both passes, and is not clipped to valid images.
     """
 
     name = "norm_at"
@@ -41,17 +41,17 @@ class NormAT(bench.Defense):
         "scheme=free,replays=2",
         "scheme=momentum",
     )
-    norm: Literal["l1", "group", "elastic"] = bench.param("l1", "of the loss gradient")
-    scheme: Literal["fast", "iterative", "free", "momentum"] = bench.param("fast", "how d is found")
+    norm: Literal["l1", "group", "elastic"] = bench.param("l1", "norm of the loss gradient")
+    scheme: Literal["fast", "iterative", "free", "momentum"] = bench.param("fast", "how to find d")
     eps: float = bench.param(0.01, "weight of the norm, in units of the normalised image", low=0)
     eps2: float = bench.param(0.05, "weight of the squared norm (elastic)", low=1e-9)
     block: int = bench.param(14, "side of a block in pixels (group)", low=1)
     steps: int = bench.param(7, "gradient steps (iterative)", low=1)
-    replays: int = bench.param(4, "times that a batch is taken (free)", low=1)
+    replays: int = bench.param(4, "times that a batch is repeated (free)", low=1)
 
     def find_problem(self) -> str | None:
         if self.norm != "l1" and self.scheme in ("free", "momentum"):
-            return f"scheme {self.scheme} is one of norm=l1; take fast or iterative with norm={self.norm}"
+            return f"scheme {self.scheme} works with norm=l1 only; use fast or iterative with norm={self.norm}"
         return None
 
     def train(self, fit: bench.Fit) -> nn.Module:
@@ -59,7 +59,7 @@ class NormAT(bench.Defense):
             height, width = fit.data.shape[1:]
             raise bench.BadValue(f"norm_at: block is {self.block}, images are {height} x {width}; give a smaller block")
         if self.scheme == "free":
-            return self._freely(fit)
+            return self._train_free(fit)
 
         def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
             _, std = bench.normalisation(network)
@@ -68,8 +68,8 @@ class NormAT(bench.Defense):
 
         return fit.minimise(fit.fresh(), loss)
 
-    def _freely(self, fit: bench.Fit) -> nn.Module:
-        """One batch of changes, carried from batch to batch by position."""
+    def _train_free(self, fit: bench.Fit) -> nn.Module:
+        """Train with one batch of changes, carried from batch to batch by position."""
         network = fit.fresh()
         _, std = bench.normalisation(network)
         fit.state["change"] = torch.zeros(fit.batch, *fit.data.shape, device=std.device)
@@ -80,13 +80,13 @@ class NormAT(bench.Defense):
 
         def after(batch: bench.Batch, gradient: Tensor) -> None:
             change = fit.state["change"][: len(batch.images)]
-            # By the normalised image the gradient is std times as large, which has the same sign.
+            # The gradient by the normalised image is std times as large, and has the same sign.
             change.add_(self.eps * gradient.sign()).clamp_(-self.eps, self.eps)
 
         return fit.minimise(network, loss, replays=self.replays, after=after)
 
     def change(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """d for each image, in units of the normalised image: (B, C, H, W), (B,) -> (B, C, H, W)."""
+        """Find d for each image, in units of the normalised image: (B, C, H, W), (B,) -> (B, C, H, W)."""
         _, std = bench.normalisation(network)
 
         def slope(change: Tensor) -> Tensor:
@@ -95,16 +95,16 @@ class NormAT(bench.Defense):
         start = torch.zeros_like(images)
         if self.scheme == "fast":
             return self.solution(slope(start))
-        return self._momentum(slope, start) if self.scheme == "momentum" else self._iterated(slope, start)
+        return self._momentum(slope, start) if self.scheme == "momentum" else self._iterate(slope, start)
 
     def solution(self, gradient: Tensor) -> Tensor:
-        """The best d to first order."""
+        """Return the best d to first order."""
         if self.norm == "group":
             return self.eps * gradient / block_norms(gradient, self.block)
         sign = self.eps * gradient.sign()
         return sign if self.norm == "l1" else sign + 2 * self.eps2 * gradient
 
-    def _iterated(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
+    def _iterate(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
         for _ in range(self.steps):
             gradient = slope(change)
             if self.norm == "l1":
@@ -128,8 +128,10 @@ class NormAT(bench.Defense):
 
 
 def block_norms(values: Tensor, block: int) -> Tensor:
-    """At every element the l2 norm of its square of one channel, those at the edges smaller: (B, C, H, W) -> the same;
-    never zero."""
+    """Return at every element the l2 norm of its square of one channel, never zero: (B, C, H, W) -> (B, C, H, W).
+
+    Squares at the edges may be smaller.
+    """
     sums = F.avg_pool2d(values.square(), block, ceil_mode=True, divisor_override=1)
     wide = sums.repeat_interleave(block, 2).repeat_interleave(block, 3)
     return wide[:, :, : values.shape[2], : values.shape[3]].sqrt().clamp(min=1e-12)

@@ -1,4 +1,4 @@
-"""Losses whose steepest curvature is small."""
+"""Keep the steepest curvature of losses small."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import plain_attention
 
-MOST = 100  # classes that are worth a backward pass each
+MOST = 100  # classes worth a backward pass each
 
 
 @dataclass(frozen=True)
 class SSR(bench.Defense):
-    """A small largest eigenvalue of the loss's Hessian: beta s lambda + (1 - beta) CE, lambda of W A W^T with W the
-    Jacobian of the logits by the pixels and A = diag(p) - p p^T, which for a ReLU network is the Hessian of the
-    cross-entropy (Wang et al., NeurIPS 2020, there "Smooth Surface Regularization").
+    """Keep the largest eigenvalue of the loss's Hessian small: minimise beta s lambda + (1 - beta) CE with the largest
+    eigenvalue lambda of W A W^T. W is the Jacobian of the logits by the pixels, and A = diag(p) - p p^T. For a ReLU
+    network, W A W^T is the Hessian of the cross-entropy ("Smooth Surface Regularization" of Wang et al., NeurIPS 2020).
 
-    A = M M^T holds exactly for M = diag(sqrt p) - p sqrt(p)^T, which needs no decomposition of a singular matrix.
-    lambda is |grad <M u, g>|^2 with the top eigenvector u of (W M)^T (W M), and at a simple eigenvalue its derivative
-    through u is zero: u is a constant, found by a gradient of each class without a graph, and one double backward
-    follows. All channels count; the authors' code takes the mean of each gradient over channels first, which is not the
-    paper's Hessian. Their scale is 1e6 for pixels in [0, 255], which is 15 here; the rule is to look at lambda.
-    Confidence makes A, and with it the penalty, vanish.
+    A = M M^T holds exactly for M = diag(sqrt p) - p sqrt(p)^T, so no singular matrix needs a decomposition. lambda is
+    |grad <M u, g>|^2 with the top eigenvector u of (W M)^T (W M). At a simple eigenvalue, its derivative through u is
+    zero. u is therefore a constant, found by a gradient of each class without a graph, and one double backward follows.
+    All channels count; the authors' code first averages each gradient over channels, which is not the paper's Hessian.
+    Their scale is 1e6 for pixels in [0, 255], which is 15 here; choose it by looking at lambda. Confident predictions
+    make A vanish, and the penalty with it.
     """
 
     name = "ssr"
@@ -39,7 +39,7 @@ class SSR(bench.Defense):
         count = len(fit.data.classes)
         if not self.classes and count > MOST:
             raise bench.BadValue(
-                f"ssr takes a backward pass for each class, and there are {count}; give ssr:classes=10"
+                f"ssr takes a backward pass for each of {count} classes; limit them, such as ssr:classes=10"
             )
         return fit.minimise(fit.fresh(), self.loss)
 
@@ -52,26 +52,28 @@ class SSR(bench.Defense):
 
 
 def curvature(logits: Tensor, images: Tensor, classes: int = 0) -> Tensor:
-    """The largest eigenvalue of W A W^T, of the rows and columns of A of the most probable classes, with a graph by the
-    weights: (B, K), (B, C, H, W) -> (B,)."""
+    """Return the largest eigenvalue of W A W^T, with a graph to the weights: (B, K), (B, C, H, W) -> (B,).
+
+    With `classes`, A has the rows and columns of the most probable classes only.
+    """
     count = min(classes or logits.shape[1], logits.shape[1])
     share = logits.softmax(1)
     top = share.detach().topk(count, dim=1).indices
-    share, chosen = share.gather(1, top), logits.gather(1, top)
-    # M M^T = diag(p) - p p^T also where the probabilities do not sum to one; then the factor is one.
+    share, scores = share.gather(1, top), logits.gather(1, top)
+    # M M^T = diag(p) - p p^T even where the probabilities do not sum to one. Where they do, the factor is one.
     total = share.sum(1, keepdim=True)
     root = share.clamp(min=1e-30).sqrt()
     factor = (1 - (1 - total).clamp(min=0).sqrt()) / total if count < logits.shape[1] else torch.ones_like(total)
 
     def times(vectors: Tensor) -> Tensor:
-        """M times vectors, (B, m) -> (B, m)."""
+        """Multiply vectors by M: (B, m) -> (B, m)."""
         return root * vectors - factor * share * (root * vectors).sum(1, keepdim=True)
 
-    rows = [torch.autograd.grad(chosen[:, i].sum(), images, retain_graph=True)[0].flatten(1) for i in range(count)]
+    rows = [torch.autograd.grad(scores[:, i].sum(), images, retain_graph=True)[0].flatten(1) for i in range(count)]
     with torch.no_grad():
         jacobian = torch.stack(rows, 1)  # (B, m, d)
         square = torch.diag_embed(root) - factor[:, :, None] * share[:, :, None] * root[:, None]
         product = square.transpose(1, 2) @ jacobian
         top_vector = torch.linalg.eigh((product @ product.transpose(1, 2)).double()).eigenvectors[:, :, -1].to(root)
-    (slope,) = torch.autograd.grad(chosen, images, times(top_vector), create_graph=True)
+    (slope,) = torch.autograd.grad(scores, images, times(top_vector), create_graph=True)
     return slope.square().sum((1, 2, 3))

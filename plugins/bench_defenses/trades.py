@@ -1,4 +1,4 @@
-"""Predictions that an adversary cannot move."""
+"""Keep predictions where an adversary cannot move them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 import bench
 from bench import noise
-from bench_defenses.adversary import ascended
+from bench_defenses.adversary import ascend
 
 
 @dataclass(frozen=True)
 class TRADES(bench.Defense):
-    """Cross-entropy of the clean image and the divergence KL(p(x) || p(x')) to the worst prediction in a ball (Zhang et
-    al., ICML 2019, eq. 5).
+    """Minimise the cross-entropy of the clean image and the divergence KL(p(x) || p(x')) to the worst prediction in a
+    ball (Zhang et al., ICML 2019, eq. 5).
 
-    x' is found by projected gradient steps from a little noise, in eval mode; a gradient by the weights goes through
-    both predictions.
+    Projected gradient steps from a little noise, in eval mode, find x'. The gradient by the weights passes through both
+    predictions.
     """
 
     name = "trades"
@@ -33,7 +33,7 @@ class TRADES(bench.Defense):
     )
     examples = ("steps=2", "norm=l2,eps=1/2,steps=2,weight=1")
     weight: float = bench.param(6.0, "weight of the divergence", low=0)
-    norm: Literal["linf", "l2"] = bench.param("linf", "of the ball")
+    norm: Literal["linf", "l2"] = bench.param("linf", "norm of the ball")
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the ball, in pixel units", low=0)
     steps: int = bench.param(7, "gradient steps", low=1)
     step: float = bench.param(0.25, "length of a step, as a share of eps", low=0)
@@ -50,17 +50,16 @@ class TRADES(bench.Defense):
             with fit.evaluating(network):
                 clean = network(batch.images).detach()
                 start = ball.project(batch.images + 0.001 * noise.normal(batch.images), batch.images)
-                moved = ascended(
+                moved = ascend(
                     batch.images, start, ball, self.steps, self.step, lambda moved: divergence(clean, network(moved))
                 )
             logits = network(batch.images)
-            found = F.cross_entropy(logits, batch.labels)
-            return found + self.weight * divergence(logits, network(moved)).mean()
+            return F.cross_entropy(logits, batch.labels) + self.weight * divergence(logits, network(moved)).mean()
 
         return fit.minimise(fit.fresh(), loss)
 
 
 def divergence(first: Tensor, second: Tensor) -> Tensor:
-    """KL(p || q) of the predictions of two logits: (B, K), (B, K) -> (B,)."""
+    """Return KL(p || q) between the predictions of two logits: (B, K), (B, K) -> (B,)."""
     logs = first.log_softmax(1)
     return (logs.exp() * (logs - second.log_softmax(1))).sum(1)

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere."""
+"""Load weights trained elsewhere."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import bench
 
 @dataclass(frozen=True)
 class Weights(bench.Defense):
-    """No training: the network has the weights of a file, whatever defense gave them.
+    """Train nothing: load the network's weights from a file, whatever defense they come from.
 
-    The file is in safetensors format, or a state dict that torch saved, of which only tensors are read; one inside a
-    `state_dict`, and names that begin with `module.`, are taken as they come. Names are those of the model's network,
-    or of the whole with its mean and std. The content of the file is part of the identity.
+    The file is in safetensors format, or a state dict saved by torch, of which only tensors are read. The state dict
+    may lie under the key `state_dict`, and its names may begin with `module.`. Names are those of the model's network,
+    or of the whole model with its mean and std. The content of the file is part of the identity.
     """
 
     name = "weights"
@@ -36,17 +36,18 @@ class Weights(bench.Defense):
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name. Raises EnvironmentProblem where it cannot be read, BadValue where it holds more
-    than tensors."""
+    """Read the tensors of a file by name.
+
+    Raises EnvironmentProblem where it cannot be read, BadValue where it contains more than tensors.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
         raise bench.EnvironmentProblem(f"weights {path} cannot be read ({error.strerror}); check the path") from None
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # whatever torch has to say of an odd file ends in an error below
+        # Whatever torch warns of in an odd file ends in an error below.
+        with warnings.catch_warnings(action="ignore"):
             if start[8:] == b"{":
                 return safetensors.torch.load_file(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
@@ -54,33 +55,33 @@ def tensors(path: Path) -> dict[str, Tensor]:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from None
         raise bench.BadValue(
-            f"weights {path} hold pickled objects, which could run code; save the state dict alone, best with "
+            f"weights {path} contain pickled objects, which could run code; save the state dict alone, best with "
             "safetensors.torch.save_file"
         ) from None
-    except Exception as error:  # a damaged pickle raises whatever its opcodes lead to: struct.error, IndexError, ...
+    except Exception as error:  # a damaged pickle may raise anything: struct.error, IndexError, ...
         raise _damaged(path, error) from None
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        raise bench.BadValue(f"weights {path} hold no state dict: names and tensors, perhaps under 'state_dict'")
+        raise bench.BadValue(f"weights {path} contain no state dict (names and tensors, perhaps under 'state_dict')")
     return {str(name): tensor for name, tensor in found.items()}
 
 
 def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
-    """Load tensors into a network. Raises BadValue, with the first difference, where they do not fit."""
+    """Load tensors into a network. Raises BadValue with the first difference where they do not fit."""
     if all(name.startswith("module.") for name in found):
         found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
     whole = network.state_dict()
     inner = network if set(found) & {"mean", "std"} or not isinstance(network, bench.Normalised) else network.network
-    wanted = whole if inner is network else inner.state_dict()
-    # Counters of batches seen are younger than many a file, and nothing in eval mode reads them.
-    lacking = [n for n in wanted if n not in found and not n.endswith("num_batches_tracked")]
-    foreign = [n for n in found if n not in wanted]
-    for names, what in ((lacking, "lack"), (foreign, "have, and it does not know,")):
+    expected = whole if inner is network else inner.state_dict()
+    # Counters of batches are newer than many a file, and nothing in eval mode reads them.
+    missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
+    unknown = [n for n in found if n not in expected]
+    for names, what in ((missing, "lack"), (unknown, "have an unknown")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise bench.BadValue(f"weights {path} {what} {names[0]}{more}; are they those of another model?")
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         if name in found and found[name].shape != tensor.shape:
             raise bench.BadValue(
                 f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model "
@@ -90,14 +91,14 @@ def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
             given = found[name]
             if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
                 raise bench.BadValue(
-                    f"weights {path}: {name} is of {given.dtype}, must be plain floats; are they quantised?"
+                    f"weights {path}: {name} has type {given.dtype}, must be plain floats; are they quantised?"
                 )
             if not given.to(tensor.dtype).isfinite().all():
-                raise bench.BadValue(f"weights {path}: {name} has values that are not finite in {tensor.dtype}")
+                raise bench.BadValue(f"weights {path}: {name} contains NaN or infinity in {tensor.dtype}")
     inner.load_state_dict(found, strict=False)
 
 
 def _damaged(path: Path, error: Exception) -> bench.BenchError:
     return bench.EnvironmentProblem(
-        f"weights {path} are damaged or no state dict ({' '.join(str(error).split())[:120]})"
+        f"weights {path} are damaged, or not a state dict ({' '.join(str(error).split())[:120]})"
     )

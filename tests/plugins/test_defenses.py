@@ -178,7 +178,9 @@ def test_ssr_is_finite_for_predictions_that_are_quite_sure(network, batch):
 def test_ssr_with_many_classes_asks_for_fewer(network):
     fit = Asked(network)
     fit.data = bench.Data(torch.zeros(2, 3, 4, 4), None, tuple(map(str, range(1000))))
-    with pytest.raises(bench.BadValue, match="a backward pass for each class, and there are 1000; give ssr:classes=10"):
+    with pytest.raises(
+        bench.BadValue, match="a backward pass for each of 1000 classes; limit them, such as ssr:classes=10"
+    ):
         bench.component("defense", "ssr").train(fit)
 
 
@@ -324,7 +326,7 @@ def test_atex(network, batch):
     teacher = built(nn.Softplus(3), seed=4).requires_grad_(False)
     defense = bench.component("defense", "atex:along=2,across=2,weight=1.5,eps=0.8,samples=3,noise=0.2")
     with noise.rows(0, "maps", range(4)):
-        maps = defense.smoothed(teacher, batch.images, LABELS)
+        maps = defense.smooth(teacher, batch.images, LABELS)
     flat = batch.images.flatten(1)
     width = 0.2 * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
     copies = []
@@ -382,7 +384,7 @@ def test_evaluating_puts_back_what_was_there():
 
 def test_bad_parameters_say_so():
     said = {
-        "norm_at:norm=group,scheme=free": "scheme free is one of norm=l1; take fast or iterative with norm=group",
+        "norm_at:norm=group,scheme=free": "scheme free works with norm=l1 only; use fast or iterative with norm=group",
         "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide",
         "adversarial:eps=8": "eps is 8, must be at most 1 in linf",
         "trades:eps=8": "eps is 8, must be at most 1 in linf",

@@ -74,15 +74,15 @@ def other_classes(state):
 WRONG = {
     "code": (
         lambda s: pickle.dumps({"state_dict": Code()}),
-        "hold pickled objects, which could run code; save the state dict alone",
+        "contain pickled objects, which could run code; save the state dict alone",
     ),
-    "torch code": (lambda s: saved({"model": Code()}), "hold pickled objects, which could run code"),
-    "not a file of weights": (lambda s: b"hello, world", "are damaged or no state dict"),
-    "empty": (lambda s: b"", "are damaged or no state dict"),
-    "cut": (lambda s: saved(bare(s))[:5000], "are damaged or no state dict"),
-    "cut safetensors": (lambda s: safetensors.torch.save(s)[:9000], "are damaged or no state dict"),
-    "no tensors": (lambda s: saved({"epoch": 3}), "hold no state dict: names and tensors"),
-    "a list": (lambda s: saved([torch.zeros(2)]), "hold no state dict: names and tensors"),
+    "torch code": (lambda s: saved({"model": Code()}), "contain pickled objects, which could run code"),
+    "not a file of weights": (lambda s: b"hello, world", "are damaged, or not a state dict"),
+    "empty": (lambda s: b"", "are damaged, or not a state dict"),
+    "cut": (lambda s: saved(bare(s))[:5000], "are damaged, or not a state dict"),
+    "cut safetensors": (lambda s: safetensors.torch.save(s)[:9000], "are damaged, or not a state dict"),
+    "no tensors": (lambda s: saved({"epoch": 3}), "contain no state dict (names and tensors"),
+    "a list": (lambda s: saved([torch.zeros(2)]), "contain no state dict (names and tensors"),
     "another class count": (
         lambda s: safetensors.torch.save(other_classes(s)),
         r"linear.weight is \(100, 64\), must be \(10, 64\) for this model and number of classes",
@@ -93,16 +93,13 @@ WRONG = {
     ),
     "whole numbers": (
         lambda s: safetensors.torch.save({**bare(s), "linear.bias": torch.zeros(10, dtype=torch.int8)}),
-        "linear.bias is of torch.int8, must be plain floats; are they quantised",
+        "linear.bias has type torch.int8, must be plain floats; are they quantised",
     ),
     "no numbers": (
         lambda s: safetensors.torch.save({**bare(s), "linear.bias": torch.full((10,), torch.nan)}),
-        "linear.bias has values that are not finite in torch.float32",
+        "linear.bias contains NaN or infinity in torch.float32",
     ),
-    "more": (
-        lambda s: saved({**bare(s), "extra": torch.zeros(1)}),
-        "have, and it does not know, extra; are they those",
-    ),
+    "more": (lambda s: saved({**bare(s), "extra": torch.zeros(1)}), "have an unknown extra; are they those"),
 }
 
 
