@@ -63,7 +63,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        raise bench.BadValue(f"weights {path} contain no state dict (names and tensors, perhaps under 'state_dict')")
+        raise bench.BadValue(f"weights {path} contain no state dict: names and tensors, perhaps under 'state_dict'")
     return {str(name): tensor for name, tensor in found.items()}
 
 

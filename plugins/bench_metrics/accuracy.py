@@ -1,4 +1,4 @@
-"""How often the network is right."""
+"""Count how often the network is right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import bench
 
 @dataclass(frozen=True)
 class Accuracy(bench.Metric):
-    """Share of clean images whose predicted class is the label."""
+    """Score 1 for each clean image whose predicted class is the label."""
 
     name = "accuracy"
     range = (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Predictions while the pixels come that an attacked map says are important."""
+"""Insert the pixels that the attacked map ranks first."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class AdvInsertion(Curve):
-    """Insertion of the pixels of the clean image in the order of the attacked image's map (Joo et al., AAAI 2023): what
-    an attack leaves of an explanation's worth.
+    """Insert the clean image's pixels in the order of the attacked image's map (Joo et al., AAAI 2023): what an attack
+    leaves of an explanation's value.
 
-    "joo2023" has their code's levels; their attack is target_map:joo2023, and the class the label.
+    "joo2023" has the levels of their code. Their attack is target_map:joo2023, and their class is the label.
     """
 
     name = "adv_insertion"

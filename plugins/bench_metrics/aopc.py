@@ -1,4 +1,4 @@
-"""Predictions while the most important regions go first."""
+"""Remove the most relevant regions first."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench.maps import ranks
-from bench_metrics.curves import FILLS, emptied, probability
+from bench_metrics.curves import FILLS, fill_in, probability
 
 
 @dataclass(frozen=True)
 class AOPC(bench.Metric):
-    """Area over the perturbation curve, most relevant regions first: mean over k = 0, ..., steps of the fall of the
-    class's probability when the k squares of most relevance are replaced (Samek et al., IEEE TNNLS 2017, eq. 12).
+    """Replace the k most relevant squares, and average the fall of the class's probability over k = 0, ..., steps (area
+    over the perturbation curve, most relevant first; Samek et al., IEEE TNNLS 2017, eq. 12).
 
-    A square's relevance is the sum of the map in it; those at the right and lower border may be smaller; of equal ones
-    the first in reading order goes first. "samek2017" has their squares of 9 pixels and 100 steps, replaced by uniform
-    noise, which needs images of some hundred pixels. Gong et al. (CVPR 2024) report the fall relative to that of
-    another map, at 20, 50 and 100 steps. Undefined where a map is zero.
+    A square's relevance is the sum of the map inside it. Squares at the right and lower border may be smaller. Of equal
+    squares, the first in reading order goes first. "samek2017" has their squares of 9 pixels and 100 steps, filled with
+    uniform noise, which needs images of a few hundred pixels. Gong et al. (CVPR 2024) report the fall relative to that
+    of another map, at 20, 50 and 100 steps. Undefined where a map is zero.
     """
 
     name = "aopc"
@@ -39,8 +39,8 @@ class AOPC(bench.Metric):
     )
     presets: ClassVar[dict[str, str]] = {"samek2017": "region=9,steps=100,fill=noise"}
     examples = ("", "region=3,steps=5,fill=noise")
-    steps: int = bench.param(20, "squares replaced in the end", low=1)
-    region: int = bench.param(4, "side of a square in pixels", low=1)
+    steps: int = bench.param(20, "squares to replace in total", low=1)
+    region: int = bench.param(4, "side of a square, in pixels", low=1)
     fill: Literal["mean", "black", "blur", "noise"] = bench.param("mean", f"{FILLS}, or uniform noise")
 
     def __call__(
@@ -57,7 +57,7 @@ class AOPC(bench.Metric):
         rank = ranks(F.avg_pool2d(maps, self.region, ceil_mode=True, divisor_override=1))
 
         def drops(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
-            empty = noise.uniform(images, 0, 1) if self.fill == "noise" else emptied(network, images, self.fill)
+            empty = noise.uniform(images, 0, 1) if self.fill == "noise" else fill_in(network, images, self.fill)
             place = rank.repeat_interleave(self.region, 2).repeat_interleave(self.region, 3)[..., :height, :width]
             scores = [
                 probability(network, torch.where(place < k, empty, images), targets) for k in range(self.steps + 1)

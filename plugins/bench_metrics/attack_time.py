@@ -1,4 +1,4 @@
-"""How long the attack took."""
+"""Time the attack."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import bench
 
 @dataclass(frozen=True)
 class AttackTime(bench.Metric):
-    """Wall seconds of the attack on all images, on the hardware that the record names.
+    """Add up the wall seconds of the attack on all images, on the hardware that the record names.
 
-    Images go in chunks that fit the cache: one alone may take longer than its share.
+    Images run in chunks that fit the cache, so a single one may take longer than its share.
     """
 
     name = "attack_time"

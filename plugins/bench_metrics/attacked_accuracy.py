@@ -1,4 +1,4 @@
-"""How often the network is right on attacked images."""
+"""Count how often the network is right on attacked images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import bench
 
 @dataclass(frozen=True)
 class AttackedAccuracy(bench.Metric):
-    """Share of attacked images whose predicted class is the label."""
+    """Score 1 for each attacked image whose predicted class is the label."""
 
     name = "attacked_accuracy"
     range = (0.0, 1.0)

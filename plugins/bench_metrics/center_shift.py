@@ -1,4 +1,4 @@
-"""How far a map's centre of mass moves."""
+"""Measure how far a map's centre of mass moves."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class CenterShift(bench.Metric):
-    """Distance between the centres of mass of clean and attacked map, in pixels (Ghorbani et al., AAAI 2019; "cdl" in
-    the code of Wang et al., NeurIPS 2020). Centres are not cut to whole pixels, as they are in those codes."""
+    """Measure the distance between the centres of mass of clean and attacked map, in pixels (Ghorbani et al., AAAI
+    2019; "cdl" in the code of Wang et al., NeurIPS 2020). Unlike in their code, centres are not rounded to whole
+    pixels."""
 
     name = "center_shift"
     better = "lower"
@@ -29,7 +30,7 @@ class CenterShift(bench.Metric):
 
 
 def center(maps: Tensor) -> Tensor:
-    """Row and column of the centre of mass of maps: (N, H, W) -> (N, 2) in float64; NaN where one is zero."""
+    """Return row and column of each map's centre of mass: (N, H, W) -> (N, 2) in float64; NaN for zero maps."""
     maps = maps.double()
     rows, columns = (torch.arange(size, dtype=torch.float64, device=maps.device) for size in maps.shape[1:])
     moments = torch.stack([(maps.sum(2) * rows).sum(1), (maps.sum(1) * columns).sum(1)], 1)

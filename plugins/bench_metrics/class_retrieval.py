@@ -1,4 +1,4 @@
-"""Whether what a map leaves of an attacked image is still of the class."""
+"""Test whether an attacked image seen through its map keeps the class."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import bench
 
 @dataclass(frozen=True)
 class ClassRetrieval(bench.Metric):
-    """1 where the network gives an image, seen through a mask, to the class that was explained on the clean image, else
-    0 (Lim et al., CVPR 2021). Pixels that the mask takes away show the mean colour.
+    """Score 1 where the network assigns an image seen through a mask to the class explained on the clean image, else 0
+    (Lim et al., CVPR 2021). Masked pixels show the mean colour.
 
-    The mask is the explainer's own, of the attacked image or of the clean one; the image is the attacked one, or, as in
-    the authors' code, the clean one too. They explain the class of the clean image, which is the answer that is asked
-    for: what optimises its mask for that class scores near 1 by construction. With explained=own the attacked image is
-    explained for the class that the network gives it, which an attack on the class changes. Undefined where a mask is
+    The mask is that of the explainer for the attacked or the clean image. The image is the attacked one, or the clean
+    one as in the authors' code. The authors explain the class of the clean image, which is also the right answer, so an
+    explainer that optimises its mask for that class scores near 1 by construction. With explained=own, the attacked
+    image is explained for its own predicted class, which an attack on the class changes. Undefined where a mask is
     zero.
     """
 
@@ -28,15 +28,15 @@ class ClassRetrieval(bench.Metric):
     help = "share of images that keep the explained class when they are seen through the map's mask"
     paper = bench.papers.LIM2021
     examples = ("", "mask=clean,image=clean", "explained=own")
-    mask: Literal["attacked", "clean"] = bench.param("attacked", "the image whose mask it is")
-    image: Literal["attacked", "clean"] = bench.param("attacked", "the image that is seen through it")
+    mask: Literal["attacked", "clean"] = bench.param("attacked", "image whose mask is used")
+    image: Literal["attacked", "clean"] = bench.param("attacked", "image that is seen through the mask")
     explained: Literal["clean", "own"] = bench.param(
-        "clean", "class that a mask of the attacked image explains: that of the clean image, or its own prediction"
+        "clean", "class that the attacked image's mask explains: the one of the clean image, or its own prediction"
     )
 
     def find_problem(self) -> str | None:
         if self.mask == "clean" and self.explained == "own":
-            return "explained=own changes masks of the attacked image only; leave it out, or take mask=attacked"
+            return "explained=own changes masks of the attacked image only; leave it out, or use mask=attacked"
         return None
 
     def __call__(
@@ -55,18 +55,18 @@ class ClassRetrieval(bench.Metric):
     ) -> Tensor:
         mean, _ = bench.normalisation(network)
         masks = {"clean": clean_masks, "attacked": attacked_masks}[self.mask]
-        seen = {"clean": images, "attacked": attacked_images}[self.image]
+        pictures = {"clean": images, "attacked": attacked_images}[self.image]
         own = attacked_logits.argmax(1)
 
-        def explained(images: Tensor, targets: Tensor) -> Tensor:
+        def explain(images: Tensor, targets: Tensor) -> Tensor:
             return explainer.masks(network, images, targets, prepared)
 
-        def retrieved(images: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
+        def retrieve(images: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
             shown = mean + masks.to(images.dtype) * (images - mean)
             return (network(shown).argmax(1) == targets).double()
 
         given: dict[str, Any] = {"seed": seed, "name": self.name, "indices": test_data.rows}
         if self.explained == "own":
-            masks = bench.chunked(explained, attacked_images, own, **given)
-        found = bench.chunked(retrieved, seen, masks, targets, **given)
-        return torch.where(masks.flatten(1).any(1), found, torch.nan)
+            masks = bench.chunked(explain, attacked_images, own, **given)
+        hits = bench.chunked(retrieve, pictures, masks, targets, **given)
+        return torch.where(masks.flatten(1).any(1), hits, torch.nan)

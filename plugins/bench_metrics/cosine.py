@@ -1,4 +1,4 @@
-"""The angle between maps."""
+"""Measure the angle between maps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class Cosine(bench.Metric):
-    """Cosine of clean and attacked map, per image.
+    """Take the cosine between clean and attacked map, per image.
 
-    Maps are not negative, so that two unrelated ones do not score 0: independent Gaussian gradients give 0.84.
+    Maps are not negative, so unrelated maps score far above 0: independent Gaussian gradients give 0.84.
     """
 
     name = "cosine"
     range = (0.0, 1.0)
-    help = "cosine of clean and attacked map; unrelated maps score far above 0"
+    help = "cosine between clean and attacked map; unrelated maps score far above 0"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         return where_defined(cosine(clean_maps, attacked_maps), clean_maps, attacked_maps)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine per pair of maps: (N, H, W), (N, H, W) -> (N,) in float64; NaN where one is zero."""
+    """Return the cosine of each pair of maps: (N, H, W), (N, H, W) -> (N,) in float64; NaN where a map is zero."""
     a, b = first.flatten(1).double(), second.flatten(1).double()
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))

@@ -1,4 +1,4 @@
-"""How much the direction of the gradient turns close by."""
+"""Measure how much the gradient turns nearby."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 import bench
 from bench.gradients import input_gradient
-from bench_metrics.geometry import Close
+from bench_metrics.geometry import Nearby
 
 
 @dataclass(frozen=True)
-class CRC(Close):
-    """Cosine robust criterion: (1 - cos of the gradients of the class's logit at x + r and at x) / 2, mean over draws
-    of r from a normal distribution of deviation eps (Joo et al., AAAI 2023).
+class CRC(Nearby):
+    """Average (1 - cos(g(x + r), g(x))) / 2 over draws of r from a normal distribution with deviation eps, where g is
+    the gradient of the class's logit (cosine robust criterion; Joo et al., AAAI 2023).
 
-    Of signed gradients by all elements, in pixel units; unrelated ones score 1/2. A property of the network, whatever
-    explains it. Undefined where a gradient is zero. x + r may leave [0, 1], so that r is that of `crc_bound`; the
-    authors' code clips it for one of the two.
+    Gradients are signed, by all elements, and in pixel units; unrelated ones score 1/2. This is a property of the
+    network, whatever explains it. Undefined where a gradient is zero. x + r may leave [0, 1], so that r is the same as
+    in `crc_bound`; the authors' code clips it for one of the two.
     """
 
     name = "crc"
@@ -30,5 +30,5 @@ class CRC(Close):
 
     def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
         here, there = (input_gradient(network, at, targets).flatten(1).double() for at in (images, images + step))
-        found = ((1 - F.cosine_similarity(here, there, dim=1, eps=0)) / 2).clamp(min=0)  # of rounding
-        return torch.where(here.any(1) & there.any(1), found, torch.nan)
+        values = ((1 - F.cosine_similarity(here, there, dim=1, eps=0)) / 2).clamp(min=0)  # against rounding
+        return torch.where(here.any(1) & there.any(1), values, torch.nan)

@@ -1,4 +1,4 @@
-"""How much the direction of the gradient can turn close by."""
+"""Bound how much the gradient can turn nearby."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 import bench
 from bench.gradients import hessian_vector_product, input_gradient
-from bench_metrics.geometry import Close, flat_second
+from bench_metrics.geometry import Nearby, flat_second
 
 
 @dataclass(frozen=True)
-class CRCBound(Close):
-    """|H r| / |gradient at x + r|, mean over draws of r from a normal distribution of deviation eps, with the Hessian H
-    of the class's logit: the upper bound of `crc`, up to terms of higher order in r (Joo et al., AAAI 2023, theorem 2,
-    in the tighter form that they plot).
+class CRCBound(Nearby):
+    """Average |H r| / |g(x + r)| over draws of r from a normal distribution with deviation eps, where g is the gradient
+    of the class's logit and H its Hessian. This is an upper bound of `crc`, up to terms of higher order in r (Joo et
+    al., AAAI 2023, theorem 2, in the tighter form that they plot).
 
-    Loose by construction: it falls with eps, and `crc` with its square. Max-pooling breaks it: where a winner changes,
-    gradients jump, and no derivative foresees that; on such networks `crc` may exceed it. Undefined where the gradient
-    at x + r is zero; refused for networks whose logits are piecewise linear, where it is zero and bounds nothing across
-    kinks.
+    The bound is loose by construction: it falls with eps, and `crc` with the square of eps. Max-pooling breaks it:
+    gradients jump where a winner changes, which no derivative foresees, so `crc` may exceed it on such networks.
+    Undefined where the gradient at x + r is zero. Refused for networks with piecewise linear logits, where it is zero
+    and bounds nothing across kinks.
     """
 
     name = "crc_bound"

@@ -1,4 +1,4 @@
-"""Predictions while pixels come or go in the order of a map."""
+"""Follow predictions while pixels come or go in the order of a map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import bench
 from bench.maps import ranks
 
 Fill = Literal["mean", "black", "blur"]
-FILLS = "what stands for pixels that are not there: the mean colour, black, or the image blurred (11 pixels, sigma 5)"
+FILLS = "fill for missing pixels: the mean colour, black, or the image blurred (11 pixels, sigma 5)"
 
 
 @dataclass(frozen=True)
@@ -22,43 +22,45 @@ class Curve(bench.Metric):
     range = (0.0, 1.0)
     examples = ("", "steps=5,full=false,fill=black", "parts=elements,fill=blur,steps=4")
     steps: int = bench.param(20, "levels between no pixel and all of them", low=1)
-    full: bool = bench.param(True, "the level of all pixels counts as well")
+    full: bool = bench.param(True, "whether the level of all pixels counts as well")
     fill: Fill = bench.param("mean", FILLS)
     parts: Literal["pixels", "elements"] = bench.param(
-        "pixels", "what comes or goes: pixels in the order of the map, or elements in that of the attribution"
+        "pixels", "what comes or goes: pixels in the order of the map, or elements in the order of the attribution"
     )
 
     def curve(
         self, network: nn.Module, images: Tensor, targets: Tensor, attributions: Tensor, away: bool, least: bool = False
     ) -> bench.Levels:
-        """The curve of the most important pixels as they come, or go `away`; of the `least` important ones as they go,
-        which is that of the others as they stay."""
+        """Return the curve while the most important pixels come, or go `away`.
+
+        With `least`, the least important ones go, which leaves the others.
+        """
         shares = levels(self.steps, self.full)
         taken = [1 - share for share in shares] if least else shares
         sizes = attributions.abs()
         sizes = sizes.sum(1, keepdim=True) if self.parts == "pixels" else sizes.expand_as(images)
-        return bench.Levels(curve(network, images, targets, sizes, taken, away, self.fill), named(shares))
+        return bench.Levels(curve(network, images, targets, sizes, taken, away, self.fill), name_levels(shares))
 
 
 def levels(steps: int, full: bool) -> list[float]:
-    """Shares of the pixels: 0, 1 / steps, ..., and 1 where that is asked for too."""
+    """List the shares of the pixels: 0, 1 / steps, ..., and 1 if `full`."""
     return [i / steps for i in range(steps + full)]
 
 
 def curve(
     network: nn.Module, images: Tensor, targets: Tensor, sizes: Tensor, shares: list[float], away: bool, fill: str
 ) -> Tensor:
-    """Probability of each target when a share of an image's pixels, those of the largest sizes, is all that is there,
-    or is taken `away`: (N, C, H, W), (N,), (N, 1, H, W) -> (N, L); NaN where all sizes are zero.
+    """Return the probability of each target with only a share of an image's pixels, those of the largest sizes, or
+    with these taken `away`: (N, C, H, W), (N,), (N, 1, H, W) -> (N, L); NaN where all sizes are zero.
 
-    Of pixels all channels together, of elements, sizes (N, C, H, W), each alone; of equal ones the first in reading
-    order comes first.
+    Pixels carry all channels; sizes (N, C, H, W) treat each element alone. Of equal sizes, the first in reading order
+    comes first.
     """
     rank = ranks(sizes)
     count = rank[0].numel()
 
     def scores(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
-        empty, found = emptied(network, images, fill), []
+        empty, found = fill_in(network, images, fill), []
         for share in shares:
             first = rank < int(share * count + 1e-9)
             found.append(probability(network, torch.where(first ^ away, images, empty), targets))
@@ -72,12 +74,12 @@ def curve(
 
 
 def probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Softmax probability of each target: (N, C, H, W), (N,) -> (N,)."""
+    """Return the softmax probability of each target: (N, C, H, W), (N,) -> (N,)."""
     return network(images).softmax(1).gather(1, targets[:, None])[:, 0]
 
 
-def emptied(network: nn.Module, images: Tensor, fill: str) -> Tensor:
-    """What stands for pixels that are not there, to be broadcast against the images."""
+def fill_in(network: nn.Module, images: Tensor, fill: str) -> Tensor:
+    """Return the fill for missing pixels, to broadcast against the images."""
     if fill == "blur":
         from torchvision.transforms.functional import gaussian_blur  # slow to import
 
@@ -86,6 +88,6 @@ def emptied(network: nn.Module, images: Tensor, fill: str) -> Tensor:
     return bench.normalisation(network)[0].to(images) if fill == "mean" else images.new_zeros(1, 1, 1)
 
 
-def named(shares: list[float]) -> tuple[str, ...]:
-    """Names of levels, in percent of the pixels."""
+def name_levels(shares: list[float]) -> tuple[str, ...]:
+    """Name the levels, in percent of the pixels."""
     return tuple(f"{100 * share:g}%" for share in shares)

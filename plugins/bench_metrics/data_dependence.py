@@ -1,4 +1,4 @@
-"""How alike the maps of different images are."""
+"""Measure how alike the maps of different images are."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bench_metrics.similarity import Sanity, compare
 
 @dataclass(frozen=True)
 class DataDependence(Sanity):
-    """Similarity of each clean map to that of another image, drawn once and for all: what unrelated maps score, the
+    """Compare each clean map with that of another image, which is drawn once for all: the score of unrelated maps, the
     chance level of the similarity. A defense whose maps hardly depend on the image scores high here, and in `rps` too.
 
-    A collapsed network has one map for each class: with within=class the other image is of the class explained, where
-    there is one.
+    A collapsed network has one map for each class. With within=class, the other image has the same explained class,
+    where there is one.
     """
 
     name = "data_dependence"
-    help = "similarity of maps of different images: chance, and high where a defense has collapsed"
+    help = "similarity of maps of different images: the chance level, high where a defense has collapsed"
     examples = ("", "similarity=(spearman),within=class")
     similarity: bench.Metric = Cosine()
-    within: Literal["all", "class"] = bench.param("all", "which images the other one is drawn from")
+    within: Literal["all", "class"] = bench.param("all", "images to draw the other one from")
 
     def __call__(self, clean_maps: Tensor, targets: Tensor, test_data: bench.Data) -> Tensor | bench.Undefined:
         if len(clean_maps) < 2:
@@ -37,14 +37,16 @@ class DataDependence(Sanity):
 
 
 def partners(groups: Tensor, indices: Tensor) -> Tensor:
-    """Another row for each, of the same group where there is one: the next in an order that is drawn for the images'
-    indices, (N,), (N,) -> (N,)."""
+    """Choose another row for each, of the same group where possible: (N,), (N,) -> (N,).
+
+    It is the next one in an order drawn for the images' indices.
+    """
     with noise.rows(0, "data_dependence", indices):
         order = noise.uniform(torch.empty(len(groups), 1))[:, 0].argsort().to(groups.device)
-    found = torch.empty_like(order)
-    found[order] = order.roll(-1)
+    others = torch.empty_like(order)
+    others[order] = order.roll(-1)
     for group in groups.unique():
         mine = order[groups[order] == group]
         if len(mine) > 1:
-            found[mine] = mine.roll(-1)
-    return found
+            others[mine] = mine.roll(-1)
+    return others

@@ -1,4 +1,4 @@
-"""Predictions while the most important pixels go first."""
+"""Delete the most important pixels first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Deletion(Curve):
-    """Probability of the class explained when the most important pixels are gone, mean over levels from none to all
-    (Petsiuk et al., BMVC 2018). Undefined where a map is zero. "petsiuk2018", and of RelEx "lim2021", have 224 pixels a
-    step of images of 224 by 224.
+    """Delete the most important pixels, and average the probability of the explained class over levels from none to all
+    (Petsiuk et al., BMVC 2018). Undefined where a map is zero. "petsiuk2018" and "lim2021" (of RelEx) take 224 pixels a
+    step on images of 224 by 224.
     """
 
     name = "deletion"

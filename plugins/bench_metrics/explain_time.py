@@ -1,4 +1,4 @@
-"""How long explaining took."""
+"""Time the explainer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import bench
 
 @dataclass(frozen=True)
 class ExplainTime(bench.Metric):
-    """Wall seconds of the clean attributions of all images, on the hardware that the record names.
+    """Add up the wall seconds of all clean attributions, on the hardware that the record names.
 
-    Images go in chunks that fit the cache: one alone may take longer than its share.
+    Images run in chunks that fit the cache, so a single one may take longer than its share.
     """
 
     name = "explain_time"

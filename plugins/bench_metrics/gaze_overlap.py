@@ -1,4 +1,4 @@
-"""How many of a map's first pixels are those that people looked at."""
+"""Count the top pixels that people looked at."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bench_metrics.topk_overlap import topk_overlap
 
 @dataclass(frozen=True)
 class GazeOverlap(bench.Metric):
-    """Share of the clean map's most important pixels that are among as many of the gaze map's (Gong et al., CVPR 2024,
-    at 5% and 10%). Chance is the share itself. Of equal pixels the first in reading order comes first. Undefined where
-    one of the two maps is zero."""
+    """Take the share of the clean map's most important pixels that are among equally many of the gaze map's (Gong et
+    al., CVPR 2024, at 5% and 10%). Chance is the share itself. Of equal pixels, the first in reading order comes first.
+    Undefined where one of the two maps is zero."""
 
     name = "gaze_overlap"
     range = (0.0, 1.0)
     help = "share of the most important pixels that are among the most looked at"
     paper = bench.papers.GONG2024
     examples = ("", "share=0.1")
-    share: float = bench.param(0.05, "of all pixels", low=0, high=1)
+    share: float = bench.param(0.05, "share of all pixels that count as most important", low=0, high=1)
 
     def __call__(self, clean_maps: Tensor, gaze: Tensor) -> Tensor:
         count = max(1, round(self.share * clean_maps[0].numel()))

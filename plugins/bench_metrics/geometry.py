@@ -1,4 +1,4 @@
-"""What metrics of the logit's shape around an image share."""
+"""What metrics share that look at the logit around an image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bench import noise
 
 
 @dataclass(frozen=True)
-class Close(bench.Metric):
-    """A metric of the network near an image, mean over random steps away from it."""
+class Nearby(bench.Metric):
+    """A metric of the network near an image, averaged over random steps away from it."""
 
     better = "lower"
     examples = ("", "eps=16/255,draws=2")
@@ -27,7 +27,7 @@ class Close(bench.Metric):
 
     @abstractmethod
     def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
-        """The value of one step from each image: (N, C, H, W), (N,), (N, C, H, W) -> (N,) in float64."""
+        """Measure one step from each image: (N, C, H, W), (N,), (N, C, H, W) -> (N,) in float64."""
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
         def means(images: Tensor, targets: Tensor) -> Tensor:
@@ -35,12 +35,12 @@ class Close(bench.Metric):
             values = (self.measure(network, images, targets, step) for step in steps)
             return functools.reduce(operator.add, values) / self.draws
 
-        # The same steps for both, so that a bound and what it bounds are of the same.
+        # One name for all, so a bound takes the same steps as what it bounds.
         return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.rows)
 
 
 def flat_second(case: bench.Case) -> str | None:
-    """Why there is no second derivative in a case, or None."""
+    """Say why there is no second derivative in a case, or None."""
     if not case.model.smooth:
         return f"the second derivative of {case.model} is zero; choose a smooth --model, such as activation=softplus"
     return None

@@ -1,4 +1,4 @@
-"""How curved the logit is."""
+"""Measure the curvature of the logit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench_metrics.geometry import flat_second
 
 @dataclass(frozen=True)
 class HessianNorm(bench.Metric):
-    """Frobenius norm of the Hessian of the class's logit by the image, as the root of the mean of |H v|^2 over standard
-    normal vectors v (Hutchinson, 1989; of explanations Dombrowski et al., Pattern Recognition 2022).
+    """Estimate the Frobenius norm of the Hessian of the class's logit by the image, as the root of the mean of |H v|^2
+    over standard normal vectors v (Hutchinson, 1989; for explanations Dombrowski et al., Pattern Recognition 2022).
 
-    In pixel units. The root of few draws is a little low on average. Refused for networks whose logits are piecewise
-    linear, where it is zero.
+    In pixel units. With few draws, the root is a little low on average. Refused for networks with piecewise linear
+    logits, where it is zero.
     """
 
     name = "hessian_norm"

@@ -1,4 +1,4 @@
-"""How well an attribution foretells what perturbations do."""
+"""Test an attribution as a forecast of perturbations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.gradients import target_logits
 
 @dataclass(frozen=True)
 class Infidelity(bench.Metric):
-    """Mean over perturbations I of (b <I, a> - (f(x) - f(x - I)))^2, with the attribution a of the logit f (Yeh et al.,
+    """Average (b <I, a> - (f(x) - f(x - I)))^2 over perturbations I, with the attribution a of the logit f (Yeh et al.,
     NeurIPS 2019, definition 2.1).
 
-    b is the best factor for each image, as in their section 4, so that attributions of any scale compare; with
-    scaled=false it is 1. "gaussian" draws I from a normal distribution; "square" takes a random square of the image, on
-    one that is not square a rectangle of its proportions, to the mean colour. x - I may leave [0, 1]. An attribution of
-    one channel counts for all of them. Undefined where it is zero.
+    b is the best factor for each image, as in their section 4, so attributions of any scale compare; with scaled=false,
+    it is 1. "gaussian" draws I from a normal distribution. "square" sets a random square to the mean colour, or a
+    rectangle of the image's proportions where the image is not square. x - I may leave [0, 1]. An attribution of one
+    channel counts for all channels. Undefined where the attribution is zero.
     """
 
     name = "infidelity"
@@ -36,11 +36,11 @@ class Infidelity(bench.Metric):
         "https://arxiv.org/abs/1901.09392",
     )
     examples = ("", "perturbation=square,draws=5", "scaled=false")
-    perturbation: Literal["gaussian", "square"] = bench.param("gaussian", "what is taken from the image")
-    sigma: float = bench.param(0.1, "standard deviation of gaussian, in units of [0, 1]", low=1e-6)
-    side: float = bench.param(0.25, "side of the square, as a share of the image's", low=0.01, high=1)
+    perturbation: Literal["gaussian", "square"] = bench.param("gaussian", "perturbation to subtract from images")
+    sigma: float = bench.param(0.1, "standard deviation of gaussian, in pixel units", low=1e-6)
+    side: float = bench.param(0.25, "side of the square, as a share of the image's side", low=0.01, high=1)
     draws: int = bench.param(50, "perturbations of each image", low=1)
-    scaled: bool = bench.param(True, "whether an attribution is scaled to the logits first")
+    scaled: bool = bench.param(True, "whether to scale attributions to the logits first")
 
     def __call__(
         self,
@@ -53,23 +53,23 @@ class Infidelity(bench.Metric):
     ) -> Tensor:
         def errors(images: Tensor, targets: Tensor, attributions: Tensor) -> Tensor:
             whole = target_logits(network(images), images, targets).double()
-            foretold, seen = [], []
+            forecasts, observed = [], []
             for _ in range(self.draws):
-                taken = self.drawn(network, images)
-                foretold.append((taken.double() * attributions).sum((1, 2, 3)))
-                seen.append(whole - target_logits(network(images - taken), images, targets).double())
-            products, falls = torch.stack(foretold, 1), torch.stack(seen, 1)
+                change = self.draw(network, images)
+                forecasts.append((change.double() * attributions).sum((1, 2, 3)))
+                observed.append(whole - target_logits(network(images - change), images, targets).double())
+            products, falls = torch.stack(forecasts, 1), torch.stack(observed, 1)
             squares = products.square().sum(1, keepdim=True)
             factor = (products * falls).sum(1, keepdim=True) / torch.where(squares > 0, squares, 1)
             return ((factor if self.scaled else 1) * products - falls).square().mean(1)
 
-        found = bench.chunked(
+        values = bench.chunked(
             errors, images, targets, clean_attributions, seed=seed, name="infidelity", indices=test_data.rows
         )
-        return torch.where(clean_attributions.flatten(1).any(1), found, torch.nan)
+        return torch.where(clean_attributions.flatten(1).any(1), values, torch.nan)
 
-    def drawn(self, network: nn.Module, images: Tensor) -> Tensor:
-        """A perturbation I of each image, (N, C, H, W)."""
+    def draw(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Draw a perturbation I of each image: (N, C, H, W)."""
         if self.perturbation == "gaussian":
             return self.sigma * noise.normal(images)
         inside = torch.ones_like(images[:, :1], dtype=torch.bool)

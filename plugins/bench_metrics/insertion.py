@@ -1,4 +1,4 @@
-"""Predictions while the most important pixels come first."""
+"""Insert the most important pixels first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Insertion(Curve):
-    """Probability of the class explained when the most important pixels are all that is there, mean over levels from
-    none to all (Petsiuk et al., BMVC 2018; in this form Joo et al., AAAI 2023).
+    """Insert the most important pixels, and average the probability of the explained class over levels from none to all
+    (Petsiuk et al., BMVC 2018; in this form Joo et al., AAAI 2023).
 
-    "joo2023" has their code's levels, 0 to 95%: without the whole image the mean is lower; "petsiuk2018" their levels
-    for images of 224 pixels, from a blurred image (their area by trapezoids, which counts the ends half, aside). Joo et
-    al. show the label's probability, --target label, and of pixels at the threshold none. Undefined where a map is
-    zero.
+    "joo2023" has the levels of their code, 0 to 95%; without the whole image, the mean is lower. "petsiuk2018" has
+    their levels for images of 224 pixels, starting from a blurred image; unlike here, their area by trapezoids counts
+    the ends half. Joo et al. explain the label (--target label), and show no pixel at the threshold. Undefined where a
+    map is zero.
     """
 
     name = "insertion"

@@ -1,4 +1,4 @@
-"""How often an attack leaves the prediction alone."""
+"""Count how often an attack keeps the prediction."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import bench
 
 @dataclass(frozen=True)
 class KeptRate(bench.Metric):
-    """Share of images whose predicted class is the same before and after the attack."""
+    """Score 1 for each image whose predicted class is the same before and after the attack."""
 
     name = "kept_rate"
     range = (0.0, 1.0)
-    help = "share of images whose prediction the attack leaves alone"
+    help = "share of images whose prediction the attack keeps"
 
     def __call__(self, kept: Tensor) -> Tensor:
         return kept.double()

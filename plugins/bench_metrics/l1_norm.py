@@ -1,4 +1,4 @@
-"""How large an attribution is."""
+"""Measure the size of an attribution."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import bench
 
 @dataclass(frozen=True)
 class L1Norm(bench.Metric):
-    """Sum of the magnitudes of the clean attribution, raw and over all channels: gradients that have died are small
-    here, whatever their maps look like."""
+    """Add up the magnitudes of the raw clean attribution over all channels. Vanishing gradients are small here,
+    whatever their maps look like."""
 
     name = "l1_norm"
     range = (0.0, None)

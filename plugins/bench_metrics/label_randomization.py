@@ -1,4 +1,4 @@
-"""Whether maps depend on what there was to learn: labels permuted."""
+"""Test whether maps depend on the labels that were learned."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.retraining import predictions, used
+from bench_metrics.retraining import predict, restrict
 from bench_metrics.similarity import Sanity, compare
 from bench_metrics.ssim import SSIM
 
 
 @dataclass(frozen=True)
 class LabelRandomization(Sanity):
-    """Similarity of each clean map to that of a network trained in the same way, on the same images with permuted
-    labels, of the same class (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned
-    from the labels loses it.
+    """Compare each clean map with that of a network trained in the same way on the same images with permuted labels,
+    for the same class (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned from
+    the labels is no longer similar.
 
-    Undefined where the network did not fit the permuted labels: it has learned nothing, and its maps, of which many are
-    zero, say nothing. Use a schedule that is long enough, of few images. Which labels change places follows from the
-    seed.
+    Undefined where the network does not fit the permuted labels: it has learned nothing, and its maps, many of them
+    zero, say nothing. Use a long schedule on few images. The permutation follows from the seed.
     """
 
     name = "label_randomization"
@@ -32,7 +31,7 @@ class LabelRandomization(Sanity):
     examples = ("", "similarity=(pearson),fitted=0.5")
     similarity: bench.Metric = SSIM()
     fitted: float = bench.param(
-        0.9, "accuracy on the permuted labels from which a network counts as fitted", low=0, high=1
+        0.9, "accuracy on the permuted labels from which the network counts as fitted", low=0, high=1
     )
 
     def __call__(
@@ -48,23 +47,23 @@ class LabelRandomization(Sanity):
     ) -> Tensor | bench.Undefined:
         if train_data.labels is None:
             raise bench.BadComponent(f"metric {self}: the training images have no labels to permute")
-        data = used(train_data, schedule)
-        assert data.labels is not None  # as it has all columns of the training data
+        data = restrict(train_data, schedule)
+        assert data.labels is not None  # because the training data have labels
         labels = data.labels[order(len(data), seed)]
         permuted = dataclasses.replace(data, labels=labels)
         network = refit(permuted, "permuted", using=())
         rows = torch.arange(len(permuted))
-        right = predictions(network, permuted, rows, images.device).cpu() == labels
+        right = predict(network, permuted, rows, images.device).cpu() == labels
         accuracy = float(right.double().mean())
         if accuracy < self.fitted:
             return bench.Undefined(
                 f"the network failed to fit permuted labels: {accuracy:.1%} of {len(rows)} are right, "
-                f"{self.fitted:.0%} are asked; train longer or on fewer images"
+                f"{self.fitted:.0%} are needed; train longer or on fewer images"
             )
         return compare(self.similarity, clean_maps, explain(network, images, targets))
 
 
 def order(count: int, seed: int) -> Tensor:
-    """A permutation that follows from a seed."""
+    """Return a permutation that follows from a seed."""
     with bench.noise.rows(seed, "label_randomization", range(count)):
         return bench.noise.uniform(torch.empty(count, 1))[:, 0].argsort(stable=True)

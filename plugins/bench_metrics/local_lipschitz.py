@@ -1,4 +1,4 @@
-"""How fast a map changes close by."""
+"""Measure how fast a map changes nearby."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class LocalLipschitz(bench.Metric):
-    """Largest |map(x') - map(x)| / |x' - x|, both in l2, over images x' drawn uniformly from the linf ball around x, of
-    the same class (Alvarez-Melis and Jaakkola, WHI 2018, eq. 2, whose maximum random draws bound from below).
+    """Take the largest |map(x') - map(x)| / |x' - x|, in l2, over images x' drawn uniformly from the linf ball around
+    x, for the same class (Alvarez-Melis and Jaakkola, WHI 2018, eq. 2; random draws bound their maximum from below).
 
-    Of maps of sum one, so that scale does not count; an explainer that draws noise draws it anew. Undefined where the
-    map of the image, or of all images drawn that differ from it, is zero.
+    Maps sum to one, so scale does not count. An explainer that draws noise draws it afresh. Undefined where the map of
+    the image is zero, or the maps of all drawn images that differ from it.
     """
 
     name = "local_lipschitz"
     better = "lower"
     range = (0.0, None)
-    help = "largest change of the map relative to that of the image, over random draws close by"
+    help = "largest change of the map relative to that of the image, over random draws nearby"
     paper = bench.Paper(
         "On the Robustness of Interpretability Methods",
         "David Alvarez-Melis and Tommi S. Jaakkola",
@@ -48,12 +48,12 @@ class LocalLipschitz(bench.Metric):
         seed: int,
         test_data: bench.Data,
     ) -> Tensor:
-        found = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+        largest = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
         with noise.rows(seed, "local_lipschitz", test_data.rows):
             for _ in range(self.draws):
                 moved = bench.Ball("linf", self.eps).sample(images)
                 maps = explain(network, moved, targets)
                 far, moves = ((a - b).double().flatten(1).norm(dim=1) for a, b in ((maps, clean_maps), (moved, images)))
                 ratio = torch.where(moves > 0, far / moves, torch.nan)
-                found = torch.fmax(found, where_defined(ratio, clean_maps, maps))
-        return torch.where(found.isfinite(), found, torch.nan)
+                largest = torch.fmax(largest, where_defined(ratio, clean_maps, maps))
+        return torch.where(largest.isfinite(), largest, torch.nan)

@@ -16,7 +16,7 @@ ARRAS2022 = bench.Paper(
 )
 
 
-def defined(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
-    """Scores (N,) with NaN where a map is zero or an object has no pixel."""
-    there = (maps.flatten(1) != 0).any(1) & (masks.flatten(1) != 0).any(1)
-    return torch.where(there, scores, torch.nan)
+def where_present(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
+    """Replace scores (N,) by NaN where a map is zero or an object has no pixel."""
+    present = (maps.flatten(1) != 0).any(1) & (masks.flatten(1) != 0).any(1)
+    return torch.where(present, scores, torch.nan)

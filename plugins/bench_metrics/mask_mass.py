@@ -1,4 +1,4 @@
-"""How much of a map lies on the object."""
+"""Measure how much of a map lies on the object."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_metrics.localisation import ARRAS2022, defined
+from bench_metrics.localisation import ARRAS2022, where_present
 
 
 @dataclass(frozen=True)
 class MaskMass(bench.Metric):
-    """Share of the clean map's mass inside the object mask ("relevance mass accuracy" of Arras et al., Information
-    Fusion 2022). Chance is the object's share of the image."""
+    """Take the share of the clean map's mass inside the object mask ("relevance mass accuracy" of Arras et al.,
+    Information Fusion 2022). Chance is the object's share of the image."""
 
     name = "mask_mass"
     range = (0.0, 1.0)
@@ -22,4 +22,4 @@ class MaskMass(bench.Metric):
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
         maps = clean_maps.double()
-        return defined((maps * (object_masks > 0)).sum((1, 2)) / maps.sum((1, 2)), clean_maps, object_masks)
+        return where_present((maps * (object_masks > 0)).sum((1, 2)) / maps.sum((1, 2)), clean_maps, object_masks)

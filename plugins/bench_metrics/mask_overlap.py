@@ -1,4 +1,4 @@
-"""How many of a map's first pixels lie on the object."""
+"""Count the top pixels that lie on the object."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 import bench
 from bench.maps import ranks
-from bench_metrics.localisation import ARRAS2022, defined
+from bench_metrics.localisation import ARRAS2022, where_present
 
 
 @dataclass(frozen=True)
 class MaskOverlap(bench.Metric):
-    """Of as many of the clean map's most important pixels as the object has, the share inside its mask ("relevance rank
-    accuracy" of Arras et al., Information Fusion 2022). Of equal pixels the first in reading order comes first."""
+    """Take as many of the clean map's most important pixels as the object has, and return their share inside its mask
+    ("relevance rank accuracy" of Arras et al., Information Fusion 2022). Of equal pixels, the first in reading order
+    comes first."""
 
     name = "mask_overlap"
     range = (0.0, 1.0)
@@ -25,4 +26,4 @@ class MaskOverlap(bench.Metric):
         inside = object_masks > 0
         size = inside.sum((1, 2))
         hits = inside & (ranks(clean_maps) < size.view(-1, 1, 1))
-        return defined(hits.sum((1, 2)).double() / size, clean_maps, object_masks)
+        return where_present(hits.sum((1, 2)).double() / size, clean_maps, object_masks)

@@ -1,4 +1,4 @@
-"""Whether a map's highest point lies on the object."""
+"""Test whether a map's highest point lies on the object."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_metrics.localisation import defined
+from bench_metrics.localisation import where_present
 
 
 @dataclass(frozen=True)
 class PointingGame(bench.Metric):
-    """1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018; without
-    their margin of 15 pixels). Of equal pixels the first in reading order counts."""
+    """Score 1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018;
+    without their margin of 15 pixels). Of equal pixels, the first in reading order counts."""
 
     name = "pointing_game"
     range = (0.0, 1.0)
@@ -28,4 +28,4 @@ class PointingGame(bench.Metric):
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
         top = clean_maps.flatten(1).argmax(1, keepdim=True)
-        return defined((object_masks.flatten(1).gather(1, top) > 0)[:, 0].double(), clean_maps, object_masks)
+        return where_present((object_masks.flatten(1).gather(1, top) > 0)[:, 0].double(), clean_maps, object_masks)

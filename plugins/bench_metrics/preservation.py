@@ -1,4 +1,4 @@
-"""Predictions while the least important pixels go first."""
+"""Delete the least important pixels first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Preservation(Curve):
-    """Probability of the class explained when the least important pixels are gone, mean over levels from none to all
-    (Lim et al., CVPR 2021). With all its levels it is `insertion` read backwards. Undefined where a map is zero.
-    "lim2021" has 224 pixels a step of images of 224 by 224.
+    """Delete the least important pixels, and average the probability of the explained class over levels from none to
+    all (Lim et al., CVPR 2021). With all levels, this is `insertion` read backwards. Undefined where a map is zero.
+    "lim2021" takes 224 pixels a step on images of 224 by 224.
     """
 
     name = "preservation"

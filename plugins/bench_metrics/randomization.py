@@ -1,4 +1,4 @@
-"""Whether maps depend on what the network has learned: weights drawn anew."""
+"""Test whether maps depend on what the network has learned."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from bench_metrics.ssim import SSIM
 
 @dataclass(frozen=True)
 class Randomization(Sanity):
-    """Similarity of each clean map to that of the network whose weights are drawn anew from the output layer down to
-    some depth, a value per depth (cascading randomization of Adebayo et al., NeurIPS 2018). A map that explains what
-    was learned loses it.
+    """Draw the network's weights afresh from the output layer down to some depth, and compare each clean map with the
+    new one: a value per depth (cascading randomization of Adebayo et al., NeurIPS 2018). A map that explains what was
+    learned is no longer similar.
 
-    New weights are those of `model.build`; batch norm's affine weights and running statistics go with the rest. Depths
-    follow the order of the forward pass; layers whose weights another module uses without calling them, as attention
-    does, go with that module. The class explained stays that of the trained network; the authors' script for Inception
-    takes that of the network of the moment. Maps near zero are similar in ssim whatever they show: look at
+    `model.build` makes the new weights. Batch norm's affine weights and running statistics change with the rest. Depths
+    follow the order of the forward pass. A layer whose weights another module uses without calling it, as attention
+    does, changes with that module. The explained class stays that of the trained network; the authors' script for
+    Inception takes that of the current network. Maps near zero are similar in ssim whatever they show, so look at
     similarity=(pearson) too.
     """
 
     name = "randomization"
-    help = "similarity of maps before and after weights are drawn anew from the output down, mean over depths"
+    help = "similarity of maps before and after weights are drawn afresh from the output down, mean over depths"
     paper = bench.papers.ADEBAYO2018
     examples = ("", "similarity=(pearson),depths=2")
     similarity: bench.Metric = SSIM()
     depths: int = bench.param(
-        0, "depths, evenly spread, the last of which is the whole network; 0 for every layer", low=0
+        0, "number of evenly spread depths, the last of them the whole network; 0 for every layer", low=0
     )
 
     def __call__(
@@ -52,8 +52,8 @@ class Randomization(Sanity):
         new, changed = dict(fresh.named_modules()), copy.deepcopy(network)
         old = dict(changed.named_modules())
         layers = layers_from_the_output(changed, images[:1])
-        looked_at = len(layers) if self.depths == 0 else min(self.depths, len(layers))
-        ends = [round(len(layers) * (i + 1) / looked_at) for i in range(looked_at)]
+        count = len(layers) if self.depths == 0 else min(self.depths, len(layers))
+        ends = [round(len(layers) * (i + 1) / count) for i in range(count)]
         scores, names, start = [], [], 0
         for end in ends:
             for layer in itertools.chain(*layers[start:end]):
@@ -70,8 +70,10 @@ class Randomization(Sanity):
 
 
 def layers_from_the_output(network: nn.Module, images: Tensor) -> list[list[str]]:
-    """Names of the modules with weights of their own, from the last that a forward pass calls to the first; one that is
-    not called follows the nearest module above it that is, or the next after that with weights."""
+    """List the modules with weights of their own, from the last that a forward pass calls to the first.
+
+    A module that is not called joins the nearest module above it that is, or the next one with weights after that.
+    """
     reached: dict[str, None] = {}
 
     def reach(name: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Predictions that hold on what matters and fall without it."""
+"""Combine preservation and deletion."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from bench_metrics.curves import FILLS, Fill, curve, levels
 
 @dataclass(frozen=True)
 class Relevance(bench.Metric):
-    """Harmonic mean of the area under the preservation curve and of one minus that under the deletion curve, per image
-    (Lim et al., CVPR 2021; their code takes the deletion area itself). Areas are by trapezoids over levels from none to
-    all. Undefined where a map is zero. "lim2021" has 224 pixels a step of images of 224 by 224.
+    """Take the harmonic mean of the area under the preservation curve and of one minus the area under the deletion
+    curve, per image (Lim et al., CVPR 2021; their code takes the deletion area itself). Areas are sums of trapezoids
+    over levels from none to all. Undefined where a map is zero. "lim2021" takes 224 pixels a step on images of 224 by
+    224.
     """
 
     name = "relevance"
     range = (0.0, 1.0)
-    help = "harmonic mean of preservation and of what deletion takes away"
+    help = "harmonic mean of preservation and of what deletion removes"
     paper = bench.papers.LIM2021
     presets: ClassVar[dict[str, str]] = {"lim2021": "steps=224"}
     examples = ("", "steps=5,fill=black")
@@ -36,5 +37,5 @@ class Relevance(bench.Metric):
 
 
 def area(values: Tensor) -> Tensor:
-    """Under a curve of levels at equal distances, by trapezoids: (N, L) -> (N,)."""
+    """Return the area under a curve with equally spaced levels, by trapezoids: (N, L) -> (N,)."""
     return (values.sum(1) - (values[:, 0] + values[:, -1]) / 2) / (values.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""How much maps keep under random noise."""
+"""Measure how similar maps stay under random noise."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from bench_metrics.similarity import compare, no_similarity
 
 @dataclass(frozen=True)
 class RPS(bench.Metric):
-    """Random perturbation similarity: mean over draws of uniform noise in the linf ball of the similarity between the
-    maps of the noisy and of the clean image, of the same class (Joo et al., AAAI 2023).
+    """Average the similarity between the maps of the noisy and the clean image, for the same class, over draws of
+    uniform noise from the linf ball (random perturbation similarity; Joo et al., AAAI 2023).
 
     Noisy images are clipped to [0, 1]; the authors clip to the range of the batch. An explainer that draws noise draws
-    it anew for the clean map, and does not reach the best value at eps=0. A defense that has collapsed to one
-    map for all images scores best: look at insertion and at the dependence on the data as well.
+    it afresh for every map, so it does not reach the best value at eps=0. A defense that has collapsed to one map for
+    all images scores best, so look at `insertion` and `data_dependence` as well.
     """
 
     name = "rps"
-    help = "similarity of a map to those of the image with random noise"
+    help = "similarity between the map of an image and its maps under random noise"
     paper = bench.papers.JOO2023
     examples = ("", "similarity=(spearman),eps=8/255,draws=3")
     similarity: bench.Metric = bench.param(Cosine(), "a metric of clean_maps and attacked_maps")

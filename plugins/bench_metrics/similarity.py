@@ -1,4 +1,4 @@
-"""What the similarities between clean and attacked maps share."""
+"""What similarities between clean and attacked maps share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import bench
 
 @dataclass(frozen=True)
 class Sanity(bench.Metric):
-    """A similarity of maps that should not be similar: the lower the better, or the other way round where the
-    similarity is a distance."""
+    """A similarity of maps that should differ: lower is better, or higher where the similarity is a distance."""
 
     similarity: bench.Metric = bench.param(help="a metric of clean_maps and attacked_maps")
 
@@ -40,13 +39,13 @@ def compare(similarity: bench.Metric, clean_maps: Tensor, attacked_maps: Tensor)
 
 
 def where_defined(scores: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Scores (N,) with NaN where one of two maps (N, H, W) is all zero: such a map explains nothing."""
+    """Replace scores (N,) by NaN where one of two maps (N, H, W) is all zero, and explains nothing."""
     defined = (first.flatten(1) != 0).any(1) & (second.flatten(1) != 0).any(1)
     return torch.where(defined, scores, torch.nan)
 
 
 def no_similarity(metric: bench.Metric) -> str | None:
-    """Why a metric cannot compare two maps, or None."""
+    """Say why a metric cannot compare two maps, or None."""
     if set(inspect.signature(type(metric).__call__).parameters) != {"self", "clean_maps", "attacked_maps"}:
-        return f"similarity {metric} compares no two maps; take one such as cosine or topk_overlap"
+        return f"similarity {metric} does not compare two maps; use one such as cosine or topk_overlap"
     return None

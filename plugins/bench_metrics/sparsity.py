@@ -1,4 +1,4 @@
-"""How few pixels carry a map."""
+"""Measure how few pixels carry a map."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import bench
 
 @dataclass(frozen=True)
 class Sparsity(bench.Metric):
-    """Gini index of the clean map: 0 for a constant one, 1 - 1 / P for one pixel of P (Hurley and Rickard, IEEE Trans.
-    Information Theory 2009; of explanations Chalasani et al., ICML 2020)."""
+    """Take the Gini index of the clean map: 0 for a constant map, 1 - 1 / P for a single one of P pixels (Hurley and
+    Rickard, IEEE Trans. Information Theory 2009; for explanations Chalasani et al., ICML 2020)."""
 
     name = "sparsity"
     range = (0.0, 1.0)

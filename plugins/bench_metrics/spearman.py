@@ -1,4 +1,4 @@
-"""How well the order of the pixels is kept."""
+"""Correlate the ranks of pixels."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class Spearman(bench.Metric):
-    """Spearman's rank correlation of clean and attacked map, per image; ties have their average rank.
+    """Take Spearman's rank correlation between clean and attacked map, per image. Ties share their average rank.
 
-    Undefined where a map is constant. "cor" in Wang et al. (NeurIPS 2020); implementations that rank by argsort are
-    arbitrary on sparse maps.
+    Undefined where a map is constant. It is "cor" in Wang et al. (NeurIPS 2020). Implementations that rank by argsort
+    are arbitrary on sparse maps.
     """
 
     name = "spearman"
     range = (-1.0, 1.0)
-    help = "rank correlation of clean and attacked map"
+    help = "rank correlation between clean and attacked map"
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         return where_defined(spearman(clean_maps, attacked_maps), clean_maps, attacked_maps)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Rank correlation per pair of maps, (N, H, W), (N, H, W) -> (N,); NaN where all pixels of one are equal."""
+    """Return the rank correlation of each pair of maps: (N, H, W), (N, H, W) -> (N,); NaN for constant maps."""
     a, b = (average_ranks(maps.flatten(1)) for maps in (first, second))
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Ranks from 1 of each row, equal values sharing the mean of theirs: (N, P) -> (N, P) in float64."""
+    """Rank each row from 1; equal values share the mean of their ranks: (N, P) -> (N, P) in float64."""
     ordered, order = values.sort(dim=1)
-    # In a sorted row the values equal to x stand from searchsorted(x, left) to searchsorted(x, right).
+    # In a sorted row, the values equal to x lie between searchsorted(x, left) and searchsorted(x, right).
     first = torch.searchsorted(ordered, ordered, right=False)
     last = torch.searchsorted(ordered, ordered, right=True)
     ranks = (first + last + 1).double() / 2

@@ -1,4 +1,4 @@
-"""Structural similarity of maps."""
+"""Measure the structural similarity of maps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class SSIM(bench.Metric):
-    """Structural similarity of clean and attacked map, each of sum one, per image (Wang et al., IEEE TIP 2004):
-    Gaussian windows of 11 pixels and a deviation of 1.5, those that lie within the map, with K1 = 0.01 and K2 = 0.03.
+    """Take the structural similarity of clean and attacked map, which each sum to one, per image (Wang et al., IEEE TIP
+    2004). Gaussian windows have 11 pixels and a deviation of 1.5, and lie within the map; K1 = 0.01 and K2 = 0.03.
 
     The range is that of the two maps together. Joo et al. (2023) take that of a whole batch, and compare maps of two
-    scales by mistake. A map of less than 11 pixels has a window of its own size, or one less, which is odd. Maps near
-    zero are similar whatever they show: look at `pearson` as well.
+    scales by mistake. On a map of fewer than 11 pixels, the window has the largest odd size that fits. Maps near zero
+    are similar whatever they show, so look at `pearson` as well.
     """
 
     name = "ssim"
@@ -38,7 +38,7 @@ class SSIM(bench.Metric):
 
 
 def ssim(first: Tensor, second: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Mean structural similarity per pair of maps: (N, H, W), (N, H, W) -> (N,) in float64."""
+    """Return the mean structural similarity of each pair of maps: (N, H, W), (N, H, W) -> (N,) in float64."""
     a, b = first.double()[:, None], second.double()[:, None]
     together = torch.cat([a, b], 1).flatten(1)
     span = together.amax(1) - together.amin(1)
@@ -49,15 +49,15 @@ def ssim(first: Tensor, second: Tensor, window: int = 11, sigma: float = 1.5) ->
     weights = (-offsets.square() / (2 * sigma**2)).exp()
     weights = weights / weights.sum()
 
-    def blurred(values: Tensor) -> Tensor:
+    def blur(values: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(values, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
 
-    # About the mean of both, which takes no part in variances and keeps them exact.
+    # Relative to the mean of both, which does not enter variances, and keeps them exact.
     middle = together.mean(1).view(-1, 1, 1, 1)
     da, db = a - middle, b - middle
-    ma, mb, aa, bb, ab = blurred(torch.cat([da, db, da * da, db * db, da * db])).chunk(5)
+    ma, mb, aa, bb, ab = blur(torch.cat([da, db, da * da, db * db, da * db])).chunk(5)
     va, vb, cov = aa - ma * ma, bb - mb * mb, ab - ma * mb
     ma, mb = ma + middle, mb + middle
     c1, c2 = (0.01 * span).square(), (0.03 * span).square()
-    found = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
-    return found.mean((1, 2, 3))
+    values = (2 * ma * mb + c1) * (2 * cov + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return values.mean((1, 2, 3))

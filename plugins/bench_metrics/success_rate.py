@@ -1,4 +1,4 @@
-"""How often an attack gets anywhere."""
+"""Count how often an attack succeeds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import bench
 
 @dataclass(frozen=True)
 class SuccessRate(bench.Metric):
-    """Share of images on which an attack's own objective fell, or which changed at all where it has none. The others
-    count as unperturbed in every score."""
+    """Score 1 for each image on which the attack lowered its own objective, or which changed at all where the attack
+    has none. The other images count as unperturbed in every score."""
 
     name = "success_rate"
     better = "lower"

@@ -1,4 +1,4 @@
-"""How much mass stays on the most important pixels."""
+"""Measure how much mass stays on the most important pixels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class TopKMass(bench.Metric):
-    """Share of the attacked map's mass in the clean map's k most important pixels, over that of the clean map's own: 1
-    where nothing changed (the mass in the supplement of Wang et al., NeurIPS 2020, "k-in", whose code has
-    `topk_overlap`; not divided there).
+    """Take the share of the attacked map's mass in the clean map's k most important pixels, and divide it by the clean
+    map's own share: 1 where nothing changed ("k-in" in the supplement of Wang et al., NeurIPS 2020, without the
+    division; their code has `topk_overlap`).
 
-    More than 1 where an attack gathers mass on them; of equal pixels the first in reading order comes first.
+    More than 1 where an attack gathers mass on these pixels. Of equal pixels, the first in reading order comes first.
     """
 
     name = "topk_mass"
     range = (0.0, None)
     help = "mass that stays on the k most important pixels, as a share of what was there"
     examples = ("", "k=5")
-    k: int = bench.param(20, "pixels", low=1)
+    k: int = bench.param(20, "number of pixels", low=1)
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         top = top_pixels(clean_maps, self.k, self.name)

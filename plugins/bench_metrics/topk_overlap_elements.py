@@ -1,4 +1,4 @@
-"""How many of the most important elements stay."""
+"""Count the most important elements that stay."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from bench.maps import ranks, top_elements
 
 @dataclass(frozen=True)
 class TopKOverlapElements(bench.Metric):
-    """Share of the clean attribution's largest elements, of all channels, that are among the attacked one's: as many as
-    a share of those of the clean one that are not zero (Gong et al., CVPR 2024, after the code of MoreauGrad).
+    """Take the share of the clean attribution's largest elements, of all channels, that are among the attacked one's.
+    Their number is a share of the clean elements that are not zero (Gong et al., CVPR 2024, after the code of
+    MoreauGrad).
 
-    Elements and not pixels: not comparable with `topk_overlap`. Of equal elements the first in order comes first.
+    These are elements, not pixels, so it does not compare with `topk_overlap`. Of equal elements, the first in order
+    comes first.
     """
 
     name = "topk_overlap_elements"
@@ -24,7 +26,7 @@ class TopKOverlapElements(bench.Metric):
     help = "share of the largest elements of all channels that stay"
     paper = bench.papers.GONG2024
     examples = ("", "share=0.1")
-    share: float = bench.param(0.4, "of the elements that are not zero", low=0, high=1)
+    share: float = bench.param(0.4, "share of the nonzero elements that count as largest", low=0, high=1)
 
     def __call__(self, clean_attributions: Tensor, attacked_attributions: Tensor) -> Tensor:
         top = top_elements(clean_attributions, self.share)

@@ -1,4 +1,4 @@
-"""How much memory the training took."""
+"""Measure the memory of the training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainMemory(TrainingCost):
-    """The most memory that tensors took on a GPU in any phase of the training, a teacher's included."""
+    """Take the largest GPU memory of tensors in any training phase, those of teachers included."""
 
     name = "train_memory"
     unit = "MiB"
     help = "peak GPU memory of training"
 
-    def of(self, phases: list[Any]) -> float | bench.Undefined:
+    def measure(self, phases: list[Any]) -> float | bench.Undefined:
         peaks = [phase.peak_bytes for phase in phases]
-        return bench.Undefined("memory is measured on a GPU alone") if None in peaks else max(peaks) / 2**20
+        return bench.Undefined("memory is measured on a GPU only") if None in peaks else max(peaks) / 2**20

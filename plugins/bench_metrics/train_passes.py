@@ -1,4 +1,4 @@
-"""How many passes the training made."""
+"""Count the passes of the training."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainPasses(TrainingCost):
-    """Forward passes of a batch and runs of the autograd engine in all phases of the training, a teacher's included:
-    the same on every machine."""
+    """Count forward passes of batches and runs of the autograd engine in all training phases, those of teachers
+    included. The count is the same on every machine."""
 
     name = "train_passes"
     unit = "passes"
     help = "forward and backward passes of training"
 
-    def of(self, phases: list[Any]) -> float:
+    def measure(self, phases: list[Any]) -> float:
         return float(sum(phase.forwards + phase.backwards for phase in phases))

@@ -1,4 +1,4 @@
-"""How long the training took."""
+"""Time the training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainTime(TrainingCost):
-    """Wall seconds of all phases of the training, a teacher's included, on the hardware that the record names."""
+    """Add up the wall seconds of all training phases, those of teachers included, on the record's hardware."""
 
     name = "train_time"
     unit = "s"
     help = "wall seconds of training"
 
-    def of(self, phases: list[Any]) -> float:
+    def measure(self, phases: list[Any]) -> float:
         return sum(phase.seconds for phase in phases)

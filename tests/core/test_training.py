@@ -335,6 +335,6 @@ def test_a_teacher_is_an_ordinary_value_and_its_cost_is_counted(store, tiny_run)
     assert own == 4 * steps
     assert found["atex:samples=2", "train_passes"].value > own + found["ce", "train_passes"].value
     assert found["atex:samples=2", "train_time"].value > found["ce", "train_time"].value
-    assert found["ce", "train_memory"].undefined_because == "memory is measured on a GPU alone"
+    assert found["ce", "train_memory"].undefined_because == "memory is measured on a GPU only"
     assert found["ce", "train_time:phase=maps"].undefined_because == "no phase maps: this training has train"
     assert len(list(store.list_folders("trained"))) == 2

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bench_metrics.retraining import Seen, swapped
+from bench_metrics.retraining import MaskedImages, swap
 from slow_metrics import diffroar_image
 from torch import nn
 from torch.testing import assert_close
@@ -250,7 +250,7 @@ def test_trainings_of_metrics_move_with_the_version_of_the_case_s_own(catalog, t
 def test_exchanged_rows_bring_all_that_belongs_to_them():
     data, others = tiny_data(12), tiny_data(24)
     out, into = torch.tensor([2, 5]), torch.tensor([20, 13])
-    found = swapped(data, out, others, into)
+    found = swap(data, out, others, into)
     rows = torch.tensor([5, 1, 2])
     for column in ("images", "object_masks", "gaze", "labels"):
         old, new, mixed = getattr(data, column), getattr(others, column), getattr(found, column)
@@ -262,11 +262,11 @@ def test_images_of_diffroar_beside_a_slow_form():
     images, _ = tiny_images(3)
     order = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(2)).double().round(decimals=1)
     empty = torch.tensor([0.3, 0.4, 0.5]).double().view(3, 1, 1)
-    from bench_metrics.curves import ranks
+    from bench.maps import ranks
 
     rank, count = ranks(order), int(0.3 * 144)
     for best, shown in ((True, rank < count), (False, rank >= 144 - count)):
-        found = Seen(images, shown, empty)[torch.tensor([2, 0])]
+        found = MaskedImages(images, shown, empty)[torch.tensor([2, 0])]
         for place, i in enumerate((2, 0)):
             assert_close(found[place], diffroar_image(images[i], order[i], 0.3, best, empty))
 

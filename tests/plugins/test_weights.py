@@ -81,8 +81,8 @@ WRONG = {
     "empty": (lambda s: b"", "are damaged, or not a state dict"),
     "cut": (lambda s: saved(bare(s))[:5000], "are damaged, or not a state dict"),
     "cut safetensors": (lambda s: safetensors.torch.save(s)[:9000], "are damaged, or not a state dict"),
-    "no tensors": (lambda s: saved({"epoch": 3}), "contain no state dict (names and tensors"),
-    "a list": (lambda s: saved([torch.zeros(2)]), "contain no state dict (names and tensors"),
+    "no tensors": (lambda s: saved({"epoch": 3}), "contain no state dict: names and tensors"),
+    "a list": (lambda s: saved([torch.zeros(2)]), "contain no state dict: names and tensors"),
     "another class count": (
         lambda s: safetensors.torch.save(other_classes(s)),
         r"linear.weight is \(100, 64\), must be \(10, 64\) for this model and number of classes",
