@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bench
 from bench.images import Frame
-from bench_datasets.splits import Files, assembled
+from bench_datasets.splits import Files, assemble
 from bench_datasets.tables import one_of, parquet_files, quiet, rows_of, table
 
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
@@ -18,11 +18,12 @@ FOLDER = "cifar10"
 
 @dataclass(frozen=True)
 class CIFAR10(bench.Dataset):
-    """60,000 images of 32 x 32 pixels in ten classes (Krizhevsky, 2009).
+    """Load 60,000 images of 32 x 32 pixels in ten classes (Krizhevsky, 2009).
 
-    From the Parquet files in the folder cifar10 of the data folder, train-* and test-*, with columns image (or img)
-    and label; without them from the Hugging Face hub, uoft-cs/cifar10 at a pinned revision. Which files they are is
-    part of the set's identity. A tenth of the training images, as many of each class, is held out for validation.
+    They come from the Parquet files train-* and test-* in the folder cifar10 of the data folder, with columns image (or
+    img) and label. Without these files, they come from the Hugging Face hub, uoft-cs/cifar10 at a pinned revision. The
+    source is part of the set's identity. A tenth of the training images, equally many of each class, is held out for
+    validation.
     """
 
     name = "cifar10"
@@ -34,13 +35,13 @@ class CIFAR10(bench.Dataset):
         "https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf",
     )
     examples = ()
-    validation: float = bench.param(0.1, "share of the training images held out for validation", low=0, high=0.9)
+    validation: float = bench.param(0.1, "share of the training images to hold out for validation", low=0, high=0.9)
 
     def load(self, split: str) -> bench.Data:
         folder = bench.data_dir()
         local = folder / FOLDER if folder else None
         splits, classes, fingerprint = _local(local) if local and local.is_dir() else _hub(local)
-        return assembled(splits, split, classes, Frame(0, 0, "none"), self.validation, "stop", fingerprint)
+        return assemble(splits, split, classes, Frame(0, 0, "none"), self.validation, "stop", fingerprint)
 
 
 def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
@@ -68,7 +69,7 @@ def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
         try:
             found = datasets.load_dataset(HUB, revision=REVISION)
         except Exception as error:
-            looked = f"{local} (not there)" if local else "no data folder (none is named)"
+            looked = f"{local} (missing)" if local else "no data folder (none is set)"
             raise bench.EnvironmentProblem(
                 f"dataset cifar10: looked in {looked} and on the hub ({HUB}, not reached: {type(error).__name__}); put "
                 f"its train-*.parquet and test-*.parquet into DATA/{FOLDER} and name DATA with --data-dir or "

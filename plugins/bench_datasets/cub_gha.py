@@ -1,4 +1,4 @@
-"""Birds, and where people looked at them."""
+"""Load birds, and where people looked at them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HOWTO = (
 
 @dataclass(frozen=True)
 class CUBGHA(Photographs):
-    """Photographs of 200 kinds of birds (Wah et al., 2011) with maps of where people looked (Rong et al., BMVC 2021):
-    5,990 to train and 5,790 to test on, those of the 11,788 that have a map.
+    """Load photographs of 200 kinds of birds (Wah et al., 2011) with maps of where people looked (Rong et al., BMVC
+    2021): 5,990 training and 5,790 test images, which are those of the 11,788 that have a map.
 
-    From the folder cub_gha of the data folder, with CUB_200_2011 and CUB_GHA in it. A share of train is held out for
-    validation. Maps are scaled and cut as their images are.
+    They come from the folder cub_gha of the data folder, which contains CUB_200_2011 and CUB_GHA. A share of train is
+    held out for validation. Maps are scaled and cut like their images.
     """
 
     name = "cub_gha"
@@ -50,10 +50,10 @@ class CUBGHA(Photographs):
 
 @functools.cache
 def birds(place: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]:
-    """The splits and the classes; `content` tells one state of the folder from another."""
-    images = listed(place, "images.txt")
-    labels, training = (listed(place, name) for name in ("image_class_labels.txt", "train_test_split.txt"))
-    names = listed(place, "classes.txt")
+    """Find the splits and the classes. `content` is a checksum of the folder, so a change of it is noticed."""
+    images = read_list(place, "images.txt")
+    labels, training = (read_list(place, name) for name in ("image_class_labels.txt", "train_test_split.txt"))
+    names = read_list(place, "classes.txt")
     splits = {}
     for split, mark in (("train", "1"), ("test", "0")):
         rows = [i for i in images if training.get(i) == mark and (place / GAZE / f"{i}.jpg").is_file()]
@@ -72,8 +72,8 @@ def birds(place: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]
     return splits, tuple(names.values())
 
 
-def listed(place: Path, name: str) -> dict[str, str]:
-    """The lines of one of the set's lists, a number and a text each."""
+def read_list(place: Path, name: str) -> dict[str, str]:
+    """Read one of the set's lists, whose lines are a number and a text."""
     try:
         lines = (place / BIRDS / name).read_text().splitlines()
     except OSError as error:

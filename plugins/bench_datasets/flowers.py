@@ -1,4 +1,4 @@
-"""Flowers of a hundred and two kinds."""
+"""Load flowers of a hundred and two kinds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bench_datasets.named import Photographs, Splits, splits_of
 
 @dataclass(frozen=True)
 class Flowers(Photographs):
-    """1,020 training, 1,020 validation and 6,149 test photographs of 102 kinds of flowers (Nilsback and Zisserman,
+    """Load 1,020 training, 1,020 validation and 6,149 test photographs of 102 kinds of flowers (Nilsback and Zisserman,
     ICVGIP 2008).
 
-    From the folder flowers of the data folder: Parquet files (train-*.parquet, validation-*.parquet, test-*.parquet),
-    or folders SPLIT/CLASS/FILE.
+    They come from the folder flowers of the data folder: Parquet files (train-*.parquet, validation-*.parquet,
+    test-*.parquet), or folders SPLIT/CLASS/FILE.
     """
 
     name = "flowers"

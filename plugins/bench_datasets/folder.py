@@ -1,4 +1,4 @@
-"""Anybody's labelled images in folders."""
+"""Load anybody's labelled images from folders."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import torch
 
 import bench
 from bench.images import Frame
-from bench_datasets.splits import Files, assembled, contents, names_of
+from bench_datasets.splits import Files, assemble, contents, names_of
 from bench_datasets.tables import SPLITS
 
 
 @dataclass(frozen=True)
 class Folder(bench.Dataset):
-    """Labelled images as files, PATH/SPLIT/CLASS/FILE; without folders named train, validation or test, PATH/CLASS/FILE
-    is a test split.
+    """Load labelled images from files PATH/SPLIT/CLASS/FILE. Without folders named train, validation or test,
+    PATH/CLASS/FILE is a test split.
 
-    The classes are the folders of all splits together, sorted. Images are decoded when they are asked for, turned
-    upright, made RGB (transparent ones over white), and brought to one size: crop "center" scales the shorter side to
-    `resize` and cuts the middle, "none" scales both sides.
+    The classes are the sorted folders of all splits together. Images are decoded on access, turned upright, converted
+    to RGB (transparent ones over white), and brought to one size: crop "center" scales the shorter side to `resize` and
+    cuts the middle, "none" scales both sides.
     """
 
     name = "folder"
     examples = ()
     path: Path = bench.param(help="folder of the images")
-    size: int = bench.param(0, "height and width in pixels; 0: as they are, all the same", low=0)
-    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0: the size", low=0)
-    crop: Literal["center", "none"] = bench.param("center", "cut the middle square, or scale both sides")
+    size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
+    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0 for the size itself", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "whether to cut the middle square, or to scale both sides")
     validation: float = bench.param(
-        0.1, "share of the training images held out, where no validation split is there", low=0, high=0.9
+        0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
     )
     damaged: Literal["stop", "skip"] = bench.param(
-        "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
+        "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
 
     def find_problem(self) -> str | None:
@@ -43,14 +43,14 @@ class Folder(bench.Dataset):
 
     def load(self, split: str) -> bench.Data:
         splits, classes = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
-        return assembled(
-            splits, split, classes, Frame(self.size, self.resize, self.crop), self.validation, self.damaged
-        )
+        return assemble(splits, split, classes, Frame(self.size, self.resize, self.crop), self.validation, self.damaged)
 
 
 @functools.cache
 def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]:
-    """The splits below a folder, and the classes of them all; `content` tells one state of the folder from another.
+    """Find the splits below a folder, and the classes of them all.
+
+    `content` is a checksum of the folder, so a change of the folder is noticed.
 
     Raises EnvironmentProblem where there are no images.
     """
@@ -75,5 +75,5 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
         )
         splits[split] = Files(len(files), labels, contents(files), None, names_of(files))
     if not any(files.count for files in splits.values()):
-        raise bench.EnvironmentProblem(f"{path} holds no images; they are looked for as [SPLIT/]CLASS/FILE")
+        raise bench.EnvironmentProblem(f"{path} contains no images of the form [SPLIT/]CLASS/FILE")
     return splits, classes

@@ -1,4 +1,4 @@
-"""A hundred classes of ImageNet."""
+"""Load a hundred classes of ImageNet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench_datasets.named import Photographs, Splits, splits_of
 
 @dataclass(frozen=True)
 class ImageNet100(Photographs):
-    """A hundred classes of ImageNet-1k, 1,300 training and 50 test images each (Joo et al., AAAI 2023, whose list is
-    drawn from the first classes, all of them animals; not the "ImageNet-100" of contrastive learning).
+    """Load a hundred classes of ImageNet-1k with 1,300 training and 50 test images each (Joo et al., AAAI 2023, whose
+    list is drawn from the first classes, all of them animals; not the "ImageNet-100" of contrastive learning).
 
-    From the folder imagenet100 of the data folder, train/WNID/FILE and val/WNID/FILE, or Parquet files: which classes
-    these are is up to the files, and part of the set's identity. Tested on ImageNet's validation images; a share of
-    train is held out.
+    They come from the folder imagenet100 of the data folder, train/WNID/FILE and val/WNID/FILE, or Parquet files. The
+    files decide the classes, which are part of the set's identity. Tests use ImageNet's validation images; a share of
+    train is held out for validation.
     """
 
     name = "imagenet100"

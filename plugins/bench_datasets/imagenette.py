@@ -1,4 +1,4 @@
-"""Ten easy classes of ImageNet."""
+"""Load ten easy classes of ImageNet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from bench_datasets.named import Photographs, Splits, splits_of
 
 @dataclass(frozen=True)
 class Imagenette(Photographs):
-    """9,469 and 3,925 photographs of ten classes of ImageNet (Howard, 2019; the set of Gong et al., CVPR 2024).
+    """Load 9,469 training and 3,925 test photographs of ten classes of ImageNet (Howard, 2019; used by Gong et al.,
+    CVPR 2024).
 
-    From the folder imagenette of the data folder, as it is unpacked (train/WNID/FILE, val/WNID/FILE) or as Parquet
-    files (train-*.parquet, validation-*.parquet). Tested on what the set calls val; a share of train is held out.
+    They come from the folder imagenette of the data folder, as unpacked (train/WNID/FILE, val/WNID/FILE) or as Parquet
+    files (train-*.parquet, validation-*.parquet). Tests use the set's val; a share of train is held out for validation.
     """
 
     name = "imagenette"

@@ -1,4 +1,4 @@
-"""Image files to tensors: decoded when asked for, and brought to one size by a declared rule."""
+"""Decode image files on access, and bring them to one size by a declared rule."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bench.images import UNREADABLE, Frame, decode
 
 
 def object_mask(content: bytes, frame: Frame) -> Tensor:
-    """A mask (H, W) of zeros and ones from the content of a file: one where it is brighter than half its maximum."""
+    """Read a mask (H, W) of zeros and ones from a file's content: one where it exceeds half of its maximum."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
     values = torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.NEAREST)).copy()).float()
     return (values > values.max() / 2).float()
 
 
 def gaze_map(content: bytes, frame: Frame) -> Tensor:
-    """Where people looked, (H, W) in [0, 1], from the content of a grey picture."""
+    """Read a map of where people looked, (H, W) in [0, 1], from the content of a grey picture."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
     return torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.BILINEAR)).copy()).float() / 255
 
 
 class Decoded:
-    """Rows (n, 3, H, W) or (n, H, W) of a set, decoded when asked for: `decoded[rows]`.
+    """Rows (n, 3, H, W) or (n, H, W) of a set, decoded on access: `decoded[rows]`.
 
-    `read` gives the contents of some files, `decode` turns one into a tensor of the shape, `name` names one of them in
+    `read` returns the contents of some files, `decode` turns one into a tensor of the shape, and `name` names one in
     messages.
     """
 
@@ -49,39 +49,39 @@ class Decoded:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        chosen = self.rows[rows].tolist()
-        found = torch.empty(len(chosen), *self.shape[1:])
+        places = self.rows[rows].tolist()
+        values = torch.empty(len(places), *self.shape[1:])
         damaged: list[tuple[int, BaseException]] = []
-        for place, (row, content) in enumerate(zip(chosen, self.read(chosen), strict=True)):
+        for place, (row, content) in enumerate(zip(places, self.read(places), strict=True)):
             try:
                 value = self.decode(content)
             except UNREADABLE as error:
                 damaged.append((row, error))
                 continue
-            if value.shape != found.shape[1:]:
-                sides = [" x ".join(map(str, shape[-2:])) for shape in (value.shape, found.shape)]
+            if value.shape != values.shape[1:]:
+                sides = [" x ".join(map(str, shape[-2:])) for shape in (value.shape, values.shape)]
                 raise bench.EnvironmentProblem(
-                    f"{self.name(row)} is of {sides[0]} pixels where the first is of {sides[1]}; give a size"
+                    f"{self.name(row)} has {sides[0]} pixels, but the first image has {sides[1]}; give a size"
                 )
-            found[place] = value
+            values[place] = value
         if damaged:
             row, cause = damaged[0]
-            more = f", and {len(damaged) - 1} more of the {len(chosen)} asked" if len(damaged) > 1 else ""
+            more = f", and {len(damaged) - 1} more of the {len(places)} requested" if len(damaged) > 1 else ""
             raise bench.EnvironmentProblem(
-                f"{self.name(row)} cannot be decoded ({' '.join(str(cause).split())}){more}; mend it, or leave out all "
-                "such images with damaged=skip"
+                f"{self.name(row)} cannot be decoded ({' '.join(str(cause).split())}){more}; fix it, or skip all such "
+                "images with damaged=skip"
             )
-        return found
+        return values
 
 
 def readable(columns: Sequence[Callable[[Sequence[int]], list[bytes]]], count: int) -> list[int]:
-    """The rows whose images and masks decode; every one of them is looked at."""
-    found = []
+    """Find the rows whose images and masks decode; this reads all of them."""
+    rows = []
     for row in range(count):
         try:
             for read in columns:
                 decode(read([row])[0])
         except UNREADABLE:
             continue
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows

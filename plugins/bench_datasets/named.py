@@ -1,4 +1,4 @@
-"""Sets of a name in the data folder: as Parquet files, or as folders of classes."""
+"""Load named sets from the data folder: as Parquet files, or as folders of classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import bench
 from bench.images import Frame
 from bench_datasets.folder import image_folders
-from bench_datasets.splits import Files, assembled
+from bench_datasets.splits import Files, assemble
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 Splits = tuple[dict[str, Files], tuple[str, ...], str]
@@ -19,17 +19,17 @@ Splits = tuple[dict[str, Files], tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class Photographs(bench.Dataset):
-    """Photographs of a named set, decoded when they are asked for, scaled to a shorter side and cut in the middle."""
+    """Photographs of a named set, decoded on access, scaled to a shorter side and cut in the middle."""
 
     examples = ()
     howto: ClassVar[str]
-    size: int = bench.param(224, "height and width in pixels", low=1)
-    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0: the size", low=0)
+    size: int = bench.param(224, "height and width, in pixels", low=1)
+    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0 for the size itself", low=0)
     validation: float = bench.param(
-        0.1, "share of the training images held out, where no validation split is there", low=0, high=0.9
+        0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
     )
     damaged: Literal["stop", "skip"] = bench.param(
-        "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
+        "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
 
     def find_problem(self) -> str | None:
@@ -37,21 +37,23 @@ class Photographs(bench.Dataset):
 
     @abstractmethod
     def splits(self) -> Splits:
-        """The splits, the classes, and the fingerprint of the files."""
+        """Find the splits, the classes, and the fingerprint of the files."""
 
     def load(self, split: str) -> bench.Data:
         splits, classes, fingerprint = self.splits()
         frame = Frame(self.size, self.resize, "center")
-        return assembled(splits, split, classes, frame, self.validation, self.damaged, fingerprint)
+        return assemble(splits, split, classes, frame, self.validation, self.damaged, fingerprint)
 
 
 def place_of(name: str, howto: str, folder: str = "") -> Path:
-    """The folder of a set below the data folder, of the set's name where it has no other. Raises EnvironmentProblem,
-    with how to fill it, where it is not there."""
+    """Find the folder of a set below the data folder; it has the set's name unless `folder` is given.
+
+    Raises EnvironmentProblem, which says how to fill the folder, where it is missing.
+    """
     data, folder = bench.data_dir(), folder or name
     place = data / folder if data else None
     if place is None or not place.is_dir():
-        looked = f"{place} is not there" if place else "no data folder is named"
+        looked = f"{place} does not exist" if place else "no data folder is set"
         raise bench.EnvironmentProblem(
             f"dataset {name}: {looked}; put {howto} into DATA/{folder} and name DATA with --data-dir or BENCH_DATA_DIR"
         )
@@ -59,10 +61,11 @@ def place_of(name: str, howto: str, folder: str = "") -> Path:
 
 
 def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Splits:
-    """The splits of a set, its classes and the fingerprint of its files: Parquet files, SPLIT-*.parquet with columns
-    image and label, where there are any, else SPLIT/CLASS/FILE. `tested` is the split that is measured on.
+    """Find the splits of a set, its classes and the fingerprint of its files.
 
-    Raises EnvironmentProblem where it is not there, or has another number of classes.
+    Reads Parquet files, SPLIT-*.parquet with columns image and label, where there are any, else SPLIT/CLASS/FILE.
+    `tested` is the split to test on. Raises EnvironmentProblem where the set is missing, or has another number of
+    classes.
     """
     place = place_of(name, howto)
     if any(place.rglob("*.parquet")):
@@ -77,7 +80,7 @@ def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Spli
         splits, found = image_folders(place, sums)
     if len(found) != classes:
         raise bench.EnvironmentProblem(
-            f"dataset {name}: {place} holds {len(found)} classes, the set has {classes}; put {howto} there"
+            f"dataset {name}: {place} contains {len(found)} classes, but the set has {classes}; put {howto} there"
         )
     if tested != "test" and "test" not in splits and tested in splits:
         splits = {"test" if split == tested else split: mine for split, mine in splits.items()}

@@ -1,4 +1,4 @@
-"""Anybody's labelled images in Parquet files."""
+"""Load anybody's labelled images from Parquet files."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Literal
 
 import bench
 from bench.images import Frame
-from bench_datasets.splits import assembled
+from bench_datasets.splits import assemble
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 
 @dataclass(frozen=True)
 class Parquet(bench.Dataset):
-    """Labelled images from Parquet files in the layout of Hugging Face `datasets`: a column of images, one of labels
-    whose feature names the classes, and perhaps one of object masks.
+    """Load labelled images from Parquet files in the layout of Hugging Face `datasets`: a column of images, one of
+    labels whose feature names the classes, and perhaps one of object masks.
 
-    A folder holds SPLIT-*.parquet or SPLIT/*.parquet; a single file is the split that its name begins with, else test.
-    Images are decoded when they are asked for, turned upright, made RGB (transparent ones over white), and brought to
+    A folder contains SPLIT-*.parquet or SPLIT/*.parquet. A single file is the split that its name starts with, else
+    test. Images are decoded on access, turned upright, converted to RGB (transparent ones over white), and brought to
     one size: crop "center" scales the shorter side to `resize` and cuts the middle, "none" scales both sides.
     """
 
     name = "parquet"
     examples = ()
     path: Path = bench.param(help="a Parquet file, or a folder of them")
-    size: int = bench.param(0, "height and width in pixels; 0: as they are, all the same", low=0)
-    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0: the size", low=0)
-    crop: Literal["center", "none"] = bench.param("center", "cut the middle square, or scale both sides")
+    size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
+    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0 for the size itself", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "whether to cut the middle square, or to scale both sides")
     image: str = bench.param("image", "column of the images")
     label: str = bench.param("label", 'column of the labels; "" for none')
     mask: str = bench.param("mask", "column of the object masks, where there is one")
     classes: int = bench.param(0, "number of classes, where the labels are plain numbers", low=0)
     validation: float = bench.param(
-        0.1, "share of the training images held out, where no validation split is there", low=0, high=0.9
+        0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
     )
     damaged: Literal["stop", "skip"] = bench.param(
-        "stop", "at an image that does not decode: stop, or look at all of them first and leave such ones out"
+        "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
 
     @property
@@ -52,14 +52,12 @@ class Parquet(bench.Dataset):
         splits, names = {}, {}
         for name, files in parquet_files(self.path).items():
             about = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-            # An object mask is a bonus that most sets lack: only a name of the user's own must be there.
+            # Most sets have no object masks, so the default column may be absent; a name that the user gives may not.
             absent = self.mask == type(self).mask and self.mask not in table(files).features
             splits[name], names[name] = rows_of(
                 table(files), about, self.image, self.label, "" if absent else self.mask, self.classes
             )
         frame = Frame(self.size, self.resize, self.crop)
-        # Which split a file is follows from its own name too, which the checksum of a single path does not see.
+        # The name of a single file decides its split, and its checksum does not cover the name.
         fingerprint = "+".join(sorted(splits))
-        return assembled(
-            splits, split, one_of(names, str(self.path)), frame, self.validation, self.damaged, fingerprint
-        )
+        return assemble(splits, split, one_of(names, str(self.path)), frame, self.validation, self.damaged, fingerprint)

@@ -1,4 +1,4 @@
-"""Scenes, and where people looked in them."""
+"""Load scenes, and where people looked in them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ HOWTO = "the scenes with their fixations as test-*.parquet (columns image, fix_x
 
 @dataclass(frozen=True)
 class SceneGaze(bench.Dataset):
-    """Photographs of scenes of the SUN database with the fixations of some twelve people who looked at them freely
-    (Liang et al., 2015: 404 of their 500); a test split alone, without labels.
+    """Load photographs of scenes from the SUN database with the fixations of about twelve people who looked at them
+    freely (404 of the 500 of Liang et al., 2015). There is only a test split, without labels.
 
-    From the folder scene-gaze of the data folder: Parquet files with the columns image, fix_x and fix_y (lists, in
-    pixels of the stored image, from its upper left corner), width and height. A gaze map is the sum of a Gaussian for
-    each fixation, brought to the image's frame, with the maximum at 1. Explain what is predicted: --target predicted.
+    They come from the folder scene-gaze of the data folder: Parquet files with the columns image, fix_x and fix_y
+    (lists, in pixels of the stored image, from its upper left corner), width and height. A gaze map is the sum of a
+    Gaussian for each fixation, brought to the image's frame, with a maximum of 1. Explain the prediction: --target
+    predicted.
     """
 
     name = "scene_gaze"
     provides: ClassVar[frozenset[str]] = frozenset({"gaze"})
     examples = ()
-    size: int = bench.param(224, "height and width in pixels", low=1)
-    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0: the size", low=0)
+    size: int = bench.param(224, "height and width, in pixels", low=1)
+    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0 for the size itself", low=0)
     sigma: float = bench.param(0.04, "standard deviation of a fixation, as a share of the size", low=0.001)
-    classes: int = bench.param(1000, "classes of the networks that look at it", low=2)
+    classes: int = bench.param(1000, "number of classes of the networks that explain it", low=2)
 
     def find_problem(self) -> str | None:
         return Frame(self.size, self.resize, "center").find_problem()
@@ -45,13 +46,13 @@ class SceneGaze(bench.Dataset):
         place = place_of(self.name, HOWTO, FOLDER)
         files = parquet_files(place).get("test", ())
         if not files:
-            raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} holds no test split; put {HOWTO} there")
+            raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} contains no test split; put {HOWTO} there")
         source, frame = table(files), Frame(self.size, self.resize, "center")
         images, classes = rows_of(source, str(place), "image", "", "", self.classes)
-        lacking = [column for column in COLUMNS if column not in source.features]
-        if lacking:
+        missing = [column for column in COLUMNS if column not in source.features]
+        if missing:
             raise bench.EnvironmentProblem(
-                f"dataset scene_gaze: {place} has no column {lacking[0]!r}; put {HOWTO} there"
+                f"dataset scene_gaze: {place} has no column {missing[0]!r}; put {HOWTO} there"
             )
         rows = torch.arange(images.count if split == "test" else 0)
         shape = (3, self.size, self.size)
@@ -59,13 +60,13 @@ class SceneGaze(bench.Dataset):
             Decoded(images.images, functools.partial(pixels, frame=frame), rows, shape, images.name),
             None,
             classes,
-            gaze=Looked(source.select_columns(list(COLUMNS)), rows, frame, self.sigma * self.size),
+            gaze=GazeMaps(source.select_columns(list(COLUMNS)), rows, frame, self.sigma * self.size),
             fingerprint="-".join(bench.checksum(file)[:16] for file in files),
         )
 
 
-class Looked:
-    """Gaze maps (n, size, size) of some rows, made when they are asked for."""
+class GazeMaps:
+    """Gaze maps (n, size, size) of some rows, computed on access."""
 
     def __init__(self, source: Any, rows: Tensor, frame: Frame, sigma: float) -> None:
         self.source, self.rows, self.frame, self.sigma = source, rows, frame, sigma
@@ -75,19 +76,19 @@ class Looked:
         return len(self.rows)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        found = torch.zeros(len(rows), *self.shape[1:])
+        maps = torch.zeros(len(rows), *self.shape[1:])
         for place, row in enumerate(self.rows[rows].tolist()):
             cell = self.source[row]
             points = torch.tensor([cell["fix_x"], cell["fix_y"]], dtype=torch.float64).T
-            found[place] = gaussians(
+            maps[place] = gaussians(
                 self.frame.move_points(points, cell["width"], cell["height"]), self.frame.size, self.sigma
             )
-        return found
+        return maps
 
 
 def gaussians(points: Tensor, size: int, sigma: float) -> Tensor:
-    """Sum of a Gaussian for each point (x, y), with its maximum at 1: (n, 2) -> (size, size); zero for no point."""
+    """Add up a Gaussian for each point (x, y), scaled to a maximum of 1: (n, 2) -> (size, size); zero for none."""
     middle = torch.arange(size, dtype=torch.float64) + 0.5
     across, down = ((-((middle - points[:, i, None]) ** 2) / (2 * sigma**2)).exp() for i in (0, 1))
-    found = down.T @ across
-    return (found / found.max().clamp(min=torch.finfo(torch.float64).tiny)).float()
+    total = down.T @ across
+    return (total / total.max().clamp(min=torch.finfo(torch.float64).tiny)).float()

@@ -1,4 +1,4 @@
-"""Ten classes of drawn objects with exact masks: the data set that is always there."""
+"""Draw ten classes of objects with exact masks: the data set that needs no download."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ BLOCK = 2**17  # pixels drawn at once, so that they stay in the cache
 
 @dataclass(frozen=True)
 class Shapes(bench.Dataset):
-    """One object on a dark, blurred or noisy background; its class is the shape of its head and the kind of its tail.
+    """Draw one object on a dark, blurred or noisy background. Its class is the shape of its head and the kind of its
+    tail.
 
-    After the synthesised set of Gong, Dou and Farnia (2024), whose generator is not published: re-designed. Class c of
-    image i is i mod 10 (head c // 5: an ellipse or a rectangle; tail c % 5); position, scale, proportions, rotation and
-    colour of the object and the kind and content of the background are drawn independently of it. Image i depends on
-    (split, i) alone; its scene is the same at every size, but for the grain of the noise. `object_masks` are the pixels
-    whose colour the object changes at all.
+    Re-designed after the synthetic set of Gong, Dou and Farnia (2024), whose generator is not published. Image i has
+    the class c = i mod 10 (head c // 5: an ellipse or a rectangle; tail c % 5). Position, scale, proportions, rotation
+    and colour of the object, and kind and content of the background, are drawn independently of the class. Image i
+    depends on (split, i) alone, and shows the same scene at every size, except for the grain of the noise.
+    `object_masks` are the pixels whose colour the object changes.
 
-    Only additions, products, quotients and square roots, each rounded the same everywhere, decide a pixel; angles are
-    drawn as points of the unit circle rather than through sines.
+    Pixels are computed from additions, products, quotients and square roots only, which are rounded the same
+    everywhere. Angles are drawn as points of the unit circle, without sines.
     """
 
     name = "shapes"
     paper = bench.papers.GONG2024
     provides = frozenset({"labels", "object_masks"})
     examples = ("", "size=24")
-    size: int = bench.param(32, "height and width in pixels", low=16, high=2048)
+    size: int = bench.param(32, "height and width, in pixels", low=16, high=2048)
 
     def load(self, split: str) -> bench.Data:
         count = SIZES[split]
         return bench.Data(
-            images=Drawn(split, count, self.size),
+            images=Drawings(split, count, self.size),
             labels=torch.arange(count) % 10,
             classes=tuple(f"{head} {tail}" for head in HEADS for tail in TAILS),
-            object_masks=Drawn(split, count, self.size, masks=True),
+            object_masks=Drawings(split, count, self.size, masks=True),
             note="re-designed after Gong et al. (2024)",
         )
 
 
-class Drawn:
-    """Images (n, 3, size, size) in [0, 1], or masks (n, size, size) of zeros and ones, drawn when asked for."""
+class Drawings:
+    """Images (n, 3, size, size) in [0, 1], or masks (n, size, size) of zeros and ones, drawn on access."""
 
     def __init__(self, split: str, count: int, size: int, masks: bool = False, empty: bool = False) -> None:
         self.split, self.count, self.size, self.masks, self.empty = split, count, size, masks, empty
@@ -74,7 +75,7 @@ class Drawn:
 
 
 def coverage(scene: Tensor, labels: Tensor, size: int) -> Tensor:
-    """How much of each pixel the object covers, (n, size, size), from signed distances to its outline."""
+    """Compute how much of each pixel the object covers, from signed distances to its outline: (n, size, size)."""
     x, y = (scene[:, i, None, None] for i in (0, 1))
     turn = scene[:, 2:4] * 2 - 1
     length = (turn[:, 0] ** 2 + turn[:, 1] ** 2).sqrt().clamp(min=1e-6)
@@ -83,7 +84,7 @@ def coverage(scene: Tensor, labels: Tensor, size: int) -> Tensor:
     slim = 0.8 + 0.2 * scene[:, 5, None, None]
     reach = 0.5 * scale
     grid = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    # The middle of the object lies where head and tail stay inside the picture in most cases.
+    # Places the middle of the object where head and tail mostly stay inside the picture.
     across, down = grid[None, None, :] - (0.42 + 0.16 * x), grid[None, :, None] - (0.42 + 0.16 * y)
     u, v = (across * cos + down * sin) / scale + reach / scale, (down * cos - across * sin) / scale
     head, tail = labels // 5, labels % 5
@@ -106,7 +107,7 @@ def coverage(scene: Tensor, labels: Tensor, size: int) -> Tensor:
 
 
 def background(scene: Tensor, count: int, size: int) -> Tensor:
-    """Backgrounds (n, 3, size, size): a dark tone, a blurred field of colours, or grain on a tone."""
+    """Draw backgrounds (n, 3, size, size): a dark tone, a blurred field of colours, or grain on a tone."""
     kind = (scene[:, 11] * 3).long()[:, None, None, None]
     tone = scene[:, 12:15, None, None]
     corners = noise.uniform(torch.empty(count, 3, 5, 5), 0, 0.5).double()

@@ -1,4 +1,4 @@
-"""Splits of labelled image files to data: what is held out, what is left out, what is decoded when."""
+"""Turn splits of labelled image files into data: what to hold out, skip and decode."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ Read = Callable[[Sequence[int]], list[bytes]]
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """One split: the contents of image files, of their masks and of their gaze maps by row, its labels, and a row's
-    name in messages."""
+    """One split: its labels, functions that read images, masks and gaze maps by row, and a row's name in messages."""
 
     count: int
     labels: Tensor | None
@@ -36,7 +35,7 @@ class Files:
         return readable([read for read in (self.images, self.masks, self.gaze) if read], self.count)
 
 
-def assembled(
+def assemble(
     splits: Mapping[str, Files],
     split: str,
     classes: tuple[str, ...],
@@ -45,10 +44,10 @@ def assembled(
     damaged: Literal["stop", "skip"],
     fingerprint: str = "",
 ) -> bench.Data:
-    """One split of a set, empty where the set has none of the name.
+    """Make the data of one split; they are empty where the set has no such split.
 
-    Without a validation split of its own, the set gives a share of the training images, as many of each class: a fixed
-    choice, that training never sees.
+    A set without a validation split gives a share of its training images, equally many of each class. This choice is
+    fixed, and training never sees it.
     """
     held = split == "validation" and "validation" not in splits
     source = "train" if held else split
@@ -58,35 +57,35 @@ def assembled(
     shape = (3, frame.size, frame.size) if frame.size else _shape(first, frame)
     files = splits.get(source) or Files(0, None if first.labels is None else first.labels[:0], _nothing, None, str)
     rows = torch.tensor(files.readable) if damaged == "skip" and files.count else torch.arange(files.count)
-    note = f"{files.count - len(rows)} of {files.count} images are damaged and left out" if damaged == "skip" else ""
+    note = f"{files.count - len(rows)} of {files.count} images are damaged and skipped" if damaged == "skip" else ""
 
     def data(rows: Tensor) -> bench.Data:
-        def beside(read: Read | None, decode: Callable[..., Tensor], what: str) -> Decoded | None:
+        def column(read: Read | None, decode: Callable[..., Tensor], what: str) -> Decoded | None:
             if read is None:
                 return None
-            placed = functools.partial(decode, frame=frame)
-            return Decoded(read, placed, rows, shape[1:], lambda row: f"the {what} of {files.name(row)}")
+            decode_in_frame = functools.partial(decode, frame=frame)
+            return Decoded(read, decode_in_frame, rows, shape[1:], lambda row: f"the {what} of {files.name(row)}")
 
         return bench.Data(
             Decoded(files.images, functools.partial(pixels, frame=frame), rows, shape, files.name),
             None if files.labels is None else files.labels[rows],
             classes,
-            object_masks=beside(files.masks, object_mask, "mask"),
-            gaze=beside(files.gaze, gaze_map, "gaze map"),
+            object_masks=column(files.masks, object_mask, "mask"),
+            gaze=column(files.gaze, gaze_map, "gaze map"),
             fingerprint=fingerprint,
             note=note,
         )
 
     whole = data(rows)
     if source == "train" and "validation" not in splits and len(rows):
-        chosen = torch.zeros(len(rows), dtype=torch.bool)
-        chosen[whole.choice(round(validation * len(rows)))] = True
-        return data(rows[chosen if held else ~chosen])
+        validating = torch.zeros(len(rows), dtype=torch.bool)
+        validating[whole.choice(round(validation * len(rows)))] = True
+        return data(rows[validating if held else ~validating])
     return whole
 
 
 def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
-    """That of the first image which decodes."""
+    """Return the shape of the first image that decodes."""
     for row in range(files.count):
         with contextlib.suppress(*UNREADABLE):
             return tuple(pixels(files.images([row])[0], frame).shape)
@@ -94,7 +93,7 @@ def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
 
 
 def contents(files: Sequence[Path]) -> Read:
-    """What gives the contents of some of the files."""
+    """Make a function that reads some of the files."""
 
     def read(rows: Sequence[int]) -> list[bytes]:
         return [files[row].read_bytes() for row in rows]

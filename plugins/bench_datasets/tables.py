@@ -1,4 +1,4 @@
-"""Parquet files in the layout of Hugging Face `datasets`: image columns of bytes or paths, classes in the features."""
+"""Read Parquet files in the layout of Hugging Face `datasets`, with images as bytes and classes in the features."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SPLITS = {
 
 
 def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
-    """Parquet files by split: SPLIT-*.parquet or SPLIT/*.parquet anywhere below a folder, or one file.
+    """Find Parquet files by split: SPLIT-*.parquet or SPLIT/*.parquet anywhere below a folder, or one file.
 
-    A set whose files name no split is a test split. Raises EnvironmentProblem where there is none.
+    Files that name no split are a test split. Raises EnvironmentProblem where there are no files.
     """
     if not path.exists():
-        raise bench.EnvironmentProblem(f"{path} is not there; check the path")
+        raise bench.EnvironmentProblem(f"{path} does not exist; check the path")
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise bench.EnvironmentProblem(f"{path} holds no Parquet files")
+        raise bench.EnvironmentProblem(f"{path} contains no Parquet files")
     found: dict[str, tuple[Path, ...]] = {}
     for file in files:
         stem = re.split(r"[^a-z]", file.stem.lower())[0]
@@ -45,7 +45,7 @@ def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def table(files: tuple[Path, ...]) -> Any:
-    """The rows of some Parquet files as a `datasets.Dataset`, which lies on disk and not in memory."""
+    """Open Parquet files as one `datasets.Dataset`, which stays on disk."""
     return _table(files, tuple(bench.checksum(file) for file in files))
 
 
@@ -56,7 +56,7 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
 
     with quiet():
         try:
-            # The library keeps a copy by path and time of change; the name keeps copies of other content apart.
+            # The library caches by path and time of change; this name tells different contents apart.
             content = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
             found = datasets.load_dataset(
                 "parquet", content, data_files={"rows": [str(f.resolve()) for f in files]}, split="rows"
@@ -76,8 +76,10 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
 
 
 def one_of(names: Mapping[str, tuple[str, ...]], about: str) -> tuple[str, ...]:
-    """The classes that all parts of a set share. Raises EnvironmentProblem where two parts have others: their labels
-    would mean different things."""
+    """Return the classes that all parts of a set share.
+
+    Raises EnvironmentProblem where they differ, because labels would mean different things.
+    """
     (first, classes), *others = names.items()
     for part, theirs in others:
         if theirs != classes:
@@ -90,7 +92,7 @@ def one_of(names: Mapping[str, tuple[str, ...]], about: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, `datasets` draws no progress bars of its own."""
+    """Hide the progress bars of `datasets` inside a `with`."""
     import datasets
 
     before = datasets.are_progress_bars_disabled()
@@ -104,11 +106,13 @@ def quiet() -> Iterator[None]:
 
 @functools.cache
 def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes: int) -> tuple[Files, tuple[str, ...]]:
-    """A split's files and its classes from the columns of a `datasets.Dataset`; `about` names it in messages. `label`
-    and `mask` may be "", for none."""
+    """Read a split's files and its classes from the columns of a `datasets.Dataset`.
+
+    `about` names it in messages. `label` and `mask` may be "", for none.
+    """
     for role, name in (("image", image), ("label", label), ("mask", mask)):
         if name and name not in source.features:
-            none = "" if role == "image" else f', or {role}="" for a set without'
+            none = "" if role == "image" else f', or {role}="" for a set without one'
             raise bench.EnvironmentProblem(
                 f"{about} has no column {name!r} (it has {', '.join(source.features)}); name it with {role}=...{none}"
             )
@@ -131,7 +135,7 @@ def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torc
     column = source.data.column(label)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise bench.EnvironmentProblem(f"{about}: the {label!r} of row {row} is missing; leave such rows out")
+        raise bench.EnvironmentProblem(f"{about}: the {label!r} of row {row} is missing; remove such rows")
     values: Any = source.with_format("numpy")[label][:] if len(source) else []
     if not names or (len(source) and (values.dtype.kind not in "iu" or values.ndim != 1)):
         raise bench.EnvironmentProblem(
@@ -158,7 +162,7 @@ def _contents(source: Any, about: str, column: str) -> Any:
                 files[0]
         except Exception as error:
             raise bench.EnvironmentProblem(
-                f"{about}: column {column!r} holds {source.features[column]}, not images"
+                f"{about}: column {column!r} contains {source.features[column]}, not images"
             ) from error
 
     def read(rows: Sequence[int]) -> list[bytes]:
@@ -169,6 +173,8 @@ def _contents(source: Any, about: str, column: str) -> Any:
 
 
 def _content(cell: Any) -> bytes:
-    """The content of an image cell; empty, which no decoder takes, where there is none. A path alone counts as none:
-    what it names can change and leave the set's identity as it was."""
+    """Return the content of an image cell, or empty bytes, which no decoder accepts, where there is none.
+
+    A path alone counts as none: its file could change without changing the set's identity.
+    """
     return (cell or {}).get("bytes") or b""

@@ -1,4 +1,4 @@
-"""What the suite's own networks share: their activation and their first weights."""
+"""What the suite's own networks share: activation and initial weights."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from torch import nn
 
 
 def activation(name: str, beta: float) -> nn.Module:
-    """ReLU, or softplus log(1 + exp(beta z)) / beta, linear above beta z = 20."""
+    """Make a ReLU, or a softplus log(1 + exp(beta z)) / beta, which is linear above beta z = 20."""
     return nn.ReLU() if name == "relu" else nn.Softplus(beta)
 
 
-def he_initialised(network: nn.Module) -> nn.Module:
-    """Normal weights of variance 2 / fan-in and no bias (He et al., ICCV 2015), in place.
+def initialise(network: nn.Module) -> nn.Module:
+    """Draw normal weights of variance 2 / fan-in and set biases to zero, in place (He et al., ICCV 2015).
 
-    torch's default has a third of that variance: deep softplus networks then answer the same to every image, and stay
-    there for hundreds of steps.
+    torch's default has a third of this variance. With it, deep softplus networks give the same answer to every image,
+    and stay there for hundreds of steps.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

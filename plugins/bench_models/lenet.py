@@ -8,23 +8,23 @@ from typing import Literal
 from torch import nn
 
 import bench
-from bench_models.activation import activation, he_initialised
-from bench_models.cifar import normalised
+from bench_models.activation import activation, initialise
+from bench_models.cifar import normalise
 
 
 @dataclass(frozen=True)
 class LeNet(bench.Model):
-    """Four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two linear layers (256, classes), with biases and no batch
-    norm: 1,116,970 weights on 3 x 32 x 32 and 10 classes.
+    """Build four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two linear layers (256, classes), with biases and no
+    batch norm: 1,116,970 weights for 3 x 32 x 32 pixels and 10 classes.
 
-    "Three-layer" in the paper's text, this in the authors' code. Weights start as He et al. (2015) have it, not as
-    torch does.
+    The paper's text says "three-layer"; this is the authors' code. Weights start as in He et al. (2015), not as in
+    torch.
     """
 
     name = "lenet"
     paper = bench.papers.JOO2023
     examples = ("", "activation=relu")
-    activation: Literal["softplus", "relu"] = bench.param("softplus", "the nonlinearity, everywhere")
+    activation: Literal["softplus", "relu"] = bench.param("softplus", "nonlinearity of all layers")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)
 
     @property
@@ -41,8 +41,8 @@ class LeNet(bench.Model):
         def act() -> nn.Module:
             return activation(self.activation, self.beta)
 
-        return normalised(
-            he_initialised(
+        return normalise(
+            initialise(
                 nn.Sequential(
                     nn.Conv2d(channels, 32, 3, padding=1),
                     act(),

@@ -1,4 +1,4 @@
-"""What networks from libraries need: their activations looked at and exchanged, their names checked."""
+"""Check the names of networks from libraries, and inspect and replace their activations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 import bench
 from bench_models.activation import activation
 
-# What stands between layers, in torch and, by the same names, in timm. Gates (sigmoid and its like) are no such thing.
+# Activations between layers, which have the same names in torch and timm. Gates (sigmoid and its like) do not count.
 KINKED = frozenset({"ReLU", "ReLU6", "LeakyReLU", "PReLU"})
 CURVED = frozenset(
     {"SiLU", "Swish", "GELU", "GELUTanh", "QuickGELU", "Mish", "ELU", "Hardswish", "HardSwish", "HardMish"}
@@ -23,34 +23,36 @@ GATES = frozenset({"Hardsigmoid", "HardSigmoid"})
 CALLS = frozenset({"relu", "relu_", "relu6", "leaky_relu", "prelu", "silu", "gelu", "mish", "elu", "hardswish"})
 
 
-def known(about: str, arch: str, names: Iterable[str]) -> None:
+def check_name(about: str, arch: str, names: Iterable[str]) -> None:
     """Raise UnknownName, with a suggestion, where a library has no such architecture."""
     names = set(names)
     if arch not in names:
         raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, names)}")
 
 
-def smooth(name: str, build: Callable[[], nn.Module]) -> bool:
-    """Whether the second derivative of a network under an activation is not zero: that, or a norm, is curved."""
+def is_smooth(name: str, build: Callable[[], nn.Module]) -> bool:
+    """Say whether a network with an activation has a second derivative other than zero."""
     if name == "softplus":
         return True
     kinds = NORMS | (CURVED if name == "native" else frozenset())
-    # Not on the meta device, where some constructors (regnet) cannot be run.
+    # Not on the meta device, where some constructors (regnet) fail.
     with torch.random.fork_rng(devices=[]):
         return any(type(module).__name__ in kinds for module in build().modules())
 
 
 class Hardsigmoid(nn.Module):
-    """The gate of torch, clamp(z / 6 + 1/2, 0, 1), by operations that have a second derivative."""
+    """torch's gate clamp(z / 6 + 1/2, 0, 1), from operations that have a second derivative."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return (inputs / 6 + 0.5).clamp(0, 1)
 
 
-def exchanged(network: nn.Module, name: str, beta: float, shape: tuple[int, int, int], about: str) -> nn.Module:
-    """A network whose activations are all ReLU or all softplus, in place; under "native" as it was.
+def replace_activations(
+    network: nn.Module, name: str, beta: float, shape: tuple[int, int, int], about: str
+) -> nn.Module:
+    """Replace all activations of a network by ReLU or by softplus, in place; "native" keeps them.
 
-    Raises BadComponent where some are called as functions, and so cannot be exchanged: a forward pass shows it.
+    Raises BadComponent where the network calls some as functions, which cannot be replaced. A forward pass shows that.
     """
     for module in list(network.modules()):
         for part, child in list(module.named_children()):
@@ -68,7 +70,7 @@ def exchanged(network: nn.Module, name: str, beta: float, shape: tuple[int, int,
     left = calls.seen - ({"relu"} if name == "relu" else set())
     if left:
         raise bench.BadComponent(
-            f"model {about} calls {', '.join(sorted(left))} as a function, which activation={name} cannot exchange; "
+            f"model {about} calls {', '.join(sorted(left))} as a function, which activation={name} cannot replace; "
             "use activation=native"
         )
     return network

@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 import bench
-from bench_models.activation import activation, he_initialised
-from bench_models.cifar import normalised
+from bench_models.activation import activation, initialise
+from bench_models.cifar import normalise
 
 HE2016 = bench.Paper(
     "Deep Residual Learning for Image Recognition",
@@ -22,13 +22,13 @@ HE2016 = bench.Paper(
 
 @dataclass(frozen=True)
 class ResNet18CIFAR(bench.Model):
-    """ResNet-18 with a 3x3 stem and no first pooling, stages 64-128-256-512, strides 1-2-2-2, projection shortcuts with
-    batch norm: 11,173,962 weights for 10 classes. The layout that Joo et al. (2023) use on CIFAR-10."""
+    """Build a ResNet-18 with a 3x3 stem and no first pooling, stages 64-128-256-512, strides 1-2-2-2, and projection
+    shortcuts with batch norm: 11,173,962 weights for 10 classes. Joo et al. (2023) use this layout on CIFAR-10."""
 
     name = "resnet18_cifar"
     paper = HE2016
     examples = ("", "activation=relu")
-    activation: Literal["softplus", "relu"] = bench.param("softplus", "the nonlinearity, everywhere")
+    activation: Literal["softplus", "relu"] = bench.param("softplus", "nonlinearity of all layers")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)
 
     @property
@@ -41,8 +41,8 @@ class ResNet18CIFAR(bench.Model):
         for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
             stages.append(Block(width, channels, stride, self))
             width = channels
-        return normalised(
-            he_initialised(
+        return normalise(
+            initialise(
                 nn.Sequential(
                     nn.Conv2d(shape[0], 64, 3, padding=1, bias=False),
                     nn.BatchNorm2d(64),
@@ -58,7 +58,7 @@ class ResNet18CIFAR(bench.Model):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm beside a shortcut."""
+    """Two 3x3 convolutions with batch norm, and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, model: ResNet18CIFAR) -> None:
         super().__init__()

@@ -9,25 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench_models.activation import activation, he_initialised
+from bench_models.activation import activation, initialise
 from bench_models.imagenet import MEAN, STD
 from bench_models.resnet18_cifar import HE2016
 
 
 @dataclass(frozen=True)
 class ResNet20(bench.Model):
-    """ResNet-20 as He et al. (2016, section 4.2) have it for CIFAR-10: stages 16-32-64 of three blocks, 3x3
-    convolutions without bias, shortcuts without weights (option A: every second pixel, missing channels zero): 269,722
-    weights for 10 classes.
+    """Build the ResNet-20 of He et al. (2016, section 4.2) for CIFAR-10: stages 16-32-64 of three blocks, 3x3
+    convolutions without bias, and shortcuts without weights (option A: every second pixel, missing channels zero). It
+    has 269,722 weights for 10 classes.
 
-    Names of weights, and ImageNet's mean and std inside, are those of Idelbayev's implementation, whose trained weights
-    therefore load. Not the ResNet-20 of Wang et al. (2020), which has biases and projections.
+    The names of weights, and ImageNet's mean and std inside, are those of Idelbayev's implementation, so its trained
+    weights load. The ResNet-20 of Wang et al. (2020) is another one, with biases and projections.
     """
 
     name = "resnet20"
     paper = HE2016
     examples = ("", "activation=softplus")
-    activation: Literal["softplus", "relu"] = bench.param("relu", "the nonlinearity, everywhere")
+    activation: Literal["softplus", "relu"] = bench.param("relu", "nonlinearity of all layers")
     beta: float = bench.param(3.0, "sharpness of softplus; unused with relu", low=0.01)
 
     @property
@@ -37,11 +37,11 @@ class ResNet20(bench.Model):
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
         if shape[0] != 3:
             raise bench.BadComponent(f"model resnet20 needs images of three channels, not {shape[0]}")
-        return bench.Normalised(he_initialised(Network(classes, self)), MEAN, STD)
+        return bench.Normalised(initialise(Network(classes, self)), MEAN, STD)
 
 
 class Network(nn.Module):
-    """A 3x3 convolution, three stages of blocks, average pooling, a linear layer."""
+    """A 3x3 convolution, three stages of blocks, average pooling, and a linear layer."""
 
     def __init__(self, classes: int, model: ResNet20) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class Network(nn.Module):
         self.linear = nn.Linear(64, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        found = self.act(self.bn1(self.conv1(images)))
-        found = self.layer3(self.layer2(self.layer1(found)))
-        return self.linear(found.mean((2, 3)))
+        features = self.act(self.bn1(self.conv1(images)))
+        features = self.layer3(self.layer2(self.layer1(features)))
+        return self.linear(features.mean((2, 3)))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut that halves the picture where the channels double."""
+    """Two 3x3 convolutions, and a shortcut that halves the picture where the channels double."""
 
     def __init__(self, inputs: int, outputs: int, model: ResNet20) -> None:
         super().__init__()

@@ -8,30 +8,30 @@ from typing import Any, Literal
 from torch import nn
 
 import bench
-from bench_models.libraries import exchanged, known, smooth
+from bench_models.libraries import check_name, is_smooth, replace_activations
 
 
 @dataclass(frozen=True)
 class Timm(bench.Model):
-    """A classification network of timm (Wightman) by its name there, with fresh weights and the mean and std of its
-    pretrained ones inside.
+    """Build a classification network of timm (Wightman) by its name there, with fresh weights, and with the mean and
+    std of its pretrained weights inside.
 
-    For trained weights use the defense `weights`. Activations stay as they are, or all become ReLU or softplus.
-    Networks of a fixed input size, transformers mostly, are built for the images at hand.
+    For trained weights, use the defense `weights`. Activations stay as they are, or all become ReLU or softplus.
+    Networks with a fixed input size, mostly transformers, are built for the size of the images.
     """
 
     name = "timm"
     examples = ("arch=resnet18", "arch=efficientnet_b0")
     arch: str = bench.param(help="name of the network, such as efficientnet_b0")
-    activation: Literal["native", "softplus", "relu"] = bench.param("native", "the nonlinearity between layers")
+    activation: Literal["native", "softplus", "relu"] = bench.param("native", "nonlinearity between layers")
     beta: float = bench.param(3.0, "sharpness of softplus; unused otherwise", low=0.01)
 
     @property
     def smooth(self) -> bool:
-        return smooth(self.activation, lambda: self._network((3, 224, 224), 2))
+        return is_smooth(self.activation, lambda: self._network((3, 224, 224), 2))
 
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
-        network = exchanged(self._network(shape, classes), self.activation, self.beta, shape, str(self))
+        network = replace_activations(self._network(shape, classes), self.activation, self.beta, shape, str(self))
         settings: Any = network.pretrained_cfg
         mean, std = settings["mean"], settings["std"]
         if len(mean) != shape[0]:
@@ -41,7 +41,7 @@ class Timm(bench.Model):
     def _network(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         import timm
 
-        known("timm", self.arch, timm.list_models())
+        check_name("timm", self.arch, timm.list_models())
         sized: dict[str, Any] = {}
         settings = timm.get_pretrained_cfg(self.arch)
         if settings is not None and settings.fixed_input_size:

@@ -9,10 +9,10 @@ import bench
 
 @dataclass(frozen=True)
 class Gong2024Imagenette(bench.Schedule):
-    """Adam 3e-4 with moments of 0.999 and an l2 penalty of 1e-4, batches of 16, 200 epochs at one rate, rotations of up
-    to 30 degrees, flips and blurs of 5 pixels.
+    """Train with Adam at 3e-4, moments of 0.999 and an l2 penalty of 1e-4, in batches of 16, for 200 epochs at one
+    rate, with rotations of up to 30 degrees, flips, and blurs of 5 pixels.
 
-    The authors' code has batches of 8 and keeps the epoch of the best test accuracy; here the last one counts.
+    The authors' code has batches of 8 and keeps the epoch with the best test accuracy; here, the last epoch counts.
     """
 
     name = "gong2024_imagenette"

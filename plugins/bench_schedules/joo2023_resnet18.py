@@ -9,10 +9,10 @@ import bench
 
 @dataclass(frozen=True)
 class Joo2023ResNet18(bench.Schedule):
-    """AdamW 1e-3 with a weight decay of 0.01, batches of 128, 200 epochs, a tenth of the rate after 100 and 150, random
-    crops and flips.
+    """Train with AdamW at 1e-3 and a weight decay of 0.01, in batches of 128, for 200 epochs, with a tenth of the rate
+    after 100 and 150, random crops and flips.
 
-    Clipping at 0.5 is in the authors' code and not in the paper; their last epoch is the one evaluated, as here.
+    Clipping at 0.5 is in the authors' code and not in the paper. They evaluate the last epoch, as here.
     """
 
     name = "joo2023_resnet18"

@@ -1,4 +1,4 @@
-"""A minute on two cores."""
+"""Train for a minute on two cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import bench
 
 @dataclass(frozen=True)
 class Quick(bench.Schedule):
-    """A short training for `shapes` with small networks: enough to tell methods apart, not to compare with papers."""
+    """Train small networks on `shapes` briefly: enough to tell methods apart, not to compare with papers."""
 
     name = "quick"
     examples = ("limit=64,epochs=1,batch=16",)

@@ -9,10 +9,11 @@ import bench
 
 @dataclass(frozen=True)
 class Wang2020ResNet20(bench.Schedule):
-    """Adam 1e-3, batches of 32, 50 epochs, no augmentation; 25 epochs in the paper's comparison of weights.
+    """Train with Adam at 1e-3, in batches of 32, for 50 epochs, without augmentation. The paper's comparison of weights
+    uses 25 epochs.
 
-    The authors' penalty of 1e-4 on squared kernels is a weight decay of 2e-4, here of all weights. The first drop of
-    their rate would come after 80 epochs, and so never.
+    The authors' penalty of 1e-4 on squared kernels is a weight decay of 2e-4, which here applies to all weights. The
+    first drop of their rate would come after 80 epochs, so it never comes.
     """
 
     name = "wang2020_resnet20"

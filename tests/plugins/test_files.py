@@ -217,7 +217,7 @@ def test_cifar10_without_files_says_where_it_looked_and_how_to_get_them(tmp_path
     with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem) as caught:
         load("cifar10")
     text = str(caught.value)
-    assert f"looked in {tmp_path / 'cifar10'} (not there) and on the hub (uoft-cs/cifar10, not reached" in text
+    assert f"looked in {tmp_path / 'cifar10'} (missing) and on the hub (uoft-cs/cifar10, not reached" in text
     assert "put its train-*.parquet and test-*.parquet into DATA/cifar10" in text and "--data-dir" in text
     (tmp_path / "cifar10").mkdir()
     write(tmp_path / "cifar10" / "train.parquet", rows(4))
@@ -239,7 +239,7 @@ def test_a_damaged_image_is_named_and_stops_or_is_left_out(tmp_path, tiny_run):
     data = load(f"parquet:path={path.parent}")
     assert data.images[torch.tensor([3, 5])].shape == (2, 3, 32, 32)
     message = (
-        f"image 4 of {path} cannot be decoded \\(.*\\), and 2 more of the 20 asked; mend it, or leave out all such "
+        f"image 4 of {path} cannot be decoded \\(.*\\), and 2 more of the 20 requested; fix it, or skip all such "
         "images with damaged=skip"
     )
     with pytest.raises(bench.EnvironmentProblem, match=message):
@@ -249,10 +249,10 @@ def test_a_damaged_image_is_named_and_stops_or_is_left_out(tmp_path, tiny_run):
     )
     assert outcome.exit_code == 3 and [r.metric for r in outcome.records.values()] == ["train_time"]
     skipping = f"parquet:path={path.parent},damaged=skip"
-    assert load(skipping).note == "3 of 20 images are damaged and left out" and len(load(skipping)) == 17
+    assert load(skipping).note == "3 of 20 images are damaged and skipped" and len(load(skipping)) == 17
     outcome = tiny_run(dataset=[skipping], samples=["17"], metric=["accuracy"], schedule=[SHORT])
     (record,) = outcome.records.values()
-    assert record.n == 17 and record.provenance["data"] == "3 of 20 images are damaged and left out"
+    assert record.n == 17 and record.provenance["data"] == "3 of 20 images are damaged and skipped"
 
 
 def test_a_damaged_mask_is_one_too(tmp_path):
@@ -285,7 +285,7 @@ def wrong(tmp_path, columns, features, text):
             ["image", "label"],
             {"image": datasets.Value("int64")},
             "",
-            r"column 'image' holds Value\('int64'\), not images",
+            r"column 'image' contains Value\('int64'\), not images",
         ),
         (
             ["image", "label"],
@@ -321,21 +321,19 @@ def test_sizes_that_differ_and_files_that_are_none(tmp_path, parquet):
     columns = {"image": rows(1)["image"] + rows(1, (20, 10))["image"], "label": [0, 1]}
     path = write(tmp_path / "test.parquet", columns)
     with pytest.raises(
-        bench.EnvironmentProblem, match=r"image 1 of .* is of 10 x 20 pixels where the first is of 32 x 32; give a size"
+        bench.EnvironmentProblem, match=r"image 1 of .* has 10 x 20 pixels, but the first image has 32 x 32; give"
     ):
         load(f"parquet:path={path}").images[torch.arange(2)]
     assert load(f"parquet:path={path},size=8").images[torch.arange(2)].shape == (2, 3, 8, 8)
     path.write_bytes(b"PAR1 no more")
     with pytest.raises(bench.EnvironmentProblem, match=r"test\.parquet cannot be read as Parquet"):
         load(f"parquet:path={path}")
-    with pytest.raises(bench.EnvironmentProblem, match="nothing is not there; check the path"):
+    with pytest.raises(bench.EnvironmentProblem, match="nothing does not exist; check the path"):
         load("parquet:path=nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(bench.EnvironmentProblem, match="empty holds no Parquet files"):
+    with pytest.raises(bench.EnvironmentProblem, match="empty contains no Parquet files"):
         load(f"parquet:path={tmp_path / 'empty'}")
-    with pytest.raises(
-        bench.EnvironmentProblem, match=r"empty holds no images; they are looked for as \[SPLIT/\]CLASS/FILE"
-    ):
+    with pytest.raises(bench.EnvironmentProblem, match=r"empty contains no images of the form \[SPLIT/\]CLASS/FILE"):
         load(f"folder:path={tmp_path / 'empty'}")
     with pytest.raises(bench.EnvironmentProblem, match="nothing is not a folder; check the path"):
         load("folder:path=nothing")
@@ -415,7 +413,7 @@ def test_labels_that_are_missing_are_named(tmp_path):
     schema = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=CLASSES)}).arrow_schema
     columns = {"image": rows(3)["image"], "label": [0, None, 1]}
     pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), tmp_path / "test.parquet")
-    with pytest.raises(bench.EnvironmentProblem, match="the 'label' of row 1 is missing; leave such rows out"):
+    with pytest.raises(bench.EnvironmentProblem, match="the 'label' of row 1 is missing; remove such rows"):
         load(f"parquet:path={tmp_path / 'test.parquet'}")
 
 
@@ -426,7 +424,7 @@ def test_a_split_that_is_not_there_is_named(parquet, tiny_run):
     assert f"dataset parquet:path={file} has no validation images; choose another --split" in str(failure)
     outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"])
     (failure,) = outcome.failures.values()
-    assert "the data set has no training images; train on another, or take trained weights" in str(failure)
+    assert "the data set has no training images; use another, or trained weights" in str(failure)
 
 
 def fill(place, splits, classes, size=(40, 30)):
@@ -473,13 +471,13 @@ def test_sets_of_a_name_are_read_from_parquet_too(tmp_path):
 
 @pytest.mark.parametrize("name", [*NAMED, "cub_gha"])
 def test_a_set_that_is_not_there_says_what_to_put_where(tmp_path, name):
-    with pytest.raises(bench.EnvironmentProblem, match=f"dataset {name}: no data folder is named; put .* DATA/{name}"):
+    with pytest.raises(bench.EnvironmentProblem, match=f"dataset {name}: no data folder is set; put .* DATA/{name}"):
         load(name)
-    with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match=f"{name} is not there; put"):
+    with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match=f"{name} does not exist; put"):
         load(name)
     if name in NAMED:
         fill(tmp_path / name, ("train", "val"), 3)
-        with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match="holds 3 classes, the set has 10"):
+        with use_data_dir(tmp_path), pytest.raises(bench.EnvironmentProblem, match="3 classes, but the set has 10"):
             load(name)
 
 
@@ -560,5 +558,5 @@ def test_scene_gaze_is_read_with_its_fixations(tmp_path):
             {"image": columns["image"]}, features=datasets.Features(image=datasets.Image())
         ).to_parquet(place / "test-00000-of-00001.parquet")
         load("scene_gaze")
-    with pytest.raises(bench.EnvironmentProblem, match="dataset scene_gaze: no data folder is named; put the scenes"):
+    with pytest.raises(bench.EnvironmentProblem, match="dataset scene_gaze: no data folder is set; put the scenes"):
         load("scene_gaze")

@@ -31,7 +31,7 @@ GIVEN = {"images": IMAGES, "targets": TARGETS, "seed": 3, "test_data": ROWS}
 
 def draws(name, count, draw):
     """What a metric draws for its images in turn, a list of (3, C, H, W)."""
-    with noise.rows(3, name, ROWS.indices):
+    with noise.rows(3, name, ROWS.rows):
         return [draw(IMAGES) for _ in range(count)]
 
 
@@ -94,7 +94,7 @@ def test_infidelity_beside_a_slow_form_and_captum(text, channels):
     metric = bench.component("metric", f"infidelity:{text}")
     attributions = input_gradient(network, IMAGES, TARGETS)[:, :channels]
     found = metric(network=network, clean_attributions=attributions, **GIVEN)
-    taken = draws("infidelity", 4, lambda images: metric.drawn(network, images))
+    taken = draws("infidelity", 4, lambda images: metric.draw(network, images))
     for i in range(3):
         given = [one[i] for one in taken]
         assert_close(
@@ -127,7 +127,7 @@ def test_an_exact_linear_attribution_has_no_infidelity_and_a_zero_one_no_value()
 def test_squares_have_their_side_and_lie_inside():
     metric = bench.component("metric", "infidelity:perturbation=square,side=0.25")
     with noise.rows(0, "squares", range(200)):
-        taken = metric.drawn(tiny_network(True), torch.ones(200, 3, 12, 12, dtype=torch.float64))
+        taken = metric.draw(tiny_network(True), torch.ones(200, 3, 12, 12, dtype=torch.float64))
     inside = taken[:, 0] != 0
     assert (inside.sum((1, 2)) == 9).all()
     assert inside.any(0).all()

@@ -104,7 +104,7 @@ def test_activations_are_exchanged_everywhere(text, smooth):
 
 
 def test_an_activation_that_cannot_be_exchanged_is_named():
-    with pytest.raises(bench.BadComponent, match="calls relu as a function, which activation=softplus cannot exchange"):
+    with pytest.raises(bench.BadComponent, match="calls relu as a function, which activation=softplus cannot replace"):
         build("torchvision:arch=densenet121,activation=softplus")
     assert build("torchvision:arch=densenet121")(torch.rand(1, 3, 64, 64)).shape == (1, 7)
 

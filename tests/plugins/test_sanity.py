@@ -157,7 +157,7 @@ def test_a_network_that_did_not_fit_has_no_label_randomization(tiny_run):
     (record,) = tiny_run(metric=["label_randomization"], **SHORT).records.values()
     assert record.value is None
     assert record.undefined_because.startswith("the network failed to fit permuted labels: ")
-    assert record.undefined_because.endswith("of 64 are right, 90% are asked; train longer or on fewer images")
+    assert record.undefined_because.endswith("of 64 are right, 90% are needed; train longer or on fewer images")
     (record,) = tiny_run(metric=["label_randomization:fitted=0"], **SHORT).records.values()
     assert 0 < record.value < 1 and record.cost["refit"] > 0 and record.n == 10 and record.better == "lower"
 
@@ -195,8 +195,8 @@ def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, stor
     many = {**SHORT, "samples": ["1022"]}
     (record,) = tiny_run(metric=["stability:swapped=0.1"], **many).records.values()
     assert record.undefined_because == (
-        "6 training images are to be exchanged, and test has 2 that are not measured on; ask for fewer samples, or "
-        "a smaller share"
+        "6 training images are to be exchanged, but test has only 2 that are not measured on; ask for fewer samples, "
+        "or a smaller share"
     )
 
 
@@ -349,5 +349,5 @@ def test_trainings_are_kept_and_belong_to_their_metric(tiny_run, store):
 
 
 def test_empty_shares_are_told():
-    with pytest.raises(bench.BadValue, match="shares is empty; give one share of the pixels at least"):
+    with pytest.raises(bench.BadValue, match="shares is empty; give at least one share of the pixels"):
         bench.component("metric", "diffroar:shares=()")

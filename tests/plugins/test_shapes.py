@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from bench_datasets.shapes import SIZES, TAILS, Drawn
+from bench_datasets.shapes import SIZES, TAILS, Drawings
 from sklearn.linear_model import LogisticRegression
 
 import bench
@@ -19,7 +19,7 @@ def shapes():
 
 
 def checksum(split, size=32):
-    images = Drawn(split, SIZES[split], size)[torch.arange(40)]
+    images = Drawings(split, SIZES[split], size)[torch.arange(40)]
     return hashlib.sha256((images * 255).round().byte().numpy().tobytes()).hexdigest()[:16]
 
 
@@ -58,8 +58,8 @@ def test_image_i_depends_on_split_and_i_alone(shapes):
 
 def test_the_mask_is_where_the_object_changes_the_background():
     rows = torch.arange(100)
-    whole, empty = Drawn("test", 1024, 32)[rows], Drawn("test", 1024, 32, empty=True)[rows]
-    masks = Drawn("test", 1024, 32, masks=True)[rows]
+    whole, empty = Drawings("test", 1024, 32)[rows], Drawings("test", 1024, 32, empty=True)[rows]
+    masks = Drawings("test", 1024, 32, masks=True)[rows]
     changed = (whole != empty).any(1).float()
     assert (changed <= masks).all()
     # A sliver of coverage can round to no change at all; nothing else may differ.
@@ -70,16 +70,16 @@ def test_the_mask_is_where_the_object_changes_the_background():
 
 def test_a_larger_picture_shows_the_same_scene():
     rows = torch.arange(20)
-    small, large = Drawn("test", 1024, 32, masks=True)[rows], Drawn("test", 1024, 512, masks=True)[rows]
+    small, large = Drawings("test", 1024, 32, masks=True)[rows], Drawings("test", 1024, 512, masks=True)[rows]
     halved = torch.nn.functional.avg_pool2d(large[:, None], 16)[:, 0]
     assert ((halved > 0.5) == (small > 0)).float().mean() > 0.93
     assert halved[small == 0].mean() < 0.01
-    assert Drawn("test", 1024, 512)[rows[:2]].shape == (2, 3, 512, 512)
+    assert Drawings("test", 1024, 512)[rows[:2]].shape == (2, 3, 512, 512)
 
 
 def test_object_and_background_are_drawn_independently_of_the_class():
     rows = torch.arange(1024)
-    masks = Drawn("test", 1024, 32, masks=True)[rows]
+    masks = Drawings("test", 1024, 32, masks=True)[rows]
     grid = torch.arange(32.0)
     centre = (masks.sum(1) * grid).sum(1) / masks.sum((1, 2))
     by_class = torch.stack([centre[rows % 10 == c].mean() for c in range(10)])
@@ -89,8 +89,8 @@ def test_object_and_background_are_drawn_independently_of_the_class():
 def test_the_background_alone_does_not_give_the_class_away():
     train, test = torch.arange(2000), torch.arange(1024)
     probe = LogisticRegression(C=0.01, max_iter=300)
-    probe.fit(Drawn("train", 4096, 32, empty=True)[train].flatten(1), train % 10)
-    found = probe.score(Drawn("test", 1024, 32, empty=True)[test].flatten(1), test % 10)
+    probe.fit(Drawings("train", 4096, 32, empty=True)[train].flatten(1), train % 10)
+    found = probe.score(Drawings("test", 1024, 32, empty=True)[test].flatten(1), test % 10)
     assert 0.1 - 4 * 0.0094 < found < 0.1 + 4 * 0.0094  # chance, give or take four standard errors of 1024 images
 
 
@@ -98,9 +98,11 @@ def test_the_object_does():
     """What the probe above cannot find is there to be found: on masks alone the kind of tail is above chance."""
     train, test = torch.arange(2000), torch.arange(1024)
     probe = LogisticRegression(C=0.01, max_iter=300)
-    area = Drawn("train", 4096, 32, masks=True)[train].mean((1, 2))[:, None] * 100
+    area = Drawings("train", 4096, 32, masks=True)[train].mean((1, 2))[:, None] * 100
     probe.fit(area, train % len(TAILS))
-    assert probe.score(Drawn("test", 1024, 32, masks=True)[test].mean((1, 2))[:, None] * 100, test % len(TAILS)) > 0.25
+    assert (
+        probe.score(Drawings("test", 1024, 32, masks=True)[test].mean((1, 2))[:, None] * 100, test % len(TAILS)) > 0.25
+    )
 
 
 def test_a_size_out_of_range_is_named():
