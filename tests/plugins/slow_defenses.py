@@ -3,8 +3,7 @@
 Conventions shared by every function:
 - `network` is in eval mode, maps pixel images in [0,1] to logits and normalises inside: x_n = (x - mean) / std.
 - One image at a time, explicit loops, Jacobians and Hessians built row by row.
-- A gradient by the normalised image is std * (gradient by the pixel image); `std` is (C,1,1). Where `std` may be
-  None, None means pixel space and a given std means normalised space.
+- A gradient by the normalised image is std * (gradient by the pixel image); `std` is (C,1,1).
 - Every random draw is an argument. Losses keep their graph by the weights; attacks return detached images.
 """
 
@@ -27,9 +26,7 @@ def logits_of(network, image):
 
 
 def unit_std(image, std):
-    """The given std as (C,1,1), or ones (pixel space) where it is None."""
-    if std is None:
-        return torch.ones(image.shape[0], 1, 1, dtype=image.dtype)
+    """The given std as (C,1,1)."""
     return torch.as_tensor(std, dtype=image.dtype).reshape(-1, 1, 1)
 
 
@@ -48,17 +45,17 @@ def cross_entropy(network, images, labels):
     return torch.stack([ce_one(network, image, label) for image, label in zip(images, labels, strict=True)]).mean()
 
 
-def logit_gradient(network, image, index, std=None, graph=True):
+def logit_gradient(network, image, index, std, graph=True):
     """Gradient (C,H,W) of one logit at one image, times std. With `graph`, differentiable by the weights."""
     point = leaf(image)
     (gradient,) = torch.autograd.grad(logits_of(network, point)[int(index)], point, create_graph=graph)
     return unit_std(image, std) * gradient
 
 
-def ce_gradient(network, image, label, std=None, graph=False):
+def ce_gradient(network, image, label, std):
     """Gradient q (C,H,W) of one image's own cross-entropy (never divided by the batch size), times std."""
     point = leaf(image)
-    (gradient,) = torch.autograd.grad(ce_one(network, point, label), point, create_graph=graph)
+    (gradient,) = torch.autograd.grad(ce_one(network, point, label), point)
     return unit_std(image, std) * gradient
 
 
@@ -80,20 +77,17 @@ def kl(log_first, log_second):
 # l2, Cosd, l2+Cosd (Joo et al., 2023)
 
 
-def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight, detach=True, root=False):
+def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight):
     """CE + l2_weight * mean |G(x+d) - G(x)|^2 + cos_weight * (1 - mean cos(G(x+d), G(x))) / 2 (Joo et al., 2023).
 
     G is the raw signed gradient of the true logit by the normalised image. `draws` (B,C,H,W) are the pixel
-    perturbations d (not clipped). G(x) is a constant when `detach`. `root` takes the paper's unsquared norm.
+    perturbations d (not clipped). G(x) is a constant.
     """
     distances, cosines = [], []
     for image, label, draw in zip(images, labels, draws, strict=True):
-        clean = logit_gradient(network, image, label, std)
-        if detach:
-            clean = clean.detach()
+        clean = logit_gradient(network, image, label, std).detach()
         moved = logit_gradient(network, image + draw, label, std)
-        squared = ((moved - clean) ** 2).sum()
-        distances.append(squared.sqrt() if root else squared)
+        distances.append(((moved - clean) ** 2).sum())
         cosines.append(cosine(moved, clean))
     penalty = l2_weight * torch.stack(distances).mean() + cos_weight * (1 - torch.stack(cosines).mean()) / 2
     return cross_entropy(network, images, labels) + penalty
@@ -123,99 +117,65 @@ def hessian_exact(network, images, labels, std):
     return torch.stack(values).mean()
 
 
-def hessian_estimate(network, images, labels, std, draws, root=False):
-    """Batch mean of mean_v |H v|^2, v ~ N(0, I) (Dombrowski et al., 2022); draws are (S,B,C,H,W), v normalised-space.
-
-    `root` is the evaluation form: the root of each image's mean over v, then the batch mean.
-    """
+def hessian_estimate(network, images, labels, std, draws):
+    """Batch mean of mean_v |H v|^2, v ~ N(0, I) (Dombrowski et al., 2022); draws are (S,B,C,H,W)."""
     values = []
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
         matrix = hessian_matrix(network, image, label, std)
         squares = [((matrix @ draw[index].reshape(-1)) ** 2).sum() for draw in draws]
-        value = torch.stack(squares).mean()
-        values.append(value.sqrt() if root else value)
+        values.append(torch.stack(squares).mean())
     return torch.stack(values).mean()
 
 
-def hessian(network, images, labels, std, weight, draws=None):
-    """CE + weight * R, R exact (draws None) or estimated by the given draws (S,B,C,H,W)."""
-    if draws is None:
-        penalty = hessian_exact(network, images, labels, std)
-    else:
-        penalty = hessian_estimate(network, images, labels, std, draws)
-    return cross_entropy(network, images, labels) + weight * penalty
+def hessian(network, images, labels, std, weight, draws):
+    """CE + weight * R, R estimated by the given draws (S,B,C,H,W)."""
+    return cross_entropy(network, images, labels) + weight * hessian_estimate(network, images, labels, std, draws)
 
 
 # SSR (Wang et al., 2020)
 
 
-def logit_jacobian(network, image, std=None, channel_mean=False, pixel_max=1.0):
-    """W (d,classes), columns the gradients of the logits at one image.
-
-    `channel_mean` averages each gradient over the channels first (d = HW: the released code, not the paper).
-    `pixel_max` 255 takes the gradient by an image in [0,255].
-    """
+def logit_jacobian(network, image):
+    """W (d,classes), columns the gradients of the logits at one image, by its pixels in [0,1]."""
     point = leaf(image)
     logits = logits_of(network, point)
     columns = []
     for logit in logits:
         (gradient,) = torch.autograd.grad(logit, point, create_graph=True)
-        gradient = unit_std(image, std) * gradient / pixel_max
-        columns.append((gradient.mean(dim=0) if channel_mean else gradient).reshape(-1))
+        columns.append(gradient.reshape(-1))
     return torch.stack(columns, dim=1), logits
 
 
-def ssr_hessian(network, image, std=None, channel_mean=False, pixel_max=1.0, top=None, top_form="truncate"):
+def ssr_hessian(network, image, top=None):
     """The Gauss-Newton input Hessian of CE, W A W^T (d,d), A = diag(p) - p p^T (Wang et al., 2020).
 
-    `top` keeps the m classes of the highest p, in one of three forms:
-    - "truncate": W and A lose the other classes' columns (and rows); p is the full softmax.
-    - "renormalise": the same with p divided by its sum over the kept classes (the softmax of the kept logits).
-    - "columns": sum over the kept j of p_j (w_j - wbar)(w_j - wbar)^T with wbar = sum of p_i w_i over ALL classes.
+    `top` keeps the m classes of the highest p: W and A lose the other classes' columns (and rows); p is the full
+    softmax.
     """
-    jacobian, logits = logit_jacobian(network, image, std, channel_mean, pixel_max)
+    jacobian, logits = logit_jacobian(network, image)
     probabilities = log_softmax(logits).exp()
-    if top is not None and top_form == "columns":
-        kept = torch.argsort(probabilities.detach(), descending=True)[:top]
-        centre = jacobian @ probabilities
-        total = torch.zeros(jacobian.shape[0], jacobian.shape[0], dtype=jacobian.dtype)
-        for index in kept:
-            offset = jacobian[:, index] - centre
-            total = total + probabilities[index] * torch.outer(offset, offset)
-        return total
     if top is not None:
         kept = torch.argsort(probabilities.detach(), descending=True)[:top]
         jacobian, probabilities = jacobian[:, kept], probabilities[kept]
-        if top_form == "renormalise":
-            probabilities = probabilities / probabilities.sum()
     middle = torch.diag(probabilities) - torch.outer(probabilities, probabilities)
     return jacobian @ middle @ jacobian.T
 
 
-def ssr_eigenvalue(network, image, **options):
-    """The largest eigenvalue of W A W^T at one image; options as in `ssr_hessian`. Its derivative is v v^T."""
-    matrix = ssr_hessian(network, image, **options)
+def ssr_eigenvalue(network, image, top=None):
+    """The largest eigenvalue of W A W^T at one image. Its derivative is v v^T."""
+    matrix = ssr_hessian(network, image, top)
     return torch.linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
 
 
-def ssr_penalty(network, images, **options):
+def ssr_penalty(network, images, top=None):
     """Batch mean of the largest eigenvalue at the training points themselves (no neighbours, no labels)."""
-    return torch.stack([ssr_eigenvalue(network, image, **options) for image in images]).mean()
+    return torch.stack([ssr_eigenvalue(network, image, top) for image in images]).mean()
 
 
-def ssr(network, images, labels, beta, scale=1.0, mix="convex", **options):
-    """SSR (Wang et al., 2020): beta * scale * mean lambda_max + (1 - beta) * CE.
-
-    mix="sum" is the paper's wording: CE + beta * scale * mean lambda_max. Options as in `ssr_hessian`: std None is
-    the gradient by pixels in [0,1] (scale 1), std given by the normalised image, pixel_max 255 with scale 1e6.
-    """
-    penalty = beta * scale * ssr_penalty(network, images, **options)
-    ce = cross_entropy(network, images, labels)
-    if mix == "convex":
-        return penalty + (1 - beta) * ce
-    if mix == "sum":
-        return ce + penalty
-    raise ValueError(mix)
+def ssr(network, images, labels, beta, scale=1.0, top=None):
+    """SSR (Wang et al., 2020): beta * scale * mean lambda_max + (1 - beta) * CE."""
+    penalty = beta * scale * ssr_penalty(network, images, top)
+    return penalty + (1 - beta) * cross_entropy(network, images, labels)
 
 
 # A projected ascent shared by the inner maximisations
@@ -255,13 +215,12 @@ def ascend(objective, image, epsilon, step, steps, start, norm="linf", mask=None
 # IG-NORM and IG-SUM-NORM (Chen et al., 2019)
 
 
-def ig_of_loss(network, image, end, label, points=50, approx=1, first=None):
+def ig_of_loss(network, image, end, label, points, approx):
     """IG of the loss from x to x': (x' - x) * mean_k grad of CE at x + (k/m)(x' - x), k = a, 2a, ..., m (Chen et al.).
 
-    m = points, a = approx, `first` is the first k (default a). Differentiable by the weights and by `end`.
+    m = points, a = approx. Differentiable by the weights and by `end`.
     """
-    first = approx if first is None else first
-    steps = [first + approx * index for index in range(points // approx)]
+    steps = [approx * (1 + index) for index in range(points // approx)]
     total = torch.zeros_like(image)
     for k in steps:
         point = image.detach() + (k / points) * (end - image.detach())
@@ -272,50 +231,32 @@ def ig_of_loss(network, image, end, label, points=50, approx=1, first=None):
     return (end - image.detach()) * total / len(steps)
 
 
-def ig_norm_term(network, images, adversarial, labels, points=50, approx=1, first=None):
+def ig_norm_term(network, images, adversarial, labels, points, approx):
     """|IG(x, x')|_1 summed over all elements of the whole batch."""
     terms = [
-        ig_of_loss(network, image, end.detach(), label, points, approx, first).abs().sum()
+        ig_of_loss(network, image, end.detach(), label, points, approx).abs().sum()
         for image, end, label in zip(images, adversarial, labels, strict=True)
     ]
     return torch.stack(terms).sum()
 
 
-def ig_norm(
-    network, images, labels, adversarial, weight, points=50, approx=1, first=None, summed=False, reduction="sum"
-):
-    """IG-NORM: sum CE(x) + weight * |IG(x, x')|_1; IG-SUM-NORM (`summed`): CE(x') in place of CE(x) (Chen et al.).
+def ig_norm(network, images, labels, adversarial, weight, points, approx, summed):
+    """IG-NORM: mean CE(x) + weight * |IG(x, x')|_1; IG-SUM-NORM (`summed`): CE(x') in place of CE(x) (Chen et al.).
 
-    reduction "sum" is both sums over the batch, "mean" both divided by the batch size, "mixed" the fault of a
-    re-implementation: mean CE with the batch-sum l1. x' is a constant.
+    x' is a constant.
     """
-    count = len(images)
-    ce_sum = count * cross_entropy(network, adversarial.detach() if summed else images, labels)
-    term = ig_norm_term(network, images, adversarial, labels, points, approx, first)
-    if reduction == "sum":
-        return ce_sum + weight * term
-    if reduction == "mean":
-        return (ce_sum + weight * term) / count
-    if reduction == "mixed":
-        return ce_sum / count + weight * term
-    raise ValueError(reduction)
+    term = ig_norm_term(network, images, adversarial, labels, points, approx)
+    ce = cross_entropy(network, adversarial.detach() if summed else images, labels)
+    return ce + weight * term / len(images)
 
 
-def ig_norm_objective(network, image, candidate, label, points=50, approx=10, first=None, ce_weight=0.0):
-    """The inner objective for one image: |IG(x, x')|_1 by the subsampled path (+ ce_weight * CE(x'), default none)."""
-    value = ig_of_loss(network, image, candidate, label, points, approx, first).abs().sum()
-    return value + ce_weight * ce_one(network, candidate, label) if ce_weight else value
-
-
-def ig_norm_attack(
-    network, images, labels, epsilon, step, steps, start, points=50, approx=10, first=None, ce_weight=0.0
-):
-    """x' by linf sign ascent of `ig_norm_objective` from x + start, inside the ball and [0,1]."""
+def ig_norm_attack(network, images, labels, epsilon, step, steps, start, points, approx):
+    """x' by linf sign ascent of |IG(x, x')|_1, by the subsampled path, from x + start, inside the ball and [0,1]."""
     results = []
     for image, label, draw in zip(images, labels, start, strict=True):
 
         def objective(point, image=image, label=label):
-            return ig_norm_objective(network, image, point, label, points, approx, first, ce_weight)
+            return ig_of_loss(network, image, point, label, points, approx).abs().sum()
 
         results.append(ascend(objective, image, epsilon, step, steps, draw))
     return torch.stack(results)
@@ -379,7 +320,7 @@ def iga_attributions(network, image, label, mean, std):
     return (point - centre) / scale, scale * positive, scale * negative
 
 
-def iga_attribution_loss(network, images, labels, adversarial, mean, std, mining=True):
+def iga_attribution_loss(network, images, labels, adversarial, mean, std, mining):
     """L_attr: with `mining` over [x; x_adv]; without, the plain soft-margin triplet at x_adv only."""
     clean = [iga_attributions(network, image, label, mean, std) for image, label in zip(images, labels, strict=True)]
     twin = [iga_attributions(network, end, label, mean, std) for end, label in zip(adversarial, labels, strict=True)]
@@ -394,29 +335,26 @@ def iga_attribution_loss(network, images, labels, adversarial, mean, std, mining
     return iga_triplet(twin_anchors, twin_positives, twin_negatives)
 
 
-def iga(network, images, labels, adversarial, mean, std, weight, mining=True, attribution_network=None):
+def iga(network, images, labels, adversarial, mean, std, weight, mining, source):
     """CE(x_adv, y) + weight * L_attr (Singh et al., 2020).
 
-    `attribution_network` is the net of the attribution passes (the same weights with ReLU swapped for Softplus 50);
-    None: `network` itself.
+    `source` is the net of the attribution passes: the same weights with ReLU swapped for Softplus 50.
     """
-    source = network if attribution_network is None else attribution_network
     attribution = iga_attribution_loss(source, images, labels, adversarial, mean, std, mining)
     return cross_entropy(network, adversarial, labels) + weight * attribution
 
 
-def iga_objective(network, candidate, label, mean, std, anchor=None):
+def iga_objective(network, candidate, label, mean, std):
     """The inner objective for one candidate: log(1 + exp(-(d(grad g_i*, x) - d(grad g_y, x)))), no mining.
 
-    The anchor is the candidate itself, normalised, and moves with it; `anchor` fixes another one.
+    The anchor is the candidate itself, normalised, and moves with it.
     """
-    own, positive, negative = iga_attributions(network, candidate, label, mean, std)
-    anchor = own if anchor is None else anchor
+    anchor, positive, negative = iga_attributions(network, candidate, label, mean, std)
     return torch.log1p(torch.exp(-(cosine_distance(negative, anchor) - cosine_distance(positive, anchor))))
 
 
-def iga_indices(network, image, label, count, std=None):
-    """0/1 mask (C,H,W) of the `count` ELEMENTS of the largest |grad g_y| at this image (std None: pixel gradient)."""
+def iga_indices(network, image, label, count, std):
+    """0/1 mask (C,H,W) of the `count` ELEMENTS of the largest |grad g_y| at this image, by the normalised image."""
     size = logit_gradient(network, image, label, std, graph=False).abs().reshape(-1)
     mask = torch.zeros_like(size)
     for index in torch.argsort(size, descending=True)[:count]:
@@ -424,32 +362,16 @@ def iga_indices(network, image, label, count, std=None):
     return mask.reshape(image.shape)
 
 
-def iga_attack(
-    network,
-    images,
-    labels,
-    mean,
-    std,
-    epsilon,
-    step,
-    steps,
-    start,
-    count=None,
-    index_network=None,
-    index_space="normalized",
-):
+def iga_attack(network, images, labels, mean, std, epsilon, step, steps, start, count, index_network):
     """x_adv: from x + start clipped to [0,1], `steps` of x <- P(x + step * sign(grad L_attr) on K) (Singh et al.).
 
-    K: the top `count` elements of |grad g_y| at the noisy start by `index_network` (the ReLU net; default
-    `network`), None: all. `network` is the (Softplus) net of the objective.
+    K: the top `count` elements of |grad g_y| at the noisy start by `index_network` (the ReLU net). `network` is the
+    (Softplus) net of the objective.
     """
     results = []
     for image, label, draw in zip(images, labels, start, strict=True):
-        mask = None
-        if count is not None:
-            noisy = (image + project(draw, epsilon, "linf")).clamp(0, 1)
-            source = network if index_network is None else index_network
-            mask = iga_indices(source, noisy, label, count, std if index_space == "normalized" else None)
+        noisy = (image + project(draw, epsilon, "linf")).clamp(0, 1)
+        mask = iga_indices(index_network, noisy, label, count, std)
 
         def objective(point, label=label):
             return iga_objective(network, point, label, mean, std)
@@ -461,7 +383,7 @@ def iga_attack(
 # ATEX (Tang et al., 2022)
 
 
-def atex_map(teacher, images, labels, noise, std=None):
+def atex_map(teacher, images, labels, noise, std):
     """The teacher's SmoothGrad h (B,C,H,W): mean over n of the signed gradient of g_y at x + noise[n] (pixels)."""
     maps = []
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -470,10 +392,8 @@ def atex_map(teacher, images, labels, noise, std=None):
     return torch.stack(maps).detach()
 
 
-def perpendicular(noise, vector, per_channel=False):
-    """noise - (<noise,h>/<h,h>) h for one image: over all elements, or channel by channel (the authors' code)."""
-    if per_channel:
-        return torch.stack([perpendicular(part, side) for part, side in zip(noise, vector, strict=True)])
+def perpendicular(noise, vector):
+    """noise - (<noise,h>/<h,h>) h for one image, over all elements."""
     return noise - (noise * vector).sum() / torch.clamp((vector * vector).sum(), min=TINY) * vector
 
 
@@ -482,46 +402,29 @@ def unit(vector):
     return vector / torch.clamp(l2(vector), min=TINY)
 
 
-def atex_neighbours(image, vector, along, noise, across, std=None, per_channel=False, clip=False):
+def atex_neighbours(image, vector, along, noise, across, std):
     """x_i = x + along * h/|h| and x_p = x_i + across * h_perp/|h_perp| for one image (Tang et al., in Joo et al.).
 
-    h_perp is the part of `noise` perpendicular to h. With std the two offsets are lengths in normalised space and
-    are multiplied by std to be added to pixels; without, they are pixel lengths.
+    h_perp is the part of `noise` perpendicular to h. The two offsets are lengths in normalised space, multiplied by
+    std to be added to pixels.
     """
     scale = unit_std(image, std)
     parallel = image + scale * along * unit(vector)
-    if clip:
-        parallel = parallel.clamp(0, 1)
-    moved = parallel + scale * across * unit(perpendicular(noise, vector, per_channel))
-    return parallel, moved.clamp(0, 1) if clip else moved
+    return parallel, parallel + scale * across * unit(perpendicular(noise, vector))
 
 
-def atex_divergence(student, teacher, student_image, teacher_image, order="student"):
-    """KL(s(x_s) || f(x_f)) for one pair; order "teacher" is KL(f || s). The teacher is a constant."""
+def atex_divergence(student, teacher, student_image, teacher_image):
+    """KL(s(x_s) || f(x_f)) for one pair. The teacher is a constant."""
     ours = log_softmax(logits_of(student, student_image))
     theirs = log_softmax(logits_of(teacher, teacher_image)).detach()
-    return kl(ours, theirs) if order == "student" else kl(theirs, ours)
+    return kl(ours, theirs)
 
 
-def atex(
-    student,
-    teacher,
-    images,
-    maps,
-    along,
-    noise,
-    across,
-    weight,
-    std=None,
-    order="student",
-    average=False,
-    per_channel=False,
-    clip=False,
-):
+def atex(student, teacher, images, maps, along, noise, across, weight, std):
     """Batch mean of KL(s(x)||f(x)) + weight * sum_i sum_p KL(s(x_p)||f(x_i)) (Tang et al., as written by Joo et al.).
 
     maps (B,C,H,W): the teacher's SmoothGrad. along (I,B): the signed lengths in [-eps,eps]; noise (I,P,B,C,H,W):
-    what h_perp is made of; across (I,P,B): its signed lengths. `average` takes the mean over (i,p) in place of the sum.
+    what h_perp is made of; across (I,P,B): its signed lengths.
     """
     losses = []
     for index, image in enumerate(images):
@@ -529,12 +432,10 @@ def atex(
         for i in range(along.shape[0]):
             for p in range(across.shape[1]):
                 parallel, moved = atex_neighbours(
-                    image, maps[index], along[i, index], noise[i, p, index], across[i, p, index], std, per_channel, clip
+                    image, maps[index], along[i, index], noise[i, p, index], across[i, p, index], std
                 )
-                terms.append(atex_divergence(student, teacher, moved, parallel, order))
-        total = torch.stack(terms)
-        total = total.mean() if average else total.sum()
-        losses.append(atex_divergence(student, teacher, image, image, order) + weight * total)
+                terms.append(atex_divergence(student, teacher, moved, parallel))
+        losses.append(atex_divergence(student, teacher, image, image) + weight * torch.stack(terms).sum())
     return torch.stack(losses).mean()
 
 
@@ -565,7 +466,7 @@ def trades_objective(network, image, candidate):
     return kl(clean, log_softmax(logits_of(network, candidate)))
 
 
-def trades_attack(network, images, epsilon, step, steps, start, norm="linf"):
+def trades_attack(network, images, epsilon, step, steps, start):
     """x' by projected ascent of `trades_objective` from x + start (the authors: 0.001 * N(0,I)); labels unused."""
     results = []
     for image, draw in zip(images, start, strict=True):
@@ -573,7 +474,7 @@ def trades_attack(network, images, epsilon, step, steps, start, norm="linf"):
         def objective(point, image=image):
             return trades_objective(network, image, point)
 
-        results.append(ascend(objective, image, epsilon, step, steps, draw, norm))
+        results.append(ascend(objective, image, epsilon, step, steps, draw))
     return torch.stack(results)
 
 
@@ -606,7 +507,7 @@ def elastic_cost(perturbation, epsilon, epsilon2):
     return (torch.clamp(perturbation.abs() - epsilon, min=0) ** 2).sum() / (4 * epsilon2)
 
 
-def fast_solution(gradient, norm, epsilon, epsilon2=0.0, block=14):
+def fast_solution(gradient, norm, epsilon, epsilon2, block):
     """The one-step delta* = argmax <delta, q> - h(delta) of one image's q (Gong et al., 2024).
 
     l1: eps sign q. group: eps q_S / (|q_S| + 1e-12) in each group. elastic: eps sign q + 2 eps2 q.
@@ -623,21 +524,17 @@ def fast_solution(gradient, norm, epsilon, epsilon2=0.0, block=14):
     raise ValueError(norm)
 
 
-def norm_at_fast(network, images, labels, norm, epsilon, epsilon2=0.0, block=14, std=None, clip=False):
-    """x + delta*, delta* by `fast_solution` at x. With std: q, eps and delta in normalised space (the released units).
-
-    `clip` keeps the result in [0,1] (the released code does not).
-    """
+def norm_at_fast(network, images, labels, norm, epsilon, epsilon2, block, std):
+    """x + delta*, delta* by `fast_solution` at x; q, eps and delta in normalised space (the released units)."""
     results = []
     for image, label in zip(images, labels, strict=True):
         delta = fast_solution(ce_gradient(network, image, label, std), norm, epsilon, epsilon2, block)
-        moved = image + unit_std(image, std) * delta
-        results.append(moved.clamp(0, 1) if clip else moved)
+        results.append(image + unit_std(image, std) * delta)
     return torch.stack(results).detach()
 
 
-def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2=0.0, block=14, std=None, step=None):
-    """One step of the iterative scheme on one image's delta (normalised space where std is given).
+def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std):
+    """One step of the iterative scheme on one image's delta, in normalised space.
 
     l1: delta + step sign q, clamped to +-eps (step 0.3 eps). elastic: ascend CE - h(delta) along its gradient over
     its l2 length (step 0.3), no projection. group: delta + step q/|q|_2 over the whole image (step 1.0), then each
@@ -646,17 +543,14 @@ def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2=0.0, bloc
     scale = unit_std(image, std)
     gradient = ce_gradient(network, image + scale * delta, label, std)
     if norm == "l1":
-        step = 0.3 * epsilon if step is None else step
-        return (delta + step * torch.sign(gradient)).clamp(-epsilon, epsilon)
+        return (delta + 0.3 * epsilon * torch.sign(gradient)).clamp(-epsilon, epsilon)
     if norm == "elastic":
-        step = 0.3 if step is None else step
         point = leaf(delta)
         (cost,) = torch.autograd.grad(elastic_cost(point, epsilon, epsilon2), point)
         slope = gradient - cost
-        return delta + step * slope / (l2(slope) + TINY)
+        return delta + 0.3 * slope / (l2(slope) + TINY)
     if norm == "group":
-        step = 1.0 if step is None else step
-        moved = delta + step * gradient / (l2(gradient) + TINY)
+        moved = delta + gradient / (l2(gradient) + TINY)
         for group in groups(moved.shape, block):
             length = float(l2(moved[group]))
             if length > epsilon:
@@ -665,37 +559,18 @@ def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2=0.0, bloc
     raise ValueError(norm)
 
 
-def norm_at_iterative(
-    network,
-    images,
-    labels,
-    norm,
-    epsilon,
-    epsilon2=0.0,
-    block=14,
-    std=None,
-    step=None,
-    steps=7,
-    start="zero",
-    clip=False,
-):
-    """x + delta after `steps` of `norm_at_step` from delta = 0 ("analytic": from `fast_solution`, the supplement).
-
-    `clip` clips the final image only, to [0,1].
-    """
+def norm_at_iterative(network, images, labels, norm, epsilon, epsilon2, block, std, steps):
+    """x + delta after `steps` of `norm_at_step` from delta = 0."""
     results = []
     for image, label in zip(images, labels, strict=True):
         delta = torch.zeros_like(image)
-        if start == "analytic":
-            delta = fast_solution(ce_gradient(network, image, label, std), norm, epsilon, epsilon2, block)
         for _ in range(steps):
-            delta = norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std, step).detach()
-        moved = image + unit_std(image, std) * delta
-        results.append(moved.clamp(0, 1) if clip else moved)
+            delta = norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std).detach()
+        results.append(image + unit_std(image, std) * delta)
     return torch.stack(results).detach()
 
 
-def norm_at(network, images, labels, norm, epsilon, scheme="fast", **options):
+def norm_at(network, images, labels, norm, epsilon, scheme, **options):
     """Mean CE(x + delta*), no clean term, delta* a constant (Gong et al., 2024); options of the scheme's function."""
     craft = {"fast": norm_at_fast, "iterative": norm_at_iterative}[scheme]
     return cross_entropy(network, craft(network, images, labels, norm, epsilon, **options), labels)
@@ -704,32 +579,29 @@ def norm_at(network, images, labels, norm, epsilon, scheme="fast", **options):
 # Gaussian noise, harmonisation, MaxEnt, Softplus
 
 
-def gaussian_noise(network, images, labels, sigma, draws, clip=False):
-    """Mean CE(x + sigma * draw), draw ~ N(0,I) in pixels of [0,1]; not clipped unless `clip`."""
-    moved = images + sigma * draws
-    return cross_entropy(network, moved.clamp(0, 1) if clip else moved, labels)
+def gaussian_noise(network, images, labels, sigma, draws):
+    """Mean CE(x + sigma * draw), draw ~ N(0,I) in pixels of [0,1], not clipped."""
+    return cross_entropy(network, images + sigma * draws, labels)
 
 
-def harmonize_images(network, images, labels, attention, epsilon, std=None, unit_max=False, clip=False):
+def harmonize_images(network, images, labels, attention, epsilon, std):
     """x + (eps max A - 2 eps A) * q/|q|_2, A (B,1,H,W) or (B,H,W) in [0,1] over all channels (Gong et al., 2024).
 
-    q is the CE gradient of the image, its length over all its elements. max A is the image's own; `unit_max` takes 1
-    (the released 2 eps (0.5 - A)). With std, q and the perturbation are in normalised space.
+    q is the CE gradient of the image, its length over all its elements. max A is the image's own. q and the
+    perturbation are in normalised space.
     """
     results = []
     for image, label, gaze in zip(images, labels, attention, strict=True):
         gaze = gaze.reshape(1, *image.shape[1:])
         gradient = ce_gradient(network, image, label, std)
-        peak = 1.0 if unit_max else float(gaze.max())
-        delta = (epsilon * peak - 2 * epsilon * gaze) * gradient / (l2(gradient) + TINY)
-        moved = image + unit_std(image, std) * delta
-        results.append(moved.clamp(0, 1) if clip else moved)
+        delta = (epsilon * float(gaze.max()) - 2 * epsilon * gaze) * gradient / (l2(gradient) + TINY)
+        results.append(image + unit_std(image, std) * delta)
     return torch.stack(results).detach()
 
 
-def harmonize(network, images, labels, attention, epsilon, std=None, unit_max=False, clip=False):
+def harmonize(network, images, labels, attention, epsilon, std):
     """Mean CE at `harmonize_images`, which are constants; no clean term (Gong et al., 2024)."""
-    moved = harmonize_images(network, images, labels, attention, epsilon, std, unit_max, clip)
+    moved = harmonize_images(network, images, labels, attention, epsilon, std)
     return cross_entropy(network, moved, labels)
 
 

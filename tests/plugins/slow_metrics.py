@@ -4,7 +4,6 @@ Every function takes one image (C, H, W) of float64 in [0, 1] and loops over squ
 `network` maps (1, C, H, W) to logits (1, K); an attribution is signed, of C channels or one; a map (H, W) is >= 0.
 """
 
-import itertools
 import math
 
 import torch
@@ -233,12 +232,3 @@ def gaussian_gaze(points, height, width, sigma):
                 found[row, column] += weight * math.exp(-away / (2 * sigma**2))
     largest = float(found.max())
     return found / largest if largest else found
-
-
-def auc_eps(values) -> float:
-    """The area under values at eps 2, 4, 8, 16 by trapezoids a unit apart."""
-    return sum((left + right) / 2 for left, right in itertools.pairwise(values))
-
-
-def auc_eps_normalised(values) -> float:
-    return auc_eps(values) / (len(values) - 1)

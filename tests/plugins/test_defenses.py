@@ -190,9 +190,7 @@ def test_ig_norm(smooth, batch, form):
     start = draw_panel(lambda: 8 / 255 * noise.uniform(batch.images))
     given = {"points": 6, "approx": 2}
     moved = slow.ig_norm_attack(smooth, batch.images, LABELS, 8 / 255, 2 / 255, 3, start, **given)
-    expected = slow.ig_norm(
-        smooth, batch.images, LABELS, moved, 0.4, **given, summed=form == "sum_norm", reduction="mean"
-    )
+    expected = slow.ig_norm(smooth, batch.images, LABELS, moved, 0.4, **given, summed=form == "sum_norm")
     compare(smooth, loss_of(f"ig_norm:form={form},weight=0.4,points=6,every=2,steps=3", smooth, batch), expected)
 
 

@@ -57,7 +57,7 @@ def test_without_noise_it_is_the_best_value_and_more_noise_is_worse():
 
 def test_it_is_as_good_as_its_similarity_says():
     assert bench.component("metric", "rps:similarity=(spearman)").better == "higher"
-    with pytest.raises(bench.BadValue, match="similarity accuracy compares no two maps; take one such as cosine"):
+    with pytest.raises(bench.BadValue, match="similarity accuracy does not compare two maps; use one such as cosine"):
         bench.component("metric", "rps:similarity=(accuracy)")
 
 

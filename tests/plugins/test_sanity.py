@@ -195,8 +195,8 @@ def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, stor
     many = {**SHORT, "samples": ["1022"]}
     (record,) = tiny_run(metric=["stability:swapped=0.1"], **many).records.values()
     assert record.undefined_because == (
-        "6 training images are to be exchanged, but test has only 2 that are not measured on; ask for fewer samples, "
-        "or a smaller share"
+        "6 training images are to be exchanged, but test has only 2 that are not measured on; use fewer samples, or a "
+        "smaller share"
     )
 
 
