@@ -68,10 +68,10 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
     splits = {}
     for split, place in places.items():
         mine = {name: classes.index(name) for name in classes if (place / name).is_dir()}
-        found = make_dataset(str(place), mine, IMG_EXTENSIONS, allow_empty=True) if mine else []
+        files_and_labels = make_dataset(str(place), mine, IMG_EXTENSIONS, allow_empty=True) if mine else []
         files, labels = (
-            [Path(file) for file, _ in found],
-            torch.tensor([label for _, label in found], dtype=torch.int64),
+            [Path(file) for file, _ in files_and_labels],
+            torch.tensor([label for _, label in files_and_labels], dtype=torch.int64),
         )
         splits[split] = Files(len(files), labels, contents(files), None, names_of(files))
     if not any(files.count for files in splits.values()):

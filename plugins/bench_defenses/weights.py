@@ -50,7 +50,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):
             if start[8:] == b"{":
                 return safetensors.torch.load_file(path)
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from None
@@ -60,42 +60,42 @@ def tensors(path: Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:  # a damaged pickle may raise anything: struct.error, IndexError, ...
         raise _damaged(path, error) from None
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise bench.BadValue(f"weights {path} contain no state dict: names and tensors, perhaps under 'state_dict'")
-    return {str(name): tensor for name, tensor in found.items()}
+    return {str(name): tensor for name, tensor in state.items()}
 
 
-def place(network: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+def place(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load tensors into a network. Raises BadValue with the first difference where they do not fit."""
-    if all(name.startswith("module.") for name in found):
-        found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     whole = network.state_dict()
-    inner = network if set(found) & {"mean", "std"} or not isinstance(network, bench.Normalised) else network.network
+    inner = network if set(state) & {"mean", "std"} or not isinstance(network, bench.Normalised) else network.network
     expected = whole if inner is network else inner.state_dict()
     # Counters of batches are newer than many a file, and nothing in eval mode reads them.
-    missing = [n for n in expected if n not in found and not n.endswith("num_batches_tracked")]
-    unknown = [n for n in found if n not in expected]
+    missing = [n for n in expected if n not in state and not n.endswith("num_batches_tracked")]
+    unknown = [n for n in state if n not in expected]
     for names, what in ((missing, "lack"), (unknown, "have an unknown")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise bench.BadValue(f"weights {path} {what} {names[0]}{more}; are they those of another model?")
     for name, tensor in expected.items():
-        if name in found and found[name].shape != tensor.shape:
+        if name in state and state[name].shape != tensor.shape:
             raise bench.BadValue(
-                f"weights {path}: {name} is {tuple(found[name].shape)}, must be {tuple(tensor.shape)} for this model "
+                f"weights {path}: {name} is {tuple(state[name].shape)}, must be {tuple(tensor.shape)} for this model "
                 "and number of classes"
             )
-        if name in found and tensor.is_floating_point():
-            given = found[name]
+        if name in state and tensor.is_floating_point():
+            given = state[name]
             if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
                 raise bench.BadValue(
                     f"weights {path}: {name} has type {given.dtype}, must be plain floats; are they quantised?"
                 )
             if not given.to(tensor.dtype).isfinite().all():
                 raise bench.BadValue(f"weights {path}: {name} contains NaN or infinity in {tensor.dtype}")
-    inner.load_state_dict(found, strict=False)
+    inner.load_state_dict(state, strict=False)
 
 
 def _damaged(path: Path, error: Exception) -> bench.BenchError:

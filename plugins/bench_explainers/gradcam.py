@@ -45,9 +45,9 @@ class GradCAM(bench.Explainer):
             with features:
                 logits = network(inputs)
             scores = target_logits(logits, images, targets)
-            found = features.last()
+            maps = features.last()
             (gradient,) = torch.autograd.grad(
-                scores.sum(), found, create_graph=keep, retain_graph=keep, allow_unused=True
+                scores.sum(), maps, create_graph=keep, retain_graph=keep, allow_unused=True
             )
         if gradient is None:
             raise bench.BadComponent(
@@ -56,7 +56,7 @@ class GradCAM(bench.Explainer):
             )
         weights = gradient.mean((2, 3), keepdim=True)
         # Under no_grad nothing of this keeps a graph, whatever the features have.
-        coarse = (weights * found).sum(1, keepdim=True).relu()
+        coarse = (weights * maps).sum(1, keepdim=True).relu()
         return F.interpolate(coarse, images.shape[2:], mode="bilinear", align_corners=True)
 
 
@@ -94,10 +94,10 @@ class Features:
     def last(self) -> Tensor:
         """Return the layer's last feature maps, (B, C, h, w). Raises BadComponent where there are none."""
         if self.layer:
-            found = shape_of(self.outputs[-1][1]) if self.outputs else ()
-            if len(found) != 4:
+            shape = shape_of(self.outputs[-1][1]) if self.outputs else ()
+            if len(shape) != 4:
                 raise bench.BadComponent(
-                    f"gradcam: layer {self.layer} gives {found or 'nothing'}, not feature maps (B, C, h, w)"
+                    f"gradcam: layer {self.layer} gives {shape or 'nothing'}, not feature maps (B, C, h, w)"
                 )
             return self.outputs[-1][1]
         for name, output in reversed(self.outputs):

@@ -125,8 +125,8 @@ class Layers(Flow):
             return self._arithmetic(name, func, args, named)
         if name in MEANS:
             return self._mean(func, args, named)
-        found = func(*args, **named)
-        outputs = [t for t in tensors(found) if t.is_floating_point() and t.requires_grad]
+        result = func(*args, **named)
+        outputs = [t for t in tensors(result) if t.is_floating_point() and t.requires_grad]
         if outputs and name not in MOVES:
             raise no_rule(name)
         known = [self.known[id(t)] for t in tensors((args, named)) if id(t) in self.known]
@@ -135,7 +135,7 @@ class Layers(Flow):
                 self._note(output)
         if len(outputs) == 1 and all(k.bounds for k in known):
             self._note(outputs[0], bounds=self._ends(func, args, named))
-        return found
+        return result
 
     def _ends(self, func: Any, args: Any, named: Any) -> tuple[Tensor, Tensor]:
         """Return the bounds of a function's value. It is monotone in each number that depends on the images."""
@@ -242,15 +242,15 @@ def no_rule(what: str) -> bench.BadComponent:
     return bench.BadComponent(f"lrp has no rule for {what}, which the network calls; use another explainer")
 
 
-def tensors(found: Any) -> Iterator[Tensor]:
+def tensors(result: Any) -> Iterator[Tensor]:
     """Yield all tensors among the arguments or the results of a function."""
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, tuple | list):
-        for part in found:
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list):
+        for part in result:
             yield from tensors(part)
-    elif isinstance(found, dict):
-        yield from tensors(tuple(found.values()))
+    elif isinstance(result, dict):
+        yield from tensors(tuple(result.values()))
 
 
 def replace_tensors(given: Any, by: Callable[[Tensor], Tensor]) -> Any:

@@ -69,9 +69,9 @@ class Mask(bench.Explainer):
         """Return the objective of each image's mask, with the image moved to a fresh random place: (B,)."""
         whole = self.full(mask, images)
         shown = move(whole * images + (1 - whole) * hidden, round(self.jitter * min(images.shape[2:])))
-        found = network(shown).softmax(1).gather(1, targets[:, None])[:, 0]
+        probability = network(shown).softmax(1).gather(1, targets[:, None])[:, 0]
         rough = mask.diff(dim=2).abs().pow(3).sum((1, 2, 3)) + mask.diff(dim=3).abs().pow(3).sum((1, 2, 3))
-        return found + self.sparsity * (1 - mask).abs().sum((1, 2, 3)) + self.variation * rough
+        return probability + self.sparsity * (1 - mask).abs().sum((1, 2, 3)) + self.variation * rough
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

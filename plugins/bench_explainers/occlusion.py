@@ -42,7 +42,7 @@ class Occlusion(bench.Explainer):
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         cover = bench.normalisation(network)[0].to(images) if self.fill == "mean" else images.new_zeros(())
         height, width = images.shape[2:]
-        found, count = torch.zeros_like(images[:, :1]), torch.zeros_like(images[:1, :1])
+        total, count = torch.zeros_like(images[:, :1]), torch.zeros_like(images[:1, :1])
         with torch.no_grad():
             whole = target_logits(network(images), images, targets)
             for top in self._starts(height):
@@ -51,9 +51,9 @@ class Occlusion(bench.Explainer):
                     covered = images.clone()
                     covered[place] = cover
                     fall = whole - target_logits(network(covered), images, targets)
-                    found[place] += fall.view(-1, 1, 1, 1)
+                    total[place] += fall.view(-1, 1, 1, 1)
                     count[place] += 1
-        return found / count
+        return total / count
 
     def _starts(self, size: int) -> list[int]:
         return [self.stride * i for i in range(max(0, math.ceil((size - self.window) / self.stride)) + 1)]

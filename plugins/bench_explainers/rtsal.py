@@ -101,8 +101,8 @@ class RTSal(bench.Explainer):
         with torch.device("meta"):  # draws no initial weights
             masker = Masker(images.shape[1], classes, self.width, self.confidence).eval()
         given = {name: tensor.to(images) for name, tensor in prepared.items()}
-        found = torch.func.functional_call(masker, given, (images, targets))
-        return F.interpolate(found, images.shape[2:], mode="bilinear", align_corners=False)
+        masks = torch.func.functional_call(masker, given, (images, targets))
+        return F.interpolate(masks, images.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _margin(logits: Tensor, labels: Tensor, lead: float) -> Tensor:

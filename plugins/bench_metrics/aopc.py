@@ -64,8 +64,8 @@ class AOPC(bench.Metric):
             ]
             return scores[0][:, None] - torch.stack(scores, 1)
 
-        found = bench.chunked(drops, images, targets, rank, seed=seed, name="aopc", indices=test_data.rows).double()
+        values = bench.chunked(drops, images, targets, rank, seed=seed, name="aopc", indices=test_data.rows).double()
         return bench.Levels(
-            torch.where(clean_maps.flatten(1).any(1)[:, None], found, torch.nan),
+            torch.where(clean_maps.flatten(1).any(1)[:, None], values, torch.nan),
             tuple(str(k) for k in range(self.steps + 1)),
         )

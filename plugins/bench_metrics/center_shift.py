@@ -25,8 +25,8 @@ class CenterShift(bench.Metric):
     paper = bench.papers.GHORBANI2019
 
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
-        found = (center(clean_maps) - center(attacked_maps)).norm(dim=1)
-        return where_defined(found, clean_maps, attacked_maps)
+        distances = (center(clean_maps) - center(attacked_maps)).norm(dim=1)
+        return where_defined(distances, clean_maps, attacked_maps)
 
 
 def center(maps: Tensor) -> Tensor:

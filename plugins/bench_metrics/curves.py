@@ -60,17 +60,17 @@ def curve(
     count = rank[0].numel()
 
     def scores(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
-        empty, found = fill_in(network, images, fill), []
+        empty, values = fill_in(network, images, fill), []
         for share in shares:
             first = rank < int(share * count + 1e-9)
-            found.append(probability(network, torch.where(first ^ away, images, empty), targets))
-        return torch.stack(found, 1)
+            values.append(probability(network, torch.where(first ^ away, images, empty), targets))
+        return torch.stack(values, 1)
 
     with torch.no_grad():
-        found = bench.chunked(
+        values = bench.chunked(
             scores, images, targets, rank, seed=0, name="curve", indices=torch.arange(len(images))
         ).double()
-    return torch.where(sizes.flatten(1).any(1)[:, None], found, torch.nan)
+    return torch.where(sizes.flatten(1).any(1)[:, None], values, torch.nan)
 
 
 def probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
