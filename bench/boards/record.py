@@ -88,7 +88,7 @@ class Record:
         return record
 
 
-def reproducing(metric: str, axes: Mapping[str, str]) -> str:
+def make_command(metric: str, axes: Mapping[str, str]) -> str:
     """The command that computes a record, from the text of its metric and of every axis that it depends on."""
     words = ["bench", "run"]
     for axis in AXES:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.axes import AXES
-from bench.boards import VERSION, Record, reproducing
+from bench.boards import VERSION, Record, make_command
 from bench.components import Case, Component, Metric, freeze_files
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY, defenses_in
@@ -53,7 +53,7 @@ class Cell:
 
     def command(self, form: Callable[[Any], str] = str) -> str:
         """The command that reproduces the record, with every axis that it reaches."""
-        return reproducing(form(self.metric), self.axis_texts(form))
+        return make_command(form(self.metric), self.axis_texts(form))
 
     def find_stale(self, others: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:
         """What has changed since each record that has this cell's texts but another key was made."""

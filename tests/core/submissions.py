@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from bench.boards.record import VERSION, Record, reproducing, values_file
+from bench.boards.record import VERSION, Record, make_command, values_file
 from bench.boards.statistics import summarise
 from bench.keys import hash_spec
 
@@ -74,7 +74,7 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
         cost={"trained": 1.5},
         flags=(),
         paper="@article{a,\n  title = {A}\n}",
-        command=reproducing(metric, axes),
+        command=make_command(metric, axes),
         key=hash_spec(spec),
         spec=spec,
         range=(0.0, 1.0),

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from bench.axes import AXES, KINDS
-from bench.boards.record import VERSION, Record, reproducing
+from bench.boards.record import VERSION, Record, make_command
 from bench.boards.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
 from bench.errors import BadValue
 from bench.keys import Spec, parse_identity, parse_record
@@ -141,7 +141,7 @@ def read_record(about: str, line: bytes) -> Record:
     for name in ("undefined", "kept"):
         check(f"{about}: {name}", nullable(number(0, record.n, whole=True)), getattr(record, name))
     _check_spec(about, record)
-    if record.command != reproducing(record.metric, record.axes):
+    if record.command != make_command(record.metric, record.axes):
         raise BadValue(f"{about}: command is {quote(record.command)}, but metric and axes give another; {AGAIN}")
     return record
 
