@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import BadValue
+from bench.layers import Convolutions, softplus
 from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
@@ -25,10 +26,17 @@ CHUNK = {"cpu": 2**18, "cuda": 2**22}
 
 
 @contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Inside, attention is made of products and a softmax, because fused kernels have no double backward."""
-    with sdpa_kernel(SDPBackend.MATH):
+def twice_differentiable() -> Iterator[None]:
+    """Inside, a forward pass has a second derivative, and a cheap one.
+
+    Attention is made of products and a softmax, because fused kernels have no double backward; convolutions are those
+    of `bench.layers`.
+    """
+    with sdpa_kernel(SDPBackend.MATH), Convolutions():
         yield
+
+
+plain_attention = twice_differentiable  # its name in version 0.1
 
 
 @contextlib.contextmanager
@@ -38,7 +46,7 @@ def differentiating(images: Tensor) -> Iterator[Tensor]:
     They are the caller's own images where the caller wants a graph to these, else a detached leaf.
     """
     keep = torch.is_grad_enabled()
-    with torch.enable_grad(), plain_attention():
+    with torch.enable_grad(), twice_differentiable():
         yield images if keep and images.requires_grad else images.detach().requires_grad_()
 
 
@@ -275,13 +283,13 @@ class Softened(Activations):
         self.replaced += 1
         if name in ("relu6", "hardtanh"):
             low, high = (0.0, 6.0) if name == "relu6" else (options.get("min_val", -1.0), options.get("max_val", 1.0))
-            return low + F.softplus(given - low, self.beta) - F.softplus(given - high, self.beta)
+            return low + softplus(given - low, self.beta) - softplus(given - high, self.beta)
         if name == "relu":
-            return F.softplus(given, self.beta)
+            return softplus(given, self.beta)
         slope = options["weight"] if name == "prelu" else options.get("negative_slope", 0.01)
         if isinstance(slope, Tensor) and slope.numel() > 1:  # one for each channel
             slope = slope.view(-1, *(1 for _ in given.shape[2:]))
-        return slope * given + (1 - slope) * F.softplus(given, self.beta)
+        return slope * given + (1 - slope) * softplus(given, self.beta)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import plain_attention
+from bench.gradients import twice_differentiable
 from bench_defenses.adversary import ascend
 
 
@@ -74,7 +74,7 @@ class IGNorm(bench.Defense):
         way = (moved - images)[:, None]
         copies = (images[:, None] + share.view(1, -1, 1, 1, 1) * way).flatten(0, 1)
         copies = copies if copies.requires_grad else copies.requires_grad_()
-        with plain_attention():
+        with twice_differentiable():
             logits = network(copies)
         loss = F.cross_entropy(logits, labels.repeat_interleave(count), reduction="sum")
         (slopes,) = torch.autograd.grad(loss, copies, create_graph=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import input_gradient, plain_attention, softened
+from bench.gradients import input_gradient, softened, twice_differentiable
 from bench_defenses.adversary import ascend
 
 
@@ -92,7 +92,7 @@ class IGA(bench.Defense):
         With `twins`, a second column has the gradients of the image's twin, which is half a batch away.
         """
         mean, std = bench.normalisation(network)
-        with plain_attention():
+        with twice_differentiable():
             logits = network(images)
             own = F.one_hot(labels, logits.shape[1]).bool()
             other = logits.detach().masked_fill(own, -torch.inf).argmax(1)

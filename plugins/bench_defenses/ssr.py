@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import plain_attention
+from bench.gradients import twice_differentiable
 
 MOST = 100  # classes worth a backward pass each
 
@@ -45,7 +45,7 @@ class SSR(bench.Defense):
 
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:
         images = batch.images.detach().requires_grad_()
-        with plain_attention():
+        with twice_differentiable():
             logits = network(images)
         penalty = curvature(logits, images, self.classes).mean()
         return self.beta * self.scale * penalty + (1 - self.beta) * F.cross_entropy(logits, batch.labels)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from bench.layers import Softplus
+
 
 def activation(name: str, beta: float) -> nn.Module:
     """Make a ReLU, or a softplus log(1 + exp(beta z)) / beta, which is linear above beta z = 20."""
-    return nn.ReLU() if name == "relu" else nn.Softplus(beta)
+    return nn.ReLU() if name == "relu" else Softplus(beta)
 
 
 def initialise(network: nn.Module) -> nn.Module:
