@@ -10,7 +10,7 @@ from pathlib import Path
 import bench
 from bench.images import Frame
 from bench_datasets.splits import Files, assemble
-from bench_datasets.tables import one_of, parquet_files, quiet, rows_of, table
+from bench_datasets.tables import Table, classes_of, one_of, parquet_files, quiet, rows_of, table
 
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FOLDER = "cifar10"
@@ -51,30 +51,29 @@ def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
         raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} files (SPLIT-*.parquet)")
     splits, names = {}, {}
     for split, files in found.items():
-        columns = table(files).features
-        splits[split], names[split] = rows_of(
-            table(files), str(files[0]), "image" if "image" in columns else "img", "label", "", 0
-        )
+        image = "image" if "image" in table(files).columns else "img"
+        splits[split], names[split] = rows_of(table(files), str(files[0]), image, "label", "", 0)
     sums = [bench.checksum(file) for files in found.values() for file in files]
     return splits, one_of(names, str(folder)), hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
 
 
 @functools.cache
 def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
-    import datasets
-
     splits: dict[str, Files] = {}
     classes: tuple[str, ...] = ()
-    with quiet():
-        try:
+    try:
+        import datasets
+
+        with quiet():
             found = datasets.load_dataset(HUB, revision=REVISION)
-        except Exception as error:
-            looked = f"{local} (missing)" if local else "no data folder (none is set)"
-            raise bench.EnvironmentProblem(
-                f"dataset cifar10: looked in {looked} and on the hub ({HUB}, not reached: {type(error).__name__}); put "
-                f"its train-*.parquet and test-*.parquet into DATA/{FOLDER} and name DATA with --data-dir or "
-                "BENCH_DATA_DIR"
-            ) from error
-    for split, rows in found.items():
-        splits[split], classes = rows_of(rows, f"{HUB} {split}", "img", "label", "", 0)
+    except Exception as error:
+        looked = f"{local} (missing)" if local else "no data folder (none is set)"
+        raise bench.EnvironmentProblem(
+            f"dataset cifar10: looked in {looked} and on the hub ({HUB}, not reached: {type(error).__name__}); put "
+            f"its train-*.parquet and test-*.parquet into DATA/{FOLDER} and name DATA with --data-dir or BENCH_DATA_DIR"
+        ) from error
+    for split, part in found.items():
+        rows = part.data.table
+        source = Table(rows, classes_of(rows.schema))
+        splits[split], classes = rows_of(source, f"{HUB} {split}", "img", "label", "", 0)
     return splits, classes, REVISION

@@ -42,7 +42,7 @@ class Parquet(bench.Dataset):
     @property
     def provides(self) -> frozenset[str]:
         files = next(iter(parquet_files(self.path).values()))
-        masks = {"object_masks"} if self.mask in table(files).features else set()
+        masks = {"object_masks"} if self.mask in table(files).columns else set()
         return frozenset(({"labels"} if self.label else set()) | masks)
 
     def find_problem(self) -> str | None:
@@ -53,7 +53,7 @@ class Parquet(bench.Dataset):
         for name, files in parquet_files(self.path).items():
             about = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
             # Most sets have no object masks, so the default column may be absent; a name that the user gives may not.
-            absent = self.mask == type(self).mask and self.mask not in table(files).features
+            absent = self.mask == type(self).mask and self.mask not in table(files).columns
             splits[name], names[name] = rows_of(
                 table(files), about, self.image, self.label, "" if absent else self.mask, self.classes
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ import bench
 from bench.images import Frame, pixels
 from bench_datasets.images import Decoded
 from bench_datasets.named import place_of
-from bench_datasets.tables import parquet_files, rows_of, table
+from bench_datasets.tables import Table, parquet_files, rows_of, table
 
 FOLDER = "scene-gaze"
 COLUMNS = ("fix_x", "fix_y", "width", "height")
@@ -49,7 +49,7 @@ class SceneGaze(bench.Dataset):
             raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} contains no test split; put {HOWTO} there")
         source, frame = table(files), Frame(self.size, self.resize, "center")
         images, classes = rows_of(source, str(place), "image", "", "", self.classes)
-        missing = [column for column in COLUMNS if column not in source.features]
+        missing = [column for column in COLUMNS if column not in source.columns]
         if missing:
             raise bench.EnvironmentProblem(
                 f"dataset scene_gaze: {place} has no column {missing[0]!r}; put {HOWTO} there"
@@ -60,7 +60,7 @@ class SceneGaze(bench.Dataset):
             Decoded(images.images, functools.partial(pixels, frame=frame), rows, shape, images.name),
             None,
             classes,
-            gaze=GazeMaps(source.select_columns(list(COLUMNS)), rows, frame, self.sigma * self.size),
+            gaze=GazeMaps(source, rows, frame, self.sigma * self.size),
             fingerprint="-".join(bench.checksum(file)[:16] for file in files),
         )
 
@@ -68,7 +68,7 @@ class SceneGaze(bench.Dataset):
 class GazeMaps:
     """Gaze maps (n, size, size) of some rows, computed on access."""
 
-    def __init__(self, source: Any, rows: Tensor, frame: Frame, sigma: float) -> None:
+    def __init__(self, source: Table, rows: Tensor, frame: Frame, sigma: float) -> None:
         self.source, self.rows, self.frame, self.sigma = source, rows, frame, sigma
         self.shape = (len(rows), frame.size, frame.size)
 
@@ -78,11 +78,9 @@ class GazeMaps:
     def __getitem__(self, rows: Tensor) -> Tensor:
         maps = torch.zeros(len(rows), *self.shape[1:])
         for place, row in enumerate(self.rows[rows].tolist()):
-            cell = self.source[row]
-            points = torch.tensor([cell["fix_x"], cell["fix_y"]], dtype=torch.float64).T
-            maps[place] = gaussians(
-                self.frame.move_points(points, cell["width"], cell["height"]), self.frame.size, self.sigma
-            )
+            x, y, width, height = (self.source.cells(column, [row])[0] for column in COLUMNS)
+            points = torch.tensor([x, y], dtype=torch.float64).T
+            maps[place] = gaussians(self.frame.move_points(points, width, height), self.frame.size, self.sigma)
         return maps
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import bench
-from bench_datasets.splits import Files
+from bench_datasets.splits import Files, Read
 
 SPLITS = {
     "train": "train",
@@ -44,35 +46,72 @@ def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
     return found or {"test": tuple(files)}
 
 
-def table(files: tuple[Path, ...]) -> Any:
-    """Open Parquet files as one `datasets.Dataset`, which stays on disk."""
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of Parquet files, and the classes of each column whose feature names them."""
+
+    rows: Any
+    classes: Mapping[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.rows.column_names)
+
+    def cells(self, column: str, rows: Sequence[int]) -> list[Any]:
+        """The cells of some rows, as Python's own values."""
+        values = self.rows.column(column)
+        return [values[row].as_py() for row in rows]
+
+
+def table(files: tuple[Path, ...]) -> Table:
+    """Open Parquet files as one table, which stays on disk if `datasets` is installed, else in memory."""
     return _table(files, tuple(bench.checksum(file) for file in files))
 
 
 @functools.cache
-def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
-    import datasets
+def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
     import pyarrow.parquet
 
+    try:
+        parts = [classes_of(pyarrow.parquet.read_schema(file)) for file in files]
+        rows = _rows(files, sums)
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise bench.EnvironmentProblem(
+            f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
+        ) from error
+    for column in rows.column_names:
+        one_of({file.name: part.get(column, ()) for file, part in zip(files, parts, strict=True)}, str(files[0].parent))
+    return Table(rows, parts[0])
+
+
+def _rows(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
+    """The rows as an Arrow table: mapped from the cache of `datasets`, where it is installed, or read into memory."""
+    import pyarrow.parquet
+
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        return pyarrow.concat_tables([pyarrow.parquet.ParquetFile(file).read() for file in files])
     with quiet():
-        try:
-            # The library caches by path and time of change; this name tells different contents apart.
-            content = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
-            found = datasets.load_dataset(
-                "parquet", content, data_files={"rows": [str(f.resolve()) for f in files]}, split="rows"
-            )
-            features = [datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(f)) for f in files]
-        except Exception as error:
-            cause = error.__cause__ or error
-            raise bench.EnvironmentProblem(
-                f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
-            ) from error
-    for column in features[0]:
-        one_of(
-            {file.name: tuple(getattr(f.get(column), "names", ())) for file, f in zip(files, features, strict=True)},
-            str(files[0].parent),
-        )
-    return found
+        # The library caches by path and time of change; this name tells different contents apart.
+        content = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+        paths = [str(file.resolve()) for file in files]
+        return datasets.load_dataset("parquet", content, data_files={"rows": paths}, split="rows").data.table
+
+
+def classes_of(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Read the classes of columns from an Arrow schema, where `datasets` keeps its features as JSON."""
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features = (json.loads(text).get("info") or {}).get("features") or {}
+    return {
+        column: tuple(feature["names"])
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("names")
+    }
 
 
 def one_of(names: Mapping[str, tuple[str, ...]], about: str) -> tuple[str, ...]:
@@ -105,24 +144,25 @@ def quiet() -> Iterator[None]:
 
 
 @functools.cache
-def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes: int) -> tuple[Files, tuple[str, ...]]:
-    """Read a split's files and its classes from the columns of a `datasets.Dataset`.
+def rows_of(
+    source: Table, about: str, image: str, label: str, mask: str, classes: int
+) -> tuple[Files, tuple[str, ...]]:
+    """Read a split's files and its classes from the columns of a table.
 
     `about` names it in messages. `label` and `mask` may be "", for none.
     """
     for role, name in (("image", image), ("label", label), ("mask", mask)):
-        if name and name not in source.features:
+        if name and name not in source.columns:
             none = "" if role == "image" else f', or {role}="" for a set without one'
             raise bench.EnvironmentProblem(
-                f"{about} has no column {name!r} (it has {', '.join(source.features)}); name it with {role}=...{none}"
+                f"{about} has no column {name!r} (it has {', '.join(source.columns)}); name it with {role}=...{none}"
             )
-    count = len(source)
     labels, names = None, tuple(map(str, range(classes)))
     if label:
-        names = tuple(getattr(source.features[label], "names", None) or names)
+        names = source.classes.get(label) or names
         labels = _labels(source, about, label, names)
     files = Files(
-        count,
+        len(source),
         labels,
         _contents(source, about, image),
         _contents(source, about, mask) if mask else None,
@@ -131,18 +171,19 @@ def rows_of(source: Any, about: str, image: str, label: str, mask: str, classes:
     return files, names
 
 
-def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torch.Tensor:
-    column = source.data.column(label)
+def _labels(source: Table, about: str, label: str, names: tuple[str, ...]) -> torch.Tensor:
+    import pyarrow.types
+
+    column = source.rows.column(label)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise bench.EnvironmentProblem(f"{about}: the {label!r} of row {row} is missing; remove such rows")
-    values: Any = source.with_format("numpy")[label][:] if len(source) else []
-    if not names or (len(source) and (values.dtype.kind not in "iu" or values.ndim != 1)):
+    if not names or (len(source) and not pyarrow.types.is_integer(column.type)):
         raise bench.EnvironmentProblem(
             f"{about}: column {label!r} has no class names; store it as a datasets.ClassLabel, or as whole numbers and "
             "say how many there are with classes=..."
         )
-    labels = torch.as_tensor(values, dtype=torch.int64)
+    labels = torch.tensor(column.to_pylist(), dtype=torch.int64)
     wrong = ((labels < 0) | (labels >= len(names))).nonzero()
     if len(wrong):
         row = int(wrong[0])
@@ -152,29 +193,21 @@ def _labels(source: Any, about: str, label: str, names: tuple[str, ...]) -> torc
     return labels
 
 
-def _contents(source: Any, about: str, column: str) -> Any:
-    import datasets
+def _contents(source: Table, about: str, column: str) -> Read:
+    """Make a function that reads the images of some rows, which are structs with a field `bytes`, or bytes alone.
 
-    with quiet():
-        try:
-            files = source.select_columns(column).cast_column(column, datasets.Image(decode=False))
-            if len(files):
-                files[0]
-        except Exception as error:
-            raise bench.EnvironmentProblem(
-                f"{about}: column {column!r} contains {source.features[column]}, not images"
-            ) from error
+    An image that is absent reads as no bytes, which no decoder accepts. So does a path alone: its file could change
+    without changing the set's identity.
+    """
+    import pyarrow.types
+
+    kind = source.rows.column(column).type
+    is_struct = pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not (is_struct or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
+        raise bench.EnvironmentProblem(f"{about}: column {column!r} contains {kind}, not images")
 
     def read(rows: Sequence[int]) -> list[bytes]:
-        cells = files[list(rows)][column] if rows else []
-        return [_content(cell) for cell in cells]
+        cells = source.cells(column, rows)
+        return [((cell or {}).get("bytes") if is_struct else cell) or b"" for cell in cells]
 
     return read
-
-
-def _content(cell: Any) -> bytes:
-    """Return the content of an image cell, or empty bytes, which no decoder accepts, where there is none.
-
-    A path alone counts as none: its file could change without changing the set's identity.
-    """
-    return (cell or {}).get("bytes") or b""

@@ -82,6 +82,15 @@ def test_importing_bench_needs_no_torch():
     )
 
 
+def test_plugins_load_with_neither_datasets_nor_what_only_extras_bring():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['datasets', 'ray', 'captum', 'quantus', 'zennit', 'sklearn'])); "
+        "from bench.engine import load; print([plugin.problem for plugin in load().plugins if plugin.problem])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_every_hook_and_its_arguments_are_in_contributing():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for node in ast.parse((ROOT / "bench" / "engine" / "hooks.py").read_text()).body:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tracemalloc
 
 import datasets
@@ -281,12 +283,7 @@ def wrong(tmp_path, columns, features, text):
             r"has no column 'label' \(it has image\); name it with label=..., or label=\"\" for a set with",
         ),
         (["image", "label"], {}, ",mask=cut", r"has no column 'cut' \(it has image, label\); name it with mask="),
-        (
-            ["image", "label"],
-            {"image": datasets.Value("int64")},
-            "",
-            r"column 'image' contains Value\('int64'\), not images",
-        ),
+        (["image", "label"], {"image": datasets.Value("int64")}, "", "column 'image' contains int64, not images"),
         (
             ["image", "label"],
             {"label": datasets.Value("int64")},
@@ -425,6 +422,53 @@ def test_a_split_that_is_not_there_is_named(parquet, tiny_run):
     outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"])
     (failure,) = outcome.failures.values()
     assert "the data set has no training images; use another, or trained weights" in str(failure)
+
+
+WITHOUT_DATASETS = """
+import sys
+sys.modules["datasets"] = None
+import torch, bench
+for text in sys.argv[1:]:
+    try:
+        data = bench.component("dataset", text).load("train")
+        print(data.classes, data.labels.tolist(), data.images[torch.arange(len(data))].double().sum().item())
+    except bench.EnvironmentProblem as problem:
+        print(problem)
+"""
+
+
+def test_parquet_files_are_read_without_datasets(parquet, tmp_path, monkeypatch):
+    write(tmp_path / "data" / "cifar10" / "train-0.parquet", rows(10))
+    write(tmp_path / "data" / "cifar10" / "train-1.parquet", rows(10, first=10))
+    write(tmp_path / "data" / "cifar10" / "test.parquet", rows(4, first=50))
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path / "data"))
+    texts = [f"parquet:path={parquet}", "cifar10"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DATASETS, *texts], capture_output=True, text=True)
+    expected = []
+    for text in texts:
+        data = load(text, "train")
+        expected.append(f"{data.classes} {data.labels.tolist()} {data.images[torch.arange(len(data))].double().sum()}")
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
+
+
+def test_without_datasets_the_hub_counts_as_not_reached(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCH_DATA_DIR", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_DATASETS, "cifar10"], capture_output=True, text=True)
+    assert "on the hub (uoft-cs/cifar10, not reached: ModuleNotFoundError); put its train-*" in done.stdout
+
+
+def test_images_may_be_plain_bytes_and_not_paths(tmp_path):
+    names = [datasets.Value("binary"), datasets.Value("large_binary"), datasets.Value("string")]
+    plain = [{"image": [content(picture(7))], "label": [1]}] * 2 + [{"image": ["1.png"], "label": [1]}]
+    first, second, path = (
+        write(tmp_path / f"{i}" / "test.parquet", columns, {**FEATURES, "image": name})
+        for i, (columns, name) in enumerate(zip(plain, names, strict=True))
+    )
+    for file in (first, second):
+        image = load(f"parquet:path={file}").images[torch.arange(1)][0]
+        assert_close(image, torch.from_numpy(picture(7)).permute(2, 0, 1) / 255)
+    with pytest.raises(bench.EnvironmentProblem, match="column 'image' contains string, not images"):
+        load(f"parquet:path={path}")
 
 
 def fill(place, splits, classes, size=(40, 30)):
