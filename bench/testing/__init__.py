@@ -12,6 +12,7 @@ from bench.testing.contracts import ContractBroken
 from bench.testing.fixtures import (
     TinyModel,
     TinySchedule,
+    on_device,
     tiny_data,
     tiny_evidence,
     tiny_fit,
@@ -29,6 +30,7 @@ __all__ = [
     "TinySchedule",
     "checks",
     "named",
+    "on_device",
     "scaffold",
     "select_checks",
     "tiny_data",

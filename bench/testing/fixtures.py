@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +18,23 @@ from bench.engine import Fit, Phase, Store
 from bench.gradients import input_gradient
 from bench.networks import Normalised
 
+_device = ContextVar("device", default="cpu")
+
+
+@contextlib.contextmanager
+def on_device(device: torch.device | str) -> Iterator[None]:
+    """Inside, contracts run on a device: their networks, images and evidence are there, as in a run on that device."""
+    token = _device.set(str(device))
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def current_device() -> torch.device:
+    """The device that contracts run on: the CPU, outside any `on_device`."""
+    return torch.device(_device.get())
+
 
 def tiny_network(
     smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
@@ -23,11 +43,16 @@ def tiny_network(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = TinyModel(activation="softplus" if smooth else "relu").build(shape, 3)
-    return network.to(dtype).eval().requires_grad_(False)
+    return network.to(current_device(), dtype).eval().requires_grad_(False)
 
 
 def tiny_images(rows: int = 5, shape: tuple[int, int, int] = (3, 12, 12)) -> tuple[Tensor, Tensor]:
     """Images (rows, *shape) in float64, and targets (rows,)."""
+    images, targets = _draw_images(rows, shape)
+    return images.to(current_device()), targets.to(current_device())
+
+
+def _draw_images(rows: int, shape: tuple[int, int, int] = (3, 12, 12)) -> tuple[Tensor, Tensor]:
     with noise.rows(0, "tiny", range(rows)):
         return noise.uniform(torch.empty(rows, *shape, dtype=torch.float64), 0.1, 0.9), torch.arange(rows) % 3
 
@@ -76,8 +101,8 @@ class TinySchedule(Schedule):
 
 
 def tiny_data(rows: int = 24) -> Data:
-    """Images in 3 classes, with object masks and gaze."""
-    images, labels = tiny_images(rows)
+    """Images in 3 classes, with object masks and gaze; on the CPU, where data sets are loaded."""
+    images, labels = _draw_images(rows)
     masks = (images.mean(1) > 0.5).float()
     return Data(images.float(), labels, ("a", "b", "c"), object_masks=masks, gaze=masks)
 
@@ -91,7 +116,7 @@ def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
 
     with Store(Path(folder), lambda text: None).unfinished("tiny") as unfinished:
         return Fit(
-            tiny_data(), TinyModel(), schedule or TinySchedule(), 0, torch.device("cpu"), unfinished, [], trained_by
+            tiny_data(), TinyModel(), schedule or TinySchedule(), 0, current_device(), unfinished, [], trained_by
         )
 
 
@@ -131,7 +156,7 @@ def tiny_evidence(rows: int = 6) -> dict[str, Any]:
         "targets": targets,
         "object_masks": (maps > maps.mean()).float(),
         "gaze": maps.detach(),
-        "kept": torch.ones(rows, dtype=torch.bool),
-        "attack_success": torch.ones(rows, dtype=torch.bool),
+        "kept": torch.ones_like(targets, dtype=torch.bool),
+        "attack_success": torch.ones_like(targets, dtype=torch.bool),
         **{name: [Phase(name, 1.0, None, 1, 1)] for name in ("training", "explaining", "attacking")},
     }

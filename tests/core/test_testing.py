@@ -778,6 +778,15 @@ def test_the_public_names_of_version_0_1_are_still_there():
     assert bench.testing.named is select_checks and all(hasattr(bench.testing, name) for name in bench.testing.__all__)
 
 
+def test_contracts_run_where_on_device_says(tmp_path):
+    with bench.testing.on_device("meta"):
+        made = [*bench.testing.tiny_images(), *bench.testing.tiny_network(smooth=True).parameters()]
+        made += bench.testing.tiny_fit(tmp_path).fresh().parameters()
+        assert {tensor.device.type for tensor in made} == {"meta"}
+        assert tiny_data().images.device.type == "cpu"  # where data sets are loaded
+    assert bench.testing.tiny_images()[0].device.type == "cpu"
+
+
 def list_texts(cls, name):
     return list(dict.fromkeys(check.text for check in checks("explainer", name, make_catalog(cls))))
 

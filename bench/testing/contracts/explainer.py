@@ -121,4 +121,4 @@ def _prepare(component: Explainer, network: nn.Module) -> Prepared | None:
         isinstance(prepared, dict) and prepared and all(isinstance(tensor, Tensor) for tensor in prepared.values()),
         "prepare returned no tensors by name; leave prepare out if the explainer learns nothing",
     )
-    return {name: t.detach().to(like.dtype) if t.is_floating_point() else t for name, t in prepared.items()}
+    return {name: t.detach().to(like) if t.is_floating_point() else t.to(like.device) for name, t in prepared.items()}

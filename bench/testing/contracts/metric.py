@@ -51,7 +51,8 @@ def is_undefined_for_zero_maps(component: Metric, catalog: Catalog) -> None:
     if not _compares_maps(component):
         return
     for sides in (("attacked_maps",), ("clean_maps",), ("clean_maps", "attacked_maps")):
-        zeroed = {side: evidence[side].index_fill(0, torch.tensor([0]), 0) for side in sides}
+        first = torch.zeros_like(evidence["targets"][:1])
+        zeroed = {side: evidence[side].index_fill(0, first, 0) for side in sides}
         scores = _score(component, {**evidence, **zeroed})
         ensure(
             scores is None or scores[0].isnan().all(),

@@ -10,11 +10,12 @@ from bench.engine import Catalog
 from bench.gradients import input_gradient
 from bench.networks import Normalised
 from bench.testing.contracts.shared import ensure, forbid_side_effects
+from bench.testing.fixtures import current_device
 
 
 def maps_images_to_logits(component: Model, catalog: Catalog) -> None:
     with noise.rows(0, "model", range(3)):
-        images = noise.uniform(torch.empty(3, 3, 32, 32), 0, 1)
+        images = noise.uniform(torch.empty(3, 3, 32, 32), 0, 1).to(current_device())
     network, twin = (_build(component) for _ in range(2))
     ensure(
         isinstance(network, Normalised),
@@ -37,13 +38,14 @@ def maps_images_to_logits(component: Model, catalog: Catalog) -> None:
 def _build(component: Model) -> Normalised:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return component.build((3, 32, 32), 7).eval()
+        return component.build((3, 32, 32), 7).eval().to(current_device())
 
 
 def is_smooth_as_declared(component: Model, catalog: Catalog) -> None:
-    network = component.build((3, 32, 32), 4).eval().requires_grad_(False).double()
-    images = torch.full((1, 3, 32, 32), 0.4, dtype=torch.float64).requires_grad_()
-    gradient = input_gradient(network, images, torch.tensor([1]))
+    device = current_device()
+    network = component.build((3, 32, 32), 4).eval().requires_grad_(False).to(device, torch.float64)
+    images = torch.full((1, 3, 32, 32), 0.4, dtype=torch.float64, device=device).requires_grad_()
+    gradient = input_gradient(network, images, torch.tensor([1], device=device))
     second = None
     if gradient.requires_grad:  # that of a linear network does not
         (second,) = torch.autograd.grad(gradient.square().sum(), images, allow_unused=True)
