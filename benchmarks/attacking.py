@@ -17,7 +17,6 @@ import time
 import warnings
 from fractions import Fraction
 
-import captum.attr
 import torch
 from interleaved import interleaved, report
 
@@ -27,10 +26,12 @@ STEPS, SAMPLES = 50, 50
 BALL = bench.Ball("linf", Fraction(8, 255))
 
 
-def built(model: str, count: int, size: int = 32) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+def built(
+    model: str, count: int, device: str | torch.device = "cpu"
+) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    network = bench.component("model", model).build((3, size, size), 10).eval().requires_grad_(False)
-    return network, torch.rand(count, 3, size, size), torch.arange(count) % 10
+    network = bench.component("model", model).build((3, 32, 32), 10).eval().requires_grad_(False).to(device)
+    return network, torch.rand(count, 3, 32, 32).to(device), torch.arange(count).to(device) % 10
 
 
 def attack(network: torch.nn.Module, explainer: str, text: str, images: torch.Tensor, targets: torch.Tensor) -> None:
@@ -38,21 +39,21 @@ def attack(network: torch.nn.Module, explainer: str, text: str, images: torch.Te
     bench.component("attack", text).perturb(victim, images, targets, BALL)
 
 
-def passes(model: str) -> dict[str, object]:
-    network, images, targets = built(model, 64)
+def passes(model: str, count: int = 64, steps: int = STEPS, device: str | torch.device = "cpu") -> dict[str, object]:
+    network, images, targets = built(model, count, device)
 
     def forward() -> None:
         with torch.no_grad():
-            for _ in range(STEPS):
+            for _ in range(steps):
                 network(images)
 
     def gradient() -> None:
         with torch.no_grad():
-            for _ in range(STEPS):
+            for _ in range(steps):
                 bench.gradients.input_gradient(network, images, targets)
 
     def twice() -> None:
-        for _ in range(STEPS):
+        for _ in range(steps):
             leaf = images.clone().requires_grad_()
             logits = network(leaf).gather(1, targets[:, None]).sum()
             (found,) = torch.autograd.grad(logits, leaf, create_graph=True)
@@ -62,11 +63,13 @@ def passes(model: str) -> dict[str, object]:
         "forward": forward,
         "gradient": gradient,
         "double backward": twice,
-        "topk": lambda: attack(network, "gradient", f"topk:steps={STEPS}", images, targets),
+        "topk": lambda: attack(network, "gradient", f"topk:steps={steps}", images, targets),
     }
 
 
 def averages() -> dict[str, object]:
+    import captum.attr
+
     network, images, targets = built("resnet20", 16)
     size = max(1, bench.gradients.CHUNK["cpu"] // images.numel())
     theirs = captum.attr.NoiseTunnel(captum.attr.Saliency(network))

@@ -9,13 +9,19 @@ from collections.abc import Callable, Mapping
 from tabulate import tabulate
 
 
-def interleaved(work: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, list[float]]:
-    """Seconds of each piece in each round, after one round that does not count."""
+def interleaved(
+    work: Mapping[str, Callable[[], object]], rounds: int = 5, wait: Callable[[], object] = lambda: None
+) -> dict[str, list[float]]:
+    """Seconds of each piece in each round, after one round that does not count.
+
+    `wait` waits for the device, which may still compute when a piece returns.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for round_ in range(rounds + 1):
         for name, piece in work.items():
             start = time.perf_counter()
             piece()
+            wait()
             if round_:
                 times[name].append(time.perf_counter() - start)
     return times

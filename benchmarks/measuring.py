@@ -68,10 +68,10 @@ def curves() -> dict[str, object]:
     return {"bare loop": bare, "insertion + deletion": ours, "Quantus, twice": theirs}
 
 
-def similarities(name: str) -> dict[str, object]:
-    first, second = torch.rand(2, MAPS, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def similarities(name: str, count: int = MAPS, device: str | torch.device = "cpu") -> dict[str, object]:
+    both = torch.rand(2, count, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     metric = bench.component("metric", name)
-    a, b = first.numpy(), second.numpy()
+    (a, b), (first, second) = both.numpy(), both.to(device)
 
     def theirs() -> None:
         for x, y in zip(a, b, strict=True):
