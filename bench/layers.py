@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -111,12 +112,31 @@ class Convolutions(TorchFunctionMode):
     """Inside, convolutions of images by weights that train have a second derivative that costs two convolutions.
 
     torch's own takes the batch for channels and the gradient for a kernel as large as the image.
+
+    Under autocast to bfloat16 on a CPU without instructions for it, convolutions and linear layers multiply the rounded
+    numbers in float32: the same results as elsewhere, a hundred times faster than torch's.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
-        if func is F.conv2d and torch.is_grad_enabled():
-            return _conv2d(*args, **(named or {}))
-        return func(*args, **(named or {}))
+        named = named or {}
+        if func in (F.conv2d, F.linear) and _lacks_bfloat16() and _autocasts_to_bfloat16():
+            with torch.autocast("cpu", enabled=False):
+                args, named = _round(args), dict(zip(named, _round(named.values()), strict=True))
+                return (_conv2d if func is F.conv2d else func)(*args, **named).bfloat16()
+        return (_conv2d if func is F.conv2d else func)(*args, **named)
+
+
+@functools.cache
+def _lacks_bfloat16() -> bool:
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _autocasts_to_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _round(values: Iterable[Any]) -> list[Any]:
+    return [v.bfloat16().float() if isinstance(v, Tensor) else v for v in values]
 
 
 def _conv2d(
@@ -128,7 +148,7 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if input.ndim != 4 or isinstance(padding, str) or not weight.requires_grad:
+    if input.ndim != 4 or isinstance(padding, str) or not (weight.requires_grad and torch.is_grad_enabled()):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     tensors, kind = [input, weight, bias], input.device.type
     if torch.is_autocast_enabled(kind):

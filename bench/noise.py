@@ -132,7 +132,7 @@ def _draw(like: Tensor, shape: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
             f"noise is drawn for {len(like)} rows where there are {len(current.keys)}; change the rows with "
             "noise.take(index) or noise.repeat(draws)"
         )
-    keys = _mix_keys(current.keys, current.counts.draws + 1).to(like.device)
+    keys = _mix_keys(current.keys, current.counts.draws + 1).to(like.device, non_blocking=True)
     current.counts.draws += 1
     size = math.prod(like.shape[1:])
     half = (size + 1) // 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench.cli.allocator import keep_freed_memory
 from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
@@ -66,6 +67,7 @@ def main() -> None:
     """
     # A process that is asked to end gets the same care as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_freed_memory()
 
 
 @main.command()

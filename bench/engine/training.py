@@ -23,6 +23,7 @@ from bench.engine.augmentation import AUGMENTATIONS
 from bench.engine.phases import Phase, measure
 from bench.engine.store import Unfinished, pack_tensors
 from bench.errors import BadComponent, Diverged, EnvironmentProblem
+from bench.layers import Convolutions
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
 CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
@@ -159,9 +160,8 @@ class Fit:
         epochs = math.ceil(schedule.epochs / replays)
         decay = [math.ceil(point / replays) for point in schedule.decay]
         batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
+        network.to(memory_format=_memory_format(self._device, schedule.precision)).train()
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
-        half = torch.autocast(self._device.type, torch.bfloat16, enabled=schedule.precision == "bfloat16")
-        network.train()
         before = self._resume(name, network, optimiser)
         done = before.epoch if before else 0
         steps = max(1, math.ceil((len(rows) - 1) / schedule.batch))  # see _order
@@ -197,7 +197,7 @@ class Fit:
                                 batch = batches.at(chosen)
                             with passes:
                                 images = batch.images.detach().requires_grad_() if after else batch.images
-                                with half:
+                                with _half(self._device, schedule.precision):
                                     value = loss(network, dataclasses.replace(batch, images=images))
                                 value.backward()
                             if after and images.grad is not None:
@@ -214,7 +214,7 @@ class Fit:
                     self._check_weights(network, name, epoch)
                 self._save(name, network, optimiser, epoch + 1, phases[-1])
         self.log.append(phases[-1])
-        return network
+        return network.to(memory_format=torch.contiguous_format)
 
     def _order(self, rows: Tensor, part: str) -> Iterator[Tensor]:
         """The batches of an epoch. A last batch of one row joins the one before, since batch norm rejects it."""
@@ -265,9 +265,12 @@ class Fit:
             return None
         network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
         state: dict[int, dict[str, Tensor]] = {}
+        weights = list(network.parameters())
         for key, tensor in safetensors.torch.load(files["optimiser.safetensors"]).items():
             index, _, part = key.partition(".")
-            state.setdefault(int(index), {})[part] = tensor
+            like = weights[int(index)]
+            # In the layout of the weight, as the optimiser demands.
+            state.setdefault(int(index), {})[part] = torch.empty_like(like).copy_(tensor) if tensor.ndim else tensor
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         kept = safetensors.torch.load(files["state.safetensors"])
         self.state = {key: tensor.to(self._device) for key, tensor in kept.items()}
@@ -281,16 +284,40 @@ class _Progress:
     phase: Phase
 
 
+# Fused: one pass over the weights instead of one for each operation.
 OPTIMISERS: dict[str, Callable[[nn.Module, Schedule], torch.optim.Optimizer]] = {
-    "adam": lambda net, s: torch.optim.Adam(net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay),
-    "adamw": lambda net, s: torch.optim.AdamW(
-        net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay
+    "adam": lambda net, s: torch.optim.Adam(
+        net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay, fused=True
     ),
-    "sgd": lambda net, s: torch.optim.SGD(net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay),
+    "adamw": lambda net, s: torch.optim.AdamW(
+        net.parameters(), s.rate, (s.momentum, 0.999), weight_decay=s.weight_decay, fused=True
+    ),
+    "sgd": lambda net, s: torch.optim.SGD(
+        net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, fused=True
+    ),
     "nesterov": lambda net, s: torch.optim.SGD(
-        net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, nesterov=True
+        net.parameters(), s.rate, s.momentum, weight_decay=s.weight_decay, nesterov=True, fused=True
     ),
 }
+
+
+def _memory_format(device: torch.device, precision: str) -> torch.memory_format:
+    """The layout in which convolutions train fastest.
+
+    A CPU prefers channels last (benchmarks/training.py), and so do a GPU's tensor cores, which float32 does not use.
+    """
+    last = device.type == "cpu" or precision != "float32"
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@contextlib.contextmanager
+def _half(device: torch.device, precision: str) -> Iterator[None]:
+    """Inside, products are of bfloat16 if `precision` says so."""
+    if precision != "bfloat16":
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16), Convolutions():
+        yield
 
 
 @contextlib.contextmanager
@@ -314,15 +341,17 @@ class _Batches:
         self.device, self.augmentation = device, augmentation
         self.columns: tuple[Any, ...] = (data.images, data.labels, data.object_masks, data.gaze)
         self.place = torch.arange(len(data))
-        if data.images[rows[:1]].nbytes * len(rows) <= RESIDENT:
+        self.is_resident = data.images[rows[:1]].nbytes * len(rows) <= RESIDENT
+        if self.is_resident:
             self.columns = tuple(None if column is None else column[rows].to(device) for column in self.columns)
             self.place[rows] = torch.arange(len(rows))
 
     def at(self, rows: Tensor) -> Batch:
         place = self.place[rows]
-        images = self.columns[0][place].to(self.device)
-        labels = self.columns[1][place].to(self.device)
-        masks, gaze = (None if c is None else c[place].to(self.device) for c in self.columns[2:])
+        if self.is_resident:  # nobody waits for the device
+            place = place.to(self.device, non_blocking=True)
+        found: list[Any] = [c if c is None else c[place].to(self.device) for c in self.columns]
+        images, labels, masks, gaze = found
         if self.augmentation != "none":
             moved = AUGMENTATIONS[self.augmentation]([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
             images = moved.pop(0)
