@@ -56,7 +56,8 @@ def _mix_keys(keys: Tensor, numbers: Tensor | int) -> Tensor:
     return mix((keys + numbers) * GAMMA + GAMMA)
 
 
-def _make_keys(seed: int, name: str, indices: Tensor) -> Tensor:
+def make_keys(seed: int, name: str, indices: Tensor) -> Tensor:
+    """The keys of images of a value, int64, shaped like their indices, (B,)."""
     base = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big")
     return _mix_keys(torch.full_like(indices, _to_int64(base)), indices)
 
@@ -73,7 +74,14 @@ def _enter(rows: _Rows) -> Iterator[None]:
 @contextlib.contextmanager
 def rows(seed: int, name: str, indices: Sequence[int] | Tensor) -> Iterator[None]:
     """Inside, row i of every draw belongs to image `indices[i]` of the value `name`."""
-    with _enter(_Rows(_make_keys(seed, name, torch.as_tensor(indices, dtype=torch.int64).cpu()))):
+    with keyed(make_keys(seed, name, torch.as_tensor(indices, dtype=torch.int64).cpu())):
+        yield
+
+
+@contextlib.contextmanager
+def keyed(keys: Tensor) -> Iterator[None]:
+    """Inside, row i of every draw has the key `keys[i]`, made by `make_keys`, on any device."""
+    with _enter(_Rows(keys)):
         yield
 
 
@@ -97,8 +105,8 @@ def take(index: Tensor) -> Iterator[None]:
     outer = _current.get()
     if outer is None:
         count = len(index) if index.dtype == torch.bool else int(index.max()) + 1
-        outer = _Rows(_make_keys(0, "", torch.arange(count)))
-    with _enter(_Rows(outer.keys[index.cpu()], outer.counts)):
+        outer = _Rows(make_keys(0, "", torch.arange(count)))
+    with _enter(_Rows(outer.keys[index.to(outer.keys.device)], outer.counts)):
         yield
 
 
@@ -114,8 +122,8 @@ def repeat(draws: int | range, rows: int | None = None) -> Iterator[None]:
     if outer is None:
         if rows is None:
             raise BadComponent("noise.repeat is used outside noise.rows; pass the number of images as rows=")
-        outer = _Rows(_make_keys(0, "", torch.arange(rows)))
-    copies = torch.tensor(numbers, dtype=torch.int64).repeat(len(outer.keys))
+        outer = _Rows(make_keys(0, "", torch.arange(rows)))
+    copies = torch.arange(numbers.start, numbers.stop, numbers.step, device=outer.keys.device).repeat(len(outer.keys))
     with _enter(_Rows(_mix_keys(outer.keys.repeat_interleave(len(numbers)), copies))):
         yield
 
@@ -126,7 +134,7 @@ def _draw(like: Tensor, shape: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     One 64-bit word gives both uniforms, of 24 bits each. Blocks of rows that stay in the cache are five times faster
     than all rows at once.
     """
-    current = _current.get() or _Rows(_make_keys(0, "", torch.arange(len(like))))
+    current = _current.get() or _Rows(make_keys(0, "", torch.arange(len(like))))
     if len(current.keys) != len(like):
         raise BadComponent(
             f"noise is drawn for {len(like)} rows where there are {len(current.keys)}; change the rows with "

@@ -100,7 +100,7 @@ def recipe(train_data: Data, model: Model, schedule: Schedule, seed: int) -> Rec
     return Recipe(train_data, model, schedule, seed)
 
 
-@value(stored=True, resumable=True)
+@value(version=2, stored=True, resumable=True)
 def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 

@@ -20,9 +20,11 @@ from tqdm import tqdm
 from bench import noise
 from bench.components import Data, Defense, Model, Schedule
 from bench.engine.augmentation import AUGMENTATIONS
+from bench.engine.capture import CapturedSteps, capture_graph, is_capture_wanted
 from bench.engine.phases import Phase, measure
 from bench.engine.store import Unfinished, pack_tensors
 from bench.errors import BadComponent, Diverged, EnvironmentProblem
+from bench.gradients import Passes
 from bench.layers import Convolutions
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
@@ -160,12 +162,36 @@ class Fit:
         epochs = math.ceil(schedule.epochs / replays)
         decay = [math.ceil(point / replays) for point in schedule.decay]
         batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
+        capturing = is_capture_wanted(self._device) and batches.is_resident and replays == 1
         network.to(memory_format=_memory_format(self._device, schedule.precision)).train()
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
+        for group in optimiser.param_groups:
+            if "capturable" in group:
+                group["capturable"] = capturing
         before = self._resume(name, network, optimiser)
         done = before.epoch if before else 0
         steps = max(1, math.ceil((len(rows) - 1) / schedule.batch))  # see _order
         phases: list[Phase] = [before.phase] if before else []
+
+        def descend(batch: Batch, passes: Passes) -> Tensor:
+            optimiser.zero_grad()
+            with passes:
+                images = batch.images.detach().requires_grad_() if after else batch.images
+                with _half(self._device, schedule.precision):
+                    value = loss(network, dataclasses.replace(batch, images=images))
+                value.backward()
+            if after and images.grad is not None:
+                after(batch, images.grad)
+            if schedule.clipping:
+                nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
+            optimiser.step()
+            return value.detach()
+
+        def descend_at(indices: Tensor, keys: Tensor, passes: Passes) -> Tensor:
+            with noise.keyed(keys):
+                return descend(batches.at(indices), passes)
+
+        captured = CapturedSteps(descend_at, self._device, capture_graph) if capturing else None
         with tqdm(
             total=epochs * steps * replays,
             initial=done * steps * replays,
@@ -176,8 +202,9 @@ class Fit:
             delay=1,
         ) as bar:
             for epoch in range(done, epochs):
+                rate = schedule.rate * 0.1 ** sum(epoch >= point for point in decay)
                 for group in optimiser.param_groups:
-                    group["lr"] = schedule.rate * 0.1 ** sum(epoch >= point for point in decay)
+                    group["lr"] = rate
                 part = f"{name}/{epoch}"
                 last = phases[-1] if phases else None
                 with (
@@ -191,21 +218,14 @@ class Fit:
                     losses, step = [], -1
                     for chosen, replay in itertools.product(self._order(rows, part), range(replays)):
                         step += 1
-                        optimiser.zero_grad()
-                        with noise.rows(self._seed, f"{part}/{replay}" if replay else part, chosen):
-                            if not replay:
-                                batch = batches.at(chosen)
-                            with passes:
-                                images = batch.images.detach().requires_grad_() if after else batch.images
-                                with _half(self._device, schedule.precision):
-                                    value = loss(network, dataclasses.replace(batch, images=images))
-                                value.backward()
-                            if after and images.grad is not None:
-                                after(batch, images.grad)
-                        if schedule.clipping:
-                            nn.utils.clip_grad_norm_(network.parameters(), schedule.clipping)
-                        optimiser.step()
-                        losses.append(value.detach())
+                        keys = noise.make_keys(self._seed, f"{part}/{replay}" if replay else part, chosen)
+                        if captured:
+                            losses.append(captured(chosen, keys, rate, passes))
+                        else:
+                            with noise.keyed(keys):
+                                if not replay:
+                                    batch = batches.at(chosen)
+                                losses.append(descend(batch, passes))
                         if len(losses) == CHECKED:
                             self._check(losses, name, epoch, step + 1 - CHECKED)
                             losses = []
@@ -345,11 +365,11 @@ class _Batches:
         if self.is_resident:
             self.columns = tuple(None if column is None else column[rows].to(device) for column in self.columns)
             self.place[rows] = torch.arange(len(rows))
+            self.place = self.place.to(device)
 
     def at(self, rows: Tensor) -> Batch:
-        place = self.place[rows]
-        if self.is_resident:  # nobody waits for the device
-            place = place.to(self.device, non_blocking=True)
+        # Nobody waits for the device, where the columns are there.
+        place = self.place[rows.to(self.place.device, non_blocking=True)]
         found: list[Any] = [c if c is None else c[place].to(self.device) for c in self.columns]
         images, labels, masks, gaze = found
         if self.augmentation != "none":

@@ -59,9 +59,10 @@ class ATEX(bench.Defense):
             maps, answers = self._maps(teacher, fit)
         place = torch.zeros(len(fit.data), dtype=torch.int64)
         place[fit.rows] = torch.arange(len(fit.rows))
+        place = place.to(maps.device)
 
         def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
-            rows = place[batch.indices]
+            rows = place[batch.indices.to(place.device, non_blocking=True)]
             return self.loss(network, teacher, batch.images, maps[rows], answers[rows])
 
         student = fit.fresh()
