@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from bench.errors import BadValue
-from bench.layers import Convolutions, softplus
+from bench.layers import CheapSecondDerivatives, softplus
 from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
@@ -29,10 +29,10 @@ CHUNK = {"cpu": 2**18, "cuda": 2**22}
 def twice_differentiable() -> Iterator[None]:
     """Inside, a forward pass has a second derivative, and a cheap one.
 
-    Attention is made of products and a softmax, because fused kernels have no double backward; convolutions are those
-    of `bench.layers`.
+    Attention is made of products and a softmax, because fused kernels have no double backward; convolution and pooling
+    are those of `bench.layers`.
     """
-    with sdpa_kernel(SDPBackend.MATH), Convolutions():
+    with sdpa_kernel(SDPBackend.MATH), CheapSecondDerivatives():
         yield
 
 

@@ -1,10 +1,10 @@
-"""Softplus and convolution with derivatives of every order, at the price of the passes that these need."""
+"""Softplus, convolution and max-pooling with derivatives of every order, at the price of the passes these need."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -108,10 +108,11 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
-class Convolutions(TorchFunctionMode):
-    """Inside, convolutions of images by weights that train have a second derivative that costs two convolutions.
+class CheapSecondDerivatives(TorchFunctionMode):
+    """Inside, the second derivatives of convolutions by weights that train, and of max-pooling, cost what they must.
 
-    torch's own takes the batch for channels and the gradient for a kernel as large as the image.
+    torch's own convolution takes the batch for channels and the gradient for a kernel as large as the image; its
+    pooling leaves channels last, and every layer after it converts.
 
     Under autocast to bfloat16 on a CPU without instructions for it, convolutions and linear layers multiply the rounded
     numbers in float32: the same results as elsewhere, a hundred times faster than torch's.
@@ -122,8 +123,8 @@ class Convolutions(TorchFunctionMode):
         if func in (F.conv2d, F.linear) and _lacks_bfloat16() and _autocasts_to_bfloat16():
             with torch.autocast("cpu", enabled=False):
                 args, named = _round(args), dict(zip(named, _round(named.values()), strict=True))
-                return (_conv2d if func is F.conv2d else func)(*args, **named).bfloat16()
-        return (_conv2d if func is F.conv2d else func)(*args, **named)
+                return REPLACED.get(func, func)(*args, **named).bfloat16()
+        return REPLACED.get(func, func)(*args, **named)
 
 
 @functools.cache
@@ -154,7 +155,7 @@ def _conv2d(
     if torch.is_autocast_enabled(kind):
         half = torch.get_autocast_dtype(kind)
         tensors = [None if tensor is None else tensor.to(half) for tensor in tensors]
-    pairs = ((n, n) if isinstance(n, int) else tuple(n) for n in (stride, padding, dilation))
+    pairs = [_pair(n) for n in (stride, padding, dilation)]
     return _Convolution.apply(*tensors, (*pairs, False, (0, 0), groups))
 
 
@@ -219,6 +220,73 @@ class _ByWeight(Function):
             None,
             None,
         )
+
+
+def _max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    if return_indices or input.ndim != 4 or not (input.requires_grad and torch.is_grad_enabled()):
+        return F.max_pool2d(  # type: ignore[call-overload]
+            input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        )
+    pairs = [_pair(n) for n in (kernel_size, stride or kernel_size, padding, dilation)]
+    return _MaxPool.apply(input, (*pairs, ceil_mode))
+
+
+class _MaxPool(Function):
+    """Picks a pixel of each window; the derivative puts numbers back there, and its derivative picks again."""
+
+    @staticmethod
+    def forward(context: Any, input: Tensor, geometry: Any) -> Tensor:
+        output, places = torch.ops.aten.max_pool2d_with_indices(input, *geometry)
+        context.save_for_backward(input, places)
+        context.geometry = geometry
+        return output
+
+    @staticmethod
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None]:
+        return _PutBack.apply(above, *context.saved_tensors, context.geometry), None
+
+
+class _PutBack(Function):
+    @staticmethod
+    def forward(context: Any, above: Tensor, like: Tensor, places: Tensor, geometry: Any) -> Tensor:
+        context.save_for_backward(like, places)
+        context.geometry = geometry
+        return torch.ops.aten.max_pool2d_with_indices_backward(above, like, *geometry, places)
+
+    @staticmethod
+    def backward(context: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Pick.apply(outer, *context.saved_tensors, context.geometry), None, None, None
+
+
+class _Pick(Function):
+    @staticmethod
+    def forward(context: Any, values: Tensor, like: Tensor, places: Tensor, geometry: Any) -> Tensor:
+        context.save_for_backward(like, places)
+        context.geometry = geometry
+        if places.is_contiguous():
+            return values.flatten(2).gather(2, places.flatten(2)).view_as(places)
+        # The same with channels last, where flatten copies nothing.
+        rows, chosen = (t.permute(0, 2, 3, 1) for t in (values, places))
+        return rows.flatten(1, 2).gather(1, chosen.flatten(1, 2)).view_as(chosen).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None, None, None]:
+        return _PutBack.apply(above, *context.saved_tensors, context.geometry), None, None, None
+
+
+REPLACED: dict[Any, Callable[..., Any]] = {F.conv2d: _conv2d, F.max_pool2d: _max_pool2d}
+
+
+def _pair(numbers: Any) -> tuple[int, ...]:
+    return (numbers, numbers) if isinstance(numbers, int) else tuple(numbers)
 
 
 def _needs(context: Any, count: int) -> list[bool]:

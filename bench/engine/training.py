@@ -25,7 +25,7 @@ from bench.engine.phases import Phase, measure
 from bench.engine.store import Unfinished, pack_tensors
 from bench.errors import BadComponent, Diverged, EnvironmentProblem
 from bench.gradients import Passes
-from bench.layers import Convolutions
+from bench.layers import CheapSecondDerivatives
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
 CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
@@ -336,7 +336,7 @@ def _half(device: torch.device, precision: str) -> Iterator[None]:
     if precision != "bfloat16":
         yield
         return
-    with torch.autocast(device.type, torch.bfloat16), Convolutions():
+    with torch.autocast(device.type, torch.bfloat16), CheapSecondDerivatives():
         yield
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.gradients import twice_differentiable
-from bench.layers import Convolutions, Softplus, softplus, softplus_by_blocks
+from bench.layers import CheapSecondDerivatives, Softplus, softplus, softplus_by_blocks
 
 POINTS = torch.cat(
     [
@@ -91,13 +91,13 @@ def test_softplus_works_under_torchs_function_transforms():
 def network(*, dtype=torch.float64):
     torch.manual_seed(0)
     layers = [
-        nn.Conv2d(3, 4, 3, padding=1, stride=2),
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d((2, 3), (2, 1), (1, 0), ceil_mode=True)),
         nn.Conv2d(4, 8, 3, groups=2, dilation=2, padding="same"),
         nn.Conv2d(8, 6, (3, 2), padding=(1, 0), bias=False),
         nn.Conv2d(6, 6, 3, groups=6, padding=1, padding_mode="reflect"),
     ]
     parts = [part for layer in layers for part in (layer, Softplus(3.0))]
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(6 * 8 * 7, 3)).to(dtype)
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(6 * 9 * 13, 3)).to(dtype)
 
 
 def third_order(around, layout):
@@ -114,10 +114,23 @@ def third_order(around, layout):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_convolutions_have_the_derivatives_of_torch(layout):
-    ours, theirs = third_order(Convolutions(), layout), third_order(contextlib.nullcontext(), layout)
+def test_convolution_and_pooling_have_the_derivatives_of_torch(layout):
+    ours, theirs = third_order(CheapSecondDerivatives(), layout), third_order(contextlib.nullcontext(), layout)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_pooling_keeps_channels_last_in_every_derivative():
+    images = torch.rand(2, 4, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    direction = torch.rand_like(images).requires_grad_()
+    with CheapSecondDerivatives():
+        values = F.max_pool2d(images, 2)
+    above = torch.ones_like(values).requires_grad_()
+    (first,) = torch.autograd.grad(values, images, above, create_graph=True)
+    (second,) = torch.autograd.grad(first, above, direction, create_graph=True)
+    (third,) = torch.autograd.grad(second.square().sum(), direction)
+    for tensor in (values, first, second, third):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def calls(profile):
@@ -153,8 +166,8 @@ def test_second_derivative_of_a_convolution_costs_convolutions_with_its_own_kern
 def test_convolutions_with_frozen_weights_and_without_gradients_are_those_of_torch():
     net = network(dtype=torch.float32).requires_grad_(False)
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
-    with Convolutions():
-        assert net[0](images).grad_fn.name() == "ConvolutionBackward0"
+    with CheapSecondDerivatives():
+        assert net[0][0](images).grad_fn.name() == "ConvolutionBackward0"
         with torch.no_grad():
             assert net.requires_grad_()[0](images).grad_fn is None
 
@@ -164,7 +177,7 @@ def test_convolutions_follow_autocast():
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         theirs = layer(images)
-        with Convolutions():
+        with CheapSecondDerivatives():
             ours = layer(images)
     assert ours.dtype == torch.bfloat16
     assert torch.equal(ours, theirs)
