@@ -1,4 +1,4 @@
-"""Gradients by the image that can be differentiated again, softened activations, and counts of passes."""
+"""Gradients by the image that can be differentiated again, and counts of passes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from bench.activations import entered_betas, softened as softened  # the latter was here in version 0.1
 from bench.errors import BadValue
-from bench.layers import CheapSecondDerivatives, softplus
+from bench.layers import CheapSecondDerivatives
 from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
@@ -154,7 +155,7 @@ def _recompute(forward: contextvars.Context, function: Callable[[], Tensor]) -> 
 
     def inside() -> Tensor:
         with torch.enable_grad(), contextlib.ExitStack() as stack:
-            for beta in _betas.get():
+            for beta in entered_betas():
                 stack.enter_context(softened(beta))
             return function()
 
@@ -218,94 +219,6 @@ class _Summed(torch.autograd.Function):
             return total
 
         return _recompute(context.around, products), None, None
-
-
-_betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())
-
-# Activations with kinks, whose second derivative is zero: names of the functions and of their further parameters.
-KINKED = {
-    "relu": ("inplace",),
-    "relu6": ("inplace",),
-    "hardtanh": ("min_val", "max_val", "inplace"),
-    "leaky_relu": ("negative_slope", "inplace"),
-    "prelu": ("weight",),
-}
-
-
-class Activations(TorchFunctionMode):
-    """Hands every call of some functions of one input to `replace`: as module, function, method, in place or shared.
-
-    The network itself does not change.
-    """
-
-    names = frozenset(KINKED)
-
-    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
-        """The result that replaces `plain(given)`, the function as the network calls it with these options."""
-        raise NotImplementedError
-
-    def finish(self, output: Tensor) -> Tensor:
-        """The output that the network receives in the end."""
-        return output
-
-    def call(self, func: Any, args: Any, named: Any) -> Any:
-        """The result of any other function."""
-        return func(*args, **named)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
-        named, name = named or {}, getattr(func, "__name__", "").rstrip("_")
-        if name not in self.names:
-            return self.call(func, args, named)
-        options = dict(zip(("input", *KINKED.get(name, ())), args, strict=False)) | named
-        given = options.pop("input")
-
-        in_place = func.__name__.endswith("_") or options.get("inplace", False)
-
-        def plain(given: Tensor) -> Tensor:
-            rest = {key: value for key, value in named.items() if key != "input"}
-            return func(given.clone() if in_place else given, *args[1:], **rest)
-
-        if not in_place:
-            return self.finish(self.replace(name, given, options, plain))
-        # On a copy, since the replacement may need its input in a backward pass.
-        return self.finish(given.copy_(self.replace(name, given.clone(), options, plain)))
-
-
-class Softened(Activations):
-    """Replaces ReLU and its kin by sums of softplus; `replaced` counts the replacements."""
-
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        self.beta = beta
-        self.replaced = 0
-
-    def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
-        self.replaced += 1
-        if name in ("relu6", "hardtanh"):
-            low, high = (0.0, 6.0) if name == "relu6" else (options.get("min_val", -1.0), options.get("max_val", 1.0))
-            return low + softplus(given - low, self.beta) - softplus(given - high, self.beta)
-        if name == "relu":
-            return softplus(given, self.beta)
-        slope = options["weight"] if name == "prelu" else options.get("negative_slope", 0.01)
-        if isinstance(slope, Tensor) and slope.numel() > 1:  # one for each channel
-            slope = slope.view(-1, *(1 for _ in given.shape[2:]))
-        return slope * given + (1 - slope) * softplus(given, self.beta)
-
-
-@contextlib.contextmanager
-def softened(beta: float) -> Iterator[Softened]:
-    """Inside, ReLU is softplus, log(1 + exp(beta z)) / beta, in all its forms: module, function, method, in place.
-
-    ReLU6, Hardtanh, LeakyReLU and PReLU become sums of softplus that converge to them as beta grows. Other activations
-    and the network itself do not change. A backward pass runs outside the mode: code that repeats a forward pass in it
-    must enter the mode again.
-    """
-    token = _betas.set((*_betas.get(), beta))
-    try:
-        with Softened(beta) as mode:
-            yield mode
-    finally:
-        _betas.reset(token)
 
 
 class ThriceDifferentiable(TorchFunctionMode):

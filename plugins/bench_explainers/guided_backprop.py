@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import KINKED
+from bench.activations import KINKED
 from bench_explainers.relevance import Flow
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import KINKED
+from bench.activations import KINKED
 from bench_explainers.relevance import Flow
 from bench_explainers.rules import box, epsilon, pass_on, share_mean, split_sum, zplus
 

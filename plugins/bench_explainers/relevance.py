@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import Activations, differentiating, target_logits
+from bench.activations import Activations
+from bench.gradients import differentiating, target_logits
 
 # What an output passes back to its inputs: (relevance, *inputs) -> a relevance for each input.
 Rule = Callable[..., tuple[Tensor | None, ...]]
