@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from bench.activations import entered_betas, softened as softened  # the latter was here in version 0.1
 from bench.errors import BadValue
 from bench.layers import CheapSecondDerivatives
-from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
+from bench.networks import check_logits, guarded, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
 # 3 x 224 x 224. A GPU needs many.
@@ -65,7 +65,7 @@ def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, gra
     The logits have a graph iff grad mode is on. The gradient has one only if `graph` is true as well.
     """
     keep = torch.is_grad_enabled()
-    with differentiating(images) as inputs:
+    with differentiating(images) as inputs, guarded(network):
         logits = network(inputs)
         scores = target_logits(logits, images, targets)
         (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=graph and keep, retain_graph=keep)

@@ -23,6 +23,7 @@ from bench import noise
 from bench.components.ball import Ball
 from bench.components.base import Component, param
 from bench.components.data import Data
+from bench.components.doors import attack_door, explainer_door, metric_door
 from bench.components.files import data_dir
 from bench.components.victim import Prepared, Victim
 from bench.errors import BadValue, BenchError, EnvironmentProblem, summarise_error
@@ -34,6 +35,12 @@ if typing.TYPE_CHECKING:
 
 
 Direction = Literal["higher", "lower"]
+
+
+def _hang_door(cls: type[Component], name: str, door: Callable[..., Any]) -> None:
+    """Put a door before a method that a class defines."""
+    if name in vars(cls):
+        setattr(cls, name, door(vars(cls)[name]))
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,10 @@ class Explainer(Component, ABC):
     differentiable: ClassVar[bool] = False
     mask_rule: ClassVar[Literal["percentile", "minmax", "none"]] = "percentile"
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _hang_door(cls, "attribute", explainer_door)
+
     @abstractmethod
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Raw signed attribution of each target logit: (B, C, H, W), (B,) -> (B, C or 1, H, W).
@@ -205,6 +216,10 @@ class Attack(Component, ABC):
 
     kind: ClassVar[str] = "attack"
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _hang_door(cls, "perturb", attack_door)
+
     @property
     def beta(self) -> float | None:
         return None
@@ -232,6 +247,10 @@ class Metric(Component, ABC):
     kind: ClassVar[str] = "metric"
     unit: ClassVar[str] = ""
     help: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _hang_door(cls, "__call__", metric_door)
 
     @property
     def better(self) -> Direction:

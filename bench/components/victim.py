@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BadComponent
 from bench.maps import reduce
-from bench.networks import check_eager, check_logits
+from bench.networks import check_eager, check_logits, guarded
 
 if typing.TYPE_CHECKING:
     from bench.components.kinds import Defense, Explainer
@@ -40,7 +40,8 @@ class Victim:
         check_eager(self.network)
 
     def logits(self, images: Tensor) -> Tensor:
-        return self._check(self.network(images), images)
+        with guarded(self.network):
+            return self._check(self.network(images), images)
 
     def maps(self, images: Tensor, targets: Tensor) -> Tensor:
         return self.explainer.maps(self.network, images, targets, self.prepared)
@@ -61,17 +62,26 @@ class Victim:
         They take one forward pass where the explainer runs the network on the images themselves, else one more.
         """
         outputs: list[Tensor] = []
+        is_same = False
+
+        def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            nonlocal is_same
+            is_same = bool(inputs) and inputs[0].data_ptr() == images.data_ptr()
+            is_same = is_same and (inputs[0].shape, inputs[0].stride()) == (images.shape, images.stride())
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            same = inputs and inputs[0].data_ptr() == images.data_ptr()
-            if same and (inputs[0].shape, inputs[0].stride()) == (images.shape, images.stride()):
+            if is_same:
                 outputs.append(output)
 
-        handle = self.network.register_forward_hook(keep)
+        handles = (
+            self.network.register_forward_pre_hook(look, prepend=True),  # before the network gets a copy
+            self.network.register_forward_hook(keep),
+        )
         try:
             attributions = self.explainer.attributions(self.network, images, targets, self.prepared)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         logits = self._check(outputs[0], images) if outputs else self.logits(images)
         return attributions, logits if torch.is_grad_enabled() else logits.detach()
 

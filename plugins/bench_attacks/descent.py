@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from bench.gradients import slope, softened
 Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
 # Move images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W). Every start takes a new one.
 Step = Callable[[Tensor, Tensor], Tensor]
+
+FLAT = (
+    "the gradient that the attack follows is zero on every image: the network is linear, or has activations in a form "
+    "that is not known; write these as torch.nn has them, or use an attack without a gradient, such as random_search"
+)
 
 
 def aim_at_maps(
@@ -117,11 +123,13 @@ def descend(
     best = Best(images, aim, keep)
     for moved in starts:
         walk, judged = step(), True
-        for _ in range(steps):
+        for number in range(steps):
             moved = moved.detach().requires_grad_()
             with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
                 score, logits = aim(moved)
                 gradient = slope(score, moved)
+            if number == 0 and beta is not None and not gradient.any():
+                warnings.warn(FLAT, stacklevel=2)
             if not (soft and soft.replaced):
                 best.offer(moved, score, logits)
             with torch.no_grad():

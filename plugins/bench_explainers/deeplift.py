@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import bench
 from bench_explainers.lrp import ACTIVATIONS
 from bench_explainers.relevance import Flow
 
+INCOMPLETE = 0.05  # share of the logits' difference that attributions may miss without a warning
 CLOSE = 1e-10  # inputs closer to the baseline's than this take the derivative, as in captum
 
 
@@ -43,22 +45,44 @@ class DeepLIFT(bench.Explainer):
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         start = bench.normalisation(network)[0].to(images) if self.baseline == "mean" else images.new_zeros(())
-        return (images - start) * Differences(start).relevance(network, images, targets)
+        differences = Differences(start)
+        attribution = (images - start) * differences.relevance(network, images, targets)
+        if not (images.requires_grad and torch.is_grad_enabled()):  # once for an attack, not at every step
+            warn_if_incomplete(attribution, differences.logits, targets)
+        return attribution
+
+
+def warn_if_incomplete(attribution: Tensor, logits: Tensor, targets: Tensor) -> None:
+    """Warn where attributions do not add up to the change of the targets' logits, (2 B, K), from the baselines."""
+    first, second = logits.detach().double().gather(1, targets.repeat(2)[:, None])[:, 0].chunk(2)
+    change, found = first - second, attribution.detach().double().sum((1, 2, 3))
+    missed = float((found - change).abs().sum() / change.abs().sum().clamp(min=1e-12))
+    if missed > INCOMPLETE:
+        warnings.warn(
+            f"deeplift misses the difference of the logits by {missed:.0%}: the network has products of branches, "
+            "norms over an image's own values, or activations in a form that is not known; write these as torch.nn has "
+            "them, or use integrated_gradients",
+            stacklevel=2,
+        )
 
 
 class Differences(Flow):
     """Show the network every image together with its baseline."""
 
-    names = frozenset({*ACTIVATIONS, "sigmoid", "hardsigmoid", "max_pool2d", "adaptive_max_pool2d"})
+    names = frozenset(
+        {*ACTIVATIONS, "sigmoid", "softsign", "tanhshrink", "logsigmoid", "max_pool2d", "adaptive_max_pool2d"}
+    )
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.start = start
+        self.logits = start
 
     def begin(self, images: Tensor) -> Tensor:
         return torch.cat([images, self.start.expand_as(images)])
 
     def end(self, logits: Tensor) -> Tensor:
+        self.logits = logits
         return logits.chunk(2)[0]
 
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:

@@ -46,9 +46,11 @@ class GradCAM(bench.Explainer):
                 logits = network(inputs)
             scores = target_logits(logits, images, targets)
             maps = features.last()
-            (gradient,) = torch.autograd.grad(
-                scores.sum(), maps, create_graph=keep, retain_graph=keep, allow_unused=True
-            )
+            gradient = None
+            if maps.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    scores.sum(), maps, create_graph=keep, retain_graph=keep, allow_unused=True
+                )
         if gradient is None:
             raise bench.BadComponent(
                 f"gradcam: the logits do not depend on layer {self.layer or 'that gives the last feature maps'}; name "

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import bench
-from bench.activations import KINKED
+from bench.activations import RECTIFIERS
 from bench_explainers.relevance import Flow
 
 
@@ -48,7 +48,7 @@ class GuidedBackprop(bench.Explainer):
 class Gates(Flow):
     """Clip at zero what flows back through every ReLU, its kin, or softplus."""
 
-    names = frozenset({*KINKED, "softplus"})
+    names = frozenset({*RECTIFIERS, "softplus"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,4 +57,10 @@ class Gates(Flow):
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         self.count += 1
         output = plain(given)
-        return self.route(lambda above, output: (above.clamp(min=0),), output, output)
+        bound = "max" if _lets_negatives_pass(name, options) else "min"
+        return self.route(lambda above, output: (above.clamp(**{bound: 0}),), output, output)
+
+
+def _lets_negatives_pass(name: str, options: dict[str, Any]) -> bool:
+    """Whether a function is a ReLU with two signs changed, -relu(-z)."""
+    return name in ("clamp_max", "minimum") or (name == "clamp" and options.get("min") is None)

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench.activations import KINKED
+from bench.activations import INSIDE, KINKED, Call
 from bench_explainers.relevance import Flow
 from bench_explainers.rules import box, epsilon, pass_on, share_mean, split_sum, zplus
 
-ACTIVATIONS = frozenset({*KINKED, "softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish"})
+SMOOTH = ("softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish")
+ACTIVATIONS = frozenset({*KINKED, *INSIDE, *SMOOTH})
 # Functions that move or select numbers: their gradient carries relevance to the right place.
 MOVES = frozenset(
     {
-        "adaptive_max_pool2d", "cat", "chunk", "clone", "concat", "contiguous", "dropout", "dropout2d", "expand",
-        "feature_dropout", "flatten", "getitem", "index_select", "max_pool2d", "narrow", "pad", "permute", "reshape",
-        "select", "split", "squeeze", "stack", "swapaxes", "transpose", "to", "unbind", "unflatten", "unsqueeze",
-        "view",
+        "adaptive_max_pool2d", "cat", "chunk", "clamp", "clip", "clone", "concat", "contiguous", "dropout",
+        "dropout2d", "expand", "feature_dropout", "flatten", "getitem", "index_select", "max_pool2d", "narrow",
+        "pad", "permute", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to", "transpose",
+        "unbind", "unflatten", "unsqueeze", "view",
     }
 )  # fmt: skip
 MEANS = frozenset({"adaptive_avg_pool2d", "avg_pool2d", "mean", "sum"})
@@ -102,6 +103,11 @@ class Layers(Flow):
         if isinstance(logits, Tensor) and id(logits) not in self.known:
             raise no_rule("an autograd.Function of its own, or writing into a part of a tensor")
         return logits
+
+    def replaces(self, call: Call) -> bool:
+        # Before the first layer, a clamp cuts pixels to their range.
+        known = self.known.get(id(call.given))
+        return super().replaces(call) and (known is None or known.bounds is None)
 
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
         return self.route(pass_on, plain(given), given)

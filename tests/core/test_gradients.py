@@ -24,6 +24,29 @@ FORMS = {
     "torch.relu_": torch.relu_,
     "method": lambda x: x.relu(),
     "method in place": lambda x: x.relu_(),
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp in place": lambda x: x.clamp_(min=0),
+    "clamp by a tensor": lambda x: torch.clamp(x, min=x.new_zeros(())),
+    "clip": lambda x: torch.clip(x, 0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "clamp_max of the negative": lambda x: -(-x).clamp_max(0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "maximum, zero first": lambda x: torch.maximum(x.new_zeros(()), x),
+    "max of two": lambda x: x.max(torch.zeros_like(x)),
+    "fmax": lambda x: torch.fmax(x, torch.zeros_like(x)),
+    "minimum of the negative": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
+    "where": lambda x: torch.where(x > 0, x, 0),
+    "where by name": lambda x: torch.where(condition=x >= 0, input=x, other=torch.zeros_like(x)),
+    "where, negative first": lambda x: torch.where(x < 0, torch.zeros_like(x), x),
+    "where as a method": lambda x: x.where(x.gt(0), torch.zeros_like(x)),
+    "masked_fill": lambda x: x.masked_fill(x <= 0, 0.0),
+    "masked_fill in place": lambda x: x.masked_fill_(x < 0, 0.0),
+    "times a mask": lambda x: x * (x > 0),
+    "times a mask of numbers": lambda x: (x.detach() > 0).to(x.dtype) * x,
+    "times a mask in place": lambda x: x.mul_(x > 0),
+    "threshold": nn.Threshold(0.0, 0.0),
+    "threshold in place": lambda x: F.threshold_(x, 0.0, 0.0),
+    "half of the sum with the absolute": lambda x: (x + x.abs()) / 2,
 }
 
 
@@ -82,6 +105,28 @@ KINDS = {
     "leaky relu in place": (nn.LeakyReLU(0.3, inplace=True), lambda x: 0.3 * x + 0.7 * F.softplus(x, 5.0)),
     "leaky relu as it comes": (F.leaky_relu, lambda x: 0.01 * x + 0.99 * F.softplus(x, 5.0)),
     "prelu": (nn.PReLU(6, 0.25), lambda x: 0.25 * x + 0.75 * F.softplus(x, 5.0)),
+    "rrelu": (nn.RReLU(0.1, 0.3).eval(), lambda x: 0.2 * x + 0.8 * F.softplus(x, 5.0)),
+    "leaky relu as a maximum": (lambda x: torch.maximum(x, 0.3 * x), lambda x: 0.3 * x + F.softplus(0.7 * x, 5.0)),
+    "leaky relu as a selection": (
+        lambda x: torch.where(x > 0, x, 0.3 * x),
+        lambda x: 0.3 * x + 0.7 * x * torch.sigmoid(5 * x),
+    ),
+    "clamp on both sides": (
+        lambda x: x.clamp(-0.2, 0.2),
+        lambda x: -0.2 + F.softplus(x + 0.2, 5.0) - F.softplus(x - 0.2, 5.0),
+    ),
+    "softshrink": (nn.Softshrink(0.1), lambda x: F.softplus(x - 0.1, 5.0) - F.softplus(-x - 0.1, 5.0)),
+    "hardshrink": (
+        nn.Hardshrink(0.1),
+        lambda x: sum(
+            sign * (F.softplus(sign * x - 0.1, 5.0) + 0.1 * torch.sigmoid(5 * (sign * x - 0.1))) for sign in (1, -1)
+        ),
+    ),
+    "hardsigmoid": (nn.Hardsigmoid(), lambda x: (F.softplus(x + 3, 5.0) - F.softplus(x - 3, 5.0)) / 6),
+    "threshold with a jump": (
+        nn.Threshold(0.1, -0.2),
+        lambda x: -0.2 + F.softplus(x - 0.1, 5.0) + 0.3 * torch.sigmoid(5 * (x - 0.1)),
+    ),
 }
 
 
@@ -95,6 +140,22 @@ def test_softened_replaces_the_kin_of_relu(kind, images):
     assert_close(found, input_gradient(smooth, images, TARGETS))
     with softened(1e4):  # as sharp as the thing itself
         assert_close(input_gradient(network, images, TARGETS), input_gradient(Formed(plain).double(), images, TARGETS))
+
+
+def test_a_clamp_that_changes_nothing_stays(images):
+    """It guards a norm, or cuts pixels to their range."""
+    form = lambda x: F.softplus(x, 3.0).clamp(min=1e-6)  # noqa: E731
+    network = Formed(form).double()
+    with softened(5.0):
+        found = input_gradient(network, images, TARGETS)
+    assert_close(found, input_gradient(network, images, TARGETS))
+
+
+def test_functions_of_a_method_s_own_code_stay(images):
+    with softened(5.0) as mode:
+        values = (images - 0.5).clamp(min=0) + (images - 0.5).abs() + images * (images > 0.5)
+    assert mode.replaced == 0
+    assert torch.equal(values, (images - 0.5).clamp(min=0) + (images - 0.5).abs() + images * (images > 0.5))
 
 
 def test_softened_leaves_the_network_alone_also_on_error(images):

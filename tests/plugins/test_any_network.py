@@ -1,0 +1,239 @@
+"""Explainers and attacks on networks that strangers wrote: what they call, keep, overwrite and wrap changes nothing."""
+
+from __future__ import annotations
+
+import warnings
+from fractions import Fraction
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
+
+import bench
+
+BALL = bench.Ball("linf", Fraction(8, 255))
+EXPLAINERS = [
+    "gradient",
+    "lrp",
+    "deeplift:baseline=black",
+    "guided_backprop",
+    "smoothgrad:samples=3",
+    "gradcam:layer=b",
+]
+
+
+class Plain(nn.Module):
+    """Two convolutions and a linear layer, whose middle is a function."""
+
+    def __init__(self, act=F.relu):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.last = nn.Linear(8 * 16, 4)
+        self.act = act
+        self.double().eval().requires_grad_(False)
+
+    def middle(self, x):
+        return self.act(self.b(self.act(self.a(x))))
+
+    def forward(self, images):
+        return self.last(F.avg_pool2d(self.middle((images - 0.5) / 0.25), 2).flatten(1))
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def predict(network, images):
+    with torch.no_grad():
+        return network(images).argmax(1)
+
+
+def explain(text, network, images):
+    with torch.no_grad():
+        return bench.component("explainer", text).attribute(network, images, predict(network, images))
+
+
+def attack(network, images, explainer="gradient", text="topk:k=5,steps=6"):
+    victim = bench.Victim(network, bench.component("explainer", explainer))
+    return bench.component("attack", text).perturb(victim, images, predict(network, images), BALL)
+
+
+RELUS = {
+    "clamp": lambda z: z.clamp(min=0),
+    "maximum": lambda z: torch.maximum(z, torch.zeros(())),
+    "where": lambda z: torch.where(z > 0, z, 0),
+    "threshold": nn.Threshold(0, 0),
+    "mask": lambda z: z * (z > 0),
+    "masked_fill": lambda z: z.masked_fill(z < 0, 0),
+    "minimum": lambda z: -torch.minimum(-z, torch.zeros_like(z)),
+}
+
+
+@pytest.mark.parametrize("form", RELUS)
+def test_a_relu_in_any_form_is_a_relu(form, images):
+    network, plain = Plain(RELUS[form]), Plain()
+    assert_close(attack(network, images), attack(plain, images))
+    assert not torch.equal(attack(network, images), images)
+    for text in ("deeplift:baseline=black", "guided_backprop", *(["lrp"] if form != "minimum" else [])):
+        assert_close(explain(text, network, images), explain(text, plain, images))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(nn.RReLU(0.1, 0.3).eval(), nn.Hardshrink(0.1), nn.Softshrink(0.1), nn.Hardsigmoid(), nn.Softsign()),
+        *(
+            nn.Tanhshrink(),
+            nn.LogSigmoid(),
+            nn.Sigmoid(),
+            lambda z: torch.maximum(z, 0.2 * z),
+            lambda z: (z + z.abs()) / 2,
+        ),
+        lambda z: torch.where(z > 0, z, 0.1 * z),
+    ],
+)
+def test_deeplift_is_complete(act, images):
+    network = Plain(act)
+    targets = predict(network, images)[:, None]
+    with torch.no_grad():
+        change = (network(images) - network(torch.zeros_like(images))).gather(1, targets)[:, 0]
+    assert_close(explain("deeplift:baseline=black", network, images).sum((1, 2, 3)), change)
+
+
+def unknown(z):
+    return z * (z.sign() + 1) / 2
+
+
+def test_an_activation_that_is_not_known_is_noticed_by_its_effect(images):
+    with pytest.warns(UserWarning, match="the gradient that the attack follows is zero on every image: the network is"):
+        attacked = attack(Plain(unknown), images)
+    assert torch.equal(attacked, images)
+    with pytest.warns(UserWarning, match=r"deeplift misses the difference of the logits by \d+%: the network has"):
+        explain("deeplift:baseline=black", Plain(unknown), images)
+    with pytest.warns(UserWarning, match="deeplift misses the difference"):
+        explain("deeplift:baseline=black", Plain(lambda z: z * z.mean((2, 3), keepdim=True)), images)
+
+
+def test_what_torch_cannot_differentiate_is_named(images):
+    def step(z):
+        return z * torch.heaviside(z, z.new_zeros(()))
+
+    message = "torch has no derivative for heaviside, which the network calls; use an attack and an explainer without"
+    with pytest.raises(bench.BadComponent, match=message):
+        attack(Plain(step), images)
+    with pytest.raises(bench.BadComponent, match=message):
+        explain("gradient", Plain(step), images)
+
+
+def test_a_linear_network_is_told_as_well(images):
+    with pytest.warns(UserWarning, match="the network is linear, or has activations in a form that is not known"):
+        attack(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).double(), images)
+
+
+def test_an_exported_network_is_refused(images):
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.export.export(Plain(), (images,))
+    for network, about in (
+        (program.module(), "the network"),
+        (nn.Sequential(program.module()), "layer 0"),
+        (program, "the network"),
+    ):
+        with pytest.raises(bench.BadComponent, match=f"{about} is exported, and its activations cannot be replaced"):
+            bench.Victim(network, bench.component("explainer", "gradient"))
+    with pytest.raises(bench.BadComponent, match="the network is exported"):
+        explain("lrp", program.module(), images)
+    traced = torch.fx.symbolic_trace(Plain())  # calls the same functions
+    assert_close(attack(traced, images), attack(Plain(), images))
+
+
+class Recomputing(Plain):
+    """Keeps no values of its middle, and computes them again in backward."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def middle(self, x):
+        return self.how(super().middle, x)
+
+
+class ByHand(torch.autograd.Function):
+    @staticmethod
+    def forward(context, function, x):
+        context.function = function
+        context.save_for_backward(x)
+        return function(x)
+
+    @staticmethod
+    def backward(context, above):
+        (x,) = context.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            value = context.function(leaf)
+        return None, torch.autograd.grad(value, leaf, above)[0]
+
+
+def nested(function, x):
+    return checkpoint(lambda y: checkpoint(function, y, use_reentrant=False), x, use_reentrant=False)
+
+
+CHECKPOINTS = {
+    "reentrant": lambda function, x: checkpoint(function, x, use_reentrant=True),
+    "not reentrant": lambda function, x: checkpoint(function, x, use_reentrant=False),
+    "nested": nested,
+}
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # of torch, for a plain forward pass
+@pytest.mark.parametrize("how", CHECKPOINTS)
+@pytest.mark.parametrize("text", EXPLAINERS)
+def test_checkpoints_change_nothing(how, text, images):
+    network = Recomputing(CHECKPOINTS[how])
+    assert_close(explain(text, network, images), explain(text, Plain(), images))
+    assert_close(attack(network, images, text), attack(Plain(), images, text))
+
+
+def test_a_memory_efficient_densenet_is_a_densenet():
+    from torchvision.models import DenseNet
+
+    networks = []
+    for efficient in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = DenseNet(4, (2, 2), 8, memory_efficient=efficient, num_classes=4)
+        networks.append(network.double().eval().requires_grad_(False))
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for text in ("deeplift:baseline=black", "guided_backprop", "gradient"):
+        assert_close(*(explain(text, network, images) for network in networks))
+    assert_close(*(attack(network, images) for network in networks))
+
+
+def test_checkpoints_work_as_before_afterwards(images):
+    attack(Recomputing(CHECKPOINTS["not reentrant"]), images)
+    runs = []
+
+    def count(x):
+        runs.append(1)
+        return x.relu()
+
+    checkpoint(count, images.requires_grad_(), use_reentrant=False).sum().backward()
+    assert len(runs) == 2
+
+
+@pytest.mark.parametrize("text", ["deeplift", "guided_backprop"])
+def test_activations_inside_a_function_of_its_own_are_refused(text, images):
+    network = Recomputing(ByHand.apply)
+    message = "the network computes relu inside the autograd.Function ByHand, where it cannot be replaced in backward"
+    with pytest.raises(bench.BadComponent, match=message):
+        attack(network, images)
+    with pytest.raises(bench.BadComponent, match=message):
+        explain(text, network, images)
+    with pytest.raises(bench.BadComponent, match="gradcam: the logits do not depend on layer b"):
+        explain("gradcam:layer=b", network, images)
+    assert_close(explain("gradient", network, images), explain("gradient", Plain(), images))
