@@ -25,7 +25,7 @@ ROWS = ("targets", "labels")  # evidence that has the form of targets
 
 @contextlib.contextmanager
 def _enter(network: nn.Module) -> Iterator[None]:
-    """Inside, a network is guarded, and inference mode is off. Grad mode stays the caller's."""
+    """Inside, a network is guarded, and inference mode is off."""
     if not isinstance(network, nn.Module):
         raise BadComponent(f"the network is a {type(network).__name__}; pass a torch.nn.Module")
     if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
@@ -37,9 +37,11 @@ def _enter(network: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _differentiable() -> Iterator[None]:
     """Inside, inference mode is off. A function without a derivative is named."""
-    keep = torch.is_grad_enabled()
     try:
-        with torch.inference_mode(False), torch.set_grad_enabled(keep):
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(torch.no_grad())  # as under inference mode
             yield
     except RuntimeError as error:
         missing = re.search(r"derivative for (?:aten::)?(\w+?)(_backward)? is not implemented", str(error))
@@ -96,7 +98,8 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
             if name in evidence and rows:
                 evidence[name] = check_targets(evidence[name], next(iter(rows.values())), name)
         evidence.update({name: _own(value) for name, value in evidence.items()})
-        with _differentiable():
+        network = evidence.get("network")
+        with _enter(network) if isinstance(network, nn.Module) else _differentiable():
             result = score(*bound.args, **bound.kwargs)
         return _undefine(result, rows)
 
@@ -128,7 +131,7 @@ def _undefine(result: Any, rows: dict[str, Tensor]) -> Any:
         # Logits of minus infinity rule a class out.
         wrong = value.isnan() if name.endswith("logits") else value.isfinite().logical_not()
         bad |= wrong.flatten(1).any(1).to(bad.device) if wrong.ndim > 1 else wrong.to(bad.device)
-    if len(values) != len(bad):
+    if values.shape[:1] != bad.shape:
         return result  # the harness says what is wrong with it
     values = values.masked_fill(bad.view(-1, *(1 for _ in values.shape[1:])), torch.nan)
     return values if isinstance(result, Tensor) else dataclasses.replace(result, values=values)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench.copies import value_range
-from bench.gradients import CHUNK
+from bench.gradients import CHUNK, target_logits
+from bench.networks import check_logits
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class RelEx(bench.Explainer):
                 with torch.enable_grad():
                     leaf = mask.detach().requires_grad_()
                     shown = leaf.repeat_interleave(len(draws), 0)
-                    loss = -_log_probability(network(mean + shown * copies), classes)
+                    loss = -_log_probability(network, mean + shown * copies, classes)
                     if self.background:
-                        rest = _log_probability(network(mean + (1 - shown) * copies), classes).exp()
+                        rest = _log_probability(network, mean + (1 - shown) * copies, classes).exp()
                         loss = loss - self.background * (1 - rest + 1e-7).log()
                     (part,) = torch.autograd.grad(loss.sum() / self.samples, leaf)
                 total = total + part
         return total
 
 
-def _log_probability(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
+def _log_probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    return target_logits(check_logits(network(images), images).log_softmax(1), images, targets)

@@ -237,3 +237,71 @@ def test_activations_inside_a_function_of_its_own_are_refused(text, images):
     with pytest.raises(bench.BadComponent, match="gradcam: the logits do not depend on layer b"):
         explain("gradcam:layer=b", network, images)
     assert_close(explain("gradient", network, images), explain("gradient", Plain(), images))
+
+
+EVERY_EXPLAINER = [
+    *("gradient", "input_x_gradient", "integrated_gradients:steps=2", "smoothgrad:samples=2", "unigrad:samples=2"),
+    *("vargrad:samples=2", "sparse_gradient", "sparsified_smoothgrad:samples=2", "deeplift", "occlusion", "lrp"),
+    *("mask:steps=2,cells=4", "relex:steps=2,samples=2", "guided_backprop", "gradcam"),
+    "moreau_grad:steps=2,average=1,samples=2",
+]
+NO_TARGETS = {
+    "a tensor (1,) in int64": torch.tensor([1]),
+    "a tensor (1, 4) in int64": torch.tensor([[0, 1, 2, 3]]),
+    "a tensor () in int64": torch.tensor(1),
+    "a tensor (4,) in int32": torch.tensor([0, 1, 2, 3], dtype=torch.int32),
+    "a tensor (4,) in float32": torch.tensor([0.0, 1.0, 2.0, 3.0]),
+    "a tensor (4,) in bool": torch.tensor([True, False, True, False]),
+    "a list of 3": [0, 1, 2],
+    "a list": [0.5, 1, 2, 3],
+    "a bool": True,
+    "a float": 1.0,
+    "a NoneType": None,
+}
+
+
+@pytest.mark.parametrize("text", EVERY_EXPLAINER)
+def test_targets_are_one_for_each_image_or_one_for_all(text, images):
+    explainer, network = bench.component("explainer", text), Plain()
+    with torch.no_grad():
+        for given, same in ((2, [2, 2, 2, 2]), ([0, 1, 2, 3], [0, 1, 2, 3])):
+            expected = explainer.attribute(network, images, torch.tensor(same))
+            assert torch.equal(explainer.attribute(network, images, given), expected)
+            assert expected.shape[0] == 4 and expected.flatten(1).any(1).all()
+        for about, targets in NO_TARGETS.items():
+            with pytest.raises(bench.BadValue) as told:
+                explainer.maps(network, images, targets)
+            assert f"targets are {about}, but there are 4 images; give a tensor (4,) in int64, a list" in str(
+                told.value
+            )
+        for targets in (4, [0, 1, -1, 2]):
+            with pytest.raises(bench.BadValue, match=r"targets run from .* but the network has 4 classes"):
+                explainer.attribute(network, images, targets)
+
+
+@pytest.mark.parametrize("text", ["topk:k=5,steps=2", "pgd:steps=2", "target_map:steps=2", "random_search:queries=2"])
+def test_attacks_take_targets_as_explainers_do(text, images):
+    component, victim = bench.component("attack", text), bench.Victim(Plain(), bench.component("explainer", "gradient"))
+    expected = component.perturb(victim, images, torch.tensor([2, 2, 2, 2]), BALL)
+    assert torch.equal(component.perturb(victim, images, 2, BALL), expected)
+    assert torch.equal(component.perturb(victim, images, [2] * 4, BALL), expected)
+    with pytest.raises(bench.BadValue, match=r"targets are a tensor \(1,\) in int64, but there are 4 images"):
+        component.perturb(victim, images, torch.tensor([2]), BALL)
+
+
+def test_metrics_take_no_fewer_rows_than_images(images):
+    maps = torch.rand(4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    insertion = bench.component("metric", "insertion:steps=4")
+    given = {"network": Plain(), "images": images, "clean_attributions": maps[:, None]}
+    expected = insertion(targets=torch.tensor([1, 1, 1, 1]), **given).values
+    assert torch.equal(insertion(targets=1, **given).values, expected)
+    with pytest.raises(bench.BadValue, match=r"targets are a tensor \(1,\) in int64, but there are 4 images"):
+        insertion(targets=torch.tensor([1]), **given)
+    with pytest.raises(bench.BadValue, match=r"labels are a tensor \(4, 1\) in int64, but there are 4 images"):
+        bench.component("metric", "accuracy")(clean_logits=torch.rand(4, 3), labels=torch.zeros(4, 1).long())
+    for name in ("cosine", "l1_distance", "topk_overlap:k=3", "ssim"):
+        message = rf"metric {name}: attacked_maps has shape \(1, 8, 8\), but clean_maps has \(4, 8, 8\); give the same"
+        with pytest.raises(bench.BadValue, match=message):
+            bench.component("metric", name)(clean_maps=maps, attacked_maps=maps[:1])
+    with pytest.raises(bench.BadValue, match=r"object_masks has shape \(2, 8, 8\), but clean_maps has \(4, 8, 8\)"):
+        bench.component("metric", "mask_mass")(clean_maps=maps, object_masks=maps[:2])
