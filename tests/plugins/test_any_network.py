@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from fractions import Fraction
 
@@ -305,3 +306,66 @@ def test_metrics_take_no_fewer_rows_than_images(images):
             bench.component("metric", name)(clean_maps=maps, attacked_maps=maps[:1])
     with pytest.raises(bench.BadValue, match=r"object_masks has shape \(2, 8, 8\), but clean_maps has \(4, 8, 8\)"):
         bench.component("metric", "mask_mass")(clean_maps=maps, object_masks=maps[:2])
+
+
+class Overwriting(Plain):
+    """Normalises its images in place."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+
+    def forward(self, images):
+        return self.last(F.avg_pool2d(self.middle(self.write(images)), 2).flatten(1))
+
+
+WRITES = {
+    "sub_ and div_": lambda images: images.sub_(0.5).div_(0.25),
+    "a part by a part": lambda images: [images[:, i].sub_(0.5).div_(0.25) for i in range(3)] and images,
+    "without a graph": lambda images: torch.no_grad()(images.sub_)(0.5).div_(0.25),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("text", EVERY_EXPLAINER)
+def test_a_network_may_write_into_its_images(text, write, images):
+    if text == "lrp" and write != "sub_ and div_":
+        pytest.skip("has no rule for writing into a part of a tensor, and says so")
+    network, before = Overwriting(WRITES[write]), images.clone()
+    targets = torch.tensor([0, 1, 2, 3])
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            found = bench.component("explainer", text).attribute(network, images, targets)
+            expected = bench.component("explainer", text).attribute(Plain(), images, targets)
+        assert torch.equal(images, before)
+        assert_close(found.detach(), expected.detach())
+    assert not network._forward_hooks and not network._forward_pre_hooks
+
+
+@pytest.mark.parametrize("text", ["topk:k=5,steps=3", "pgd:steps=3", "random_search:queries=3", "target_map:steps=3"])
+def test_an_attack_s_network_may_write_into_its_images(text, images):
+    before, network = images.clone(), Overwriting(WRITES["sub_ and div_"])
+    victim, plain = (bench.Victim(n, bench.component("explainer", "gradient")) for n in (network, Plain()))
+    targets = torch.tensor([0, 1, 2, 3])
+    found, expected = (bench.component("attack", text).perturb(v, images, targets, BALL) for v in (victim, plain))
+    assert_close(found, expected)
+    assert_close(victim.logits(images), plain.logits(images))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    "text", ["infidelity:draws=3", "insertion:steps=3", "crc:draws=2", "deletion:steps=3,fill=blur"]
+)
+def test_a_metric_s_network_may_write_into_its_images(text, images):
+    before = images.clone()
+    data = bench.Data(images, torch.tensor([0, 1, 2, 3]), ("a", "b", "c", "d"))
+    given = {"images": images, "targets": data.labels, "clean_attributions": images - 0.5, "seed": 0, "test_data": data}
+    metric = bench.component("metric", text)
+    names = [name for name in given if name in inspect.signature(type(metric).__call__).parameters]
+    scores = [
+        metric(network=network, **{name: given[name] for name in names})
+        for network in (Overwriting(WRITES["sub_ and div_"]), Plain())
+    ]
+    found, expected = (score.values if isinstance(score, bench.Levels) else score for score in scores)
+    assert_close(found, expected)
+    assert torch.equal(images, before)
