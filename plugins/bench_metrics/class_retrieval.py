@@ -69,4 +69,5 @@ class ClassRetrieval(bench.Metric):
         if self.explained == "own":
             masks = bench.chunked(explain, attacked_images, own, **given)
         hits = bench.chunked(retrieve, pictures, masks, targets, **given)
-        return torch.where(masks.flatten(1).any(1), hits, torch.nan)
+        defined = masks.flatten(1).any(1) & masks.flatten(1).isfinite().all(1)
+        return torch.where(defined, hits, torch.nan)

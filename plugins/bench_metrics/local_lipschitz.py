@@ -49,11 +49,13 @@ class LocalLipschitz(bench.Metric):
         test_data: bench.Data,
     ) -> Tensor:
         largest = torch.full((len(images),), -torch.inf, dtype=torch.float64, device=images.device)
+        broken = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         with noise.rows(seed, "local_lipschitz", test_data.rows):
             for _ in range(self.draws):
                 moved = bench.Ball("linf", self.eps).sample(images)
                 maps = explain(network, moved, targets)
+                broken |= maps.isnan().flatten(1).any(1)
                 far, moves = ((a - b).double().flatten(1).norm(dim=1) for a, b in ((maps, clean_maps), (moved, images)))
                 ratio = torch.where(moves > 0, far / moves, torch.nan)
                 largest = torch.fmax(largest, where_defined(ratio, clean_maps, maps))
-        return torch.where(largest.isfinite(), largest, torch.nan)
+        return torch.where(largest.isfinite() & ~broken, largest, torch.nan)

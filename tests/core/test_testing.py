@@ -385,6 +385,11 @@ METRICS = {
         EACH,
         "two runs on the same evidence with the same seed differ",
     ),
+    "NaN spreads": (
+        lambda self, clean_maps: clean_maps.amax((1, 2)) + clean_maps.isnan().any(),
+        "is undefined for undefined evidence",
+        "NaN in the clean_maps of one image changes the scores of the others",
+    ),
     "raises": (lambda self, clean_maps: {}["x"], EACH, r"KeyError: 'x', test_testing.py:\d+"),
 }
 

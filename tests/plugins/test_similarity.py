@@ -146,3 +146,62 @@ def test_explaining_and_attacking_take_time(tiny_run):
     outcome = tiny_run(metric=["explain_time", "attack_time"])
     assert not outcome.failures
     assert all(r.value > 0 and r.unit == "s" and r.better == "lower" for r in outcome.records.values())
+
+
+PAIRS = ["topk_overlap:k=3", "cosine", "ssim", "pearson", "spearman", "l1_distance", "center_shift", "topk_mass:k=3"]
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+@pytest.mark.parametrize("text", PAIRS)
+def test_what_is_undefined_has_no_similarity(text, broken):
+    maps = torch.rand(3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    metric, wrong = bench.component("metric", text), maps.clone()
+    wrong[1, 5, 5] = broken
+    whole = torch.full_like(maps, broken)
+    for clean, attacked in ((maps, wrong), (wrong, maps), (wrong, wrong)):
+        scores = metric(clean_maps=clean, attacked_maps=attacked)
+        assert scores.isnan().tolist() == [False, True, False]
+    assert metric(clean_maps=whole, attacked_maps=whole).isnan().all()
+
+
+def test_what_is_undefined_is_no_hit():
+    logits, labels = torch.eye(3), torch.tensor([0, 1, 2])
+    logits[0] = torch.nan
+    assert bench.component("metric", "accuracy")(clean_logits=logits, labels=labels).isnan().tolist() == [
+        True,
+        False,
+        False,
+    ]
+    maps, masks = torch.rand(3, 6, 6), torch.ones(3, 6, 6)
+    maps[2, 0, 0] = torch.nan
+    for name in ("pointing_game", "mask_mass", "mask_overlap"):
+        scores = bench.component("metric", name)(clean_maps=maps, object_masks=masks)
+        assert scores.isnan().tolist() == [False, False, True]
+    data = bench.Data(torch.rand(3, 3, 6, 6), labels, ("a", "b", "c"))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(108, 3))
+    curve = bench.component("metric", "insertion:steps=2")(
+        network=network, images=data.images, targets=labels, clean_attributions=maps[:, None]
+    )
+    assert curve.values.isnan().all(1).tolist() == [False, False, True]
+    minus = torch.eye(3).log()  # a class that is ruled out
+    assert bench.component("metric", "accuracy")(clean_logits=minus, labels=labels).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["rps:draws=2,similarity=(topk_overlap:k=3)", "local_lipschitz:draws=2"])
+def test_a_map_that_becomes_undefined_nearby_has_no_score(text):
+    images = torch.rand(3, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    data = bench.Data(images, torch.tensor([0, 1, 2]), ("a", "b", "c"))
+    calls = []
+
+    def explain(network, images, targets):
+        maps = images.mean(1)
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            maps[1, 0, 0] = torch.nan
+        return maps
+
+    scores = bench.component("metric", text)(
+        network=torch.nn.Flatten(), explain=explain, images=images, targets=data.labels, clean_maps=images.mean(1),
+        seed=0, test_data=data,
+    )  # fmt: skip
+    assert scores.isnan().tolist() == [False, True, False]

@@ -17,6 +17,7 @@ from bench.testing.contracts.explainer import (
 )
 from bench.testing.contracts.metric import (
     is_best_for_identical_maps,
+    is_undefined_for_undefined_evidence,
     is_undefined_for_zero_maps,
     scores_images_independently,
 )
@@ -38,5 +39,11 @@ CONTRACTS: dict[str, tuple[Contract, ...]] = {
     "defense": (*_OF_ALL, trains_all_weights_reproducibly, resumes_where_it_stopped),
     "explainer": (*_OF_ALL, returns_valid_attributions, explains_images_independently, is_differentiable_as_declared),
     "attack": (*_OF_ALL, stays_in_the_ball, attacks_images_independently, lowers_its_objective),
-    "metric": (*_OF_ALL, scores_images_independently, is_best_for_identical_maps, is_undefined_for_zero_maps),
+    "metric": (
+        *_OF_ALL,
+        scores_images_independently,
+        is_best_for_identical_maps,
+        is_undefined_for_zero_maps,
+        is_undefined_for_undefined_evidence,
+    ),
 }

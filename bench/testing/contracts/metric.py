@@ -61,6 +61,27 @@ def is_undefined_for_zero_maps(component: Metric, catalog: Catalog) -> None:
         )
 
 
+def is_undefined_for_undefined_evidence(component: Metric, catalog: Catalog) -> None:
+    evidence = tiny_evidence()
+    plain = _score(component, evidence)
+    for name in dependencies(type(component).__call__) if plain is not None else ():
+        given = evidence[name]
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            continue
+        broken = given.clone()
+        broken[0].view(-1)[-1] = torch.nan  # one number is enough
+        scores = _score(component, {**evidence, name: broken})
+        ensure(
+            scores is not None and scores[0].isnan().all(),
+            f"where {name} contain NaN it scores {_show(scores)}; return nan, since what is undefined has no score",
+        )
+        assert plain is not None and scores is not None
+        ensure(
+            torch.allclose(scores[1:], plain[1:], equal_nan=True),
+            f"NaN in the {name} of one image changes the scores of the others",
+        )
+
+
 def _compares_maps(component: Metric) -> bool:
     return {"clean_maps", "attacked_maps"} <= set(dependencies(type(component).__call__))
 
