@@ -32,6 +32,7 @@ class DeepLIFT(bench.Explainer):
     """
 
     name = "deeplift"
+    version = 2
     differentiable = True
     paper = bench.Paper(
         "Learning Important Features Through Propagating Activation Differences",
