@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bench.errors import BadComponent, BadValue
 
@@ -34,15 +36,124 @@ class Normalised(nn.Module):
         return logits
 
 
-def normalisation(network: nn.Module) -> tuple[Tensor, Tensor]:
-    """Mean and std by which a network normalises images in [0, 1], (C, 1, 1) each; 0 and 1 for a stranger's network.
+# A network's mean and std, as numbers or tensors for the channels.
+Pair = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
-    A gradient in normalised space is std times the gradient in pixel space.
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller gave with a network: images, and the normalisation where it cannot be seen."""
+
+    images: Tensor
+    normalisation: Pair | None = None
+
+
+_asked: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("asked", default=None)
+
+
+@contextlib.contextmanager
+def asked(images: Tensor, given: Pair | None) -> Iterator[None]:
+    """Inside, `normalisation` knows the images, and the mean and std that the caller gave."""
+    outer = _asked.get()
+    token = _asked.set(Asked(images, given if given is not None or outer is None else outer.normalisation))
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def normalisation(network: nn.Module, images: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and std by which a network normalises images in [0, 1], (C, 1, 1) each.
+
+    They are those that the caller gave (`normalisation=`), those of the suite's own networks, also inside wrappers, or
+    those that the first layer of a network sees of uniform images: 0 and 1 where a network normalises nothing. Images
+    are needed for the last, and are those of the call under way by default. Warns where nothing can be seen, and
+    returns 0 and 1, so that the mean colour is black. A gradient in normalised space is std times the gradient in pixel
+    space.
     """
-    if isinstance(network, Normalised):
-        return network.mean, network.std
-    like = next(network.parameters(), torch.zeros(()))
+    call = _asked.get()
+    like = next(network.parameters(), torch.zeros(())) if images is None else images
+    if images is None and call is not None:
+        images = like = call.images
+    if call is not None and call.normalisation is not None:
+        return _check_pair(call.normalisation, like)
+    inner = [module for module in network.modules() if isinstance(module, Normalised)]
+    if inner and all(torch.equal(m.mean, inner[0].mean) and torch.equal(m.std, inner[0].std) for m in inner):
+        return inner[0].mean, inner[0].std
+    if images is not None:
+        seen = None if inner else _see_normalisation(network, images)
+        if seen is not None:
+            return seen
+        warnings.warn(
+            "the network's normalisation cannot be seen, so the mean colour is taken for black; give "
+            "normalisation=(mean, std)",
+            stacklevel=2,
+        )
     return like.new_zeros(1, 1, 1), like.new_ones(1, 1, 1)
+
+
+def _check_pair(given: Pair, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and std that a caller gave, (C, 1, 1) each. Raises BadValue unless they are numbers for the channels."""
+    channels = images.shape[1] if images.ndim == 4 else 1
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        mean, std = (torch.as_tensor(part, dtype=images.dtype, device=images.device).flatten() for part in given)
+        if {len(mean), len(std)} <= {1, channels} and mean.isfinite().all() and (std > 0).all():
+            return mean.view(-1, 1, 1), std.view(-1, 1, 1)
+    raise BadValue(
+        f"normalisation is {given!r}; give (mean, std), with one number for each of the {channels} channels in both, "
+        "such as ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])"
+    )
+
+
+class _FirstLayer(BaseException):
+    """Ends a forward pass where a network's first layer is called. No `except Exception` of the network catches it."""
+
+    def __init__(self, given: Tensor) -> None:
+        super().__init__()
+        self.given = given
+
+
+class _StopAtFirstLayer(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
+        named = named or {}
+        if getattr(func, "__name__", "").strip("_") in ("conv2d", "linear", "matmul", "einsum", "mm", "addmm", "bmm"):
+            raise _FirstLayer(args[0] if args else named["input"])
+        return func(*args, **named)
+
+
+def _see_normalisation(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and std as the first layer of a network sees them, (C, 1, 1) each, or None.
+
+    The network sees uniform images: black, grey, and one in each primary colour.
+    """
+    channels = images.shape[1]
+    primary = torch.eye(channels).to(images)
+    colours = torch.cat([primary.new_zeros(1, channels), primary.new_full((1, channels), 0.5), primary])
+    try:
+        with torch.no_grad(), _StopAtFirstLayer():
+            network(colours[:, :, None, None].expand(-1, -1, *images.shape[2:]).clone())
+    except _FirstLayer as reached:
+        given = reached.given
+    except Exception:
+        return None
+    else:
+        return None
+    if not isinstance(given, Tensor) or len(given) != len(colours):
+        return None
+    if given.ndim == 2 and given.shape[1] == images[0].numel():
+        given = given.view(len(given), *images.shape[1:])
+    if given.ndim != 4 or given.shape[1] != channels:
+        return None
+    black, grey, *rest = given[:, :, given.shape[2] // 2, given.shape[3] // 2].double()
+    slopes = torch.stack(rest) - black  # by colour, and by channel of the layer's input
+    place = slopes.abs().argmax(1)
+    scale = slopes.gather(1, place[:, None])[:, 0]
+    off = torch.cat([slopes.scatter(1, place[:, None], 0.0), (grey - black - 0.5 * slopes.sum(0))[None]])
+    is_affine = off.abs().max() <= 0.02 * scale.abs().max()  # half precision rounds
+    if not is_affine or len(set(place.tolist())) < channels or not (scale > 0).all():
+        return None
+    mean, std = -black[place] / scale, 1 / scale
+    return mean.to(images).view(-1, 1, 1), std.to(images).view(-1, 1, 1)
 
 
 def check_logits(logits: Tensor, images: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadComponent, BadValue
-from bench.networks import check_targets, guarded
+from bench.networks import Pair, asked, check_targets, guarded
 
 ROWS = ("targets", "labels")  # evidence that has the form of targets
 
@@ -64,8 +64,16 @@ def explainer_door(attribute: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Wrap the `attribute` of an explainer."""
 
     @functools.wraps(attribute)
-    def entered(self: Any, network: nn.Module, images: Tensor, targets: Any, *prepared: Any, **named: Any) -> Tensor:
-        with _enter(network):
+    def entered(
+        self: Any,
+        network: nn.Module,
+        images: Tensor,
+        targets: Any,
+        *prepared: Any,
+        normalisation: Pair | None = None,
+        **named: Any,
+    ) -> Tensor:
+        with _enter(network), asked(images, normalisation):
             classes = _own(check_targets(targets, images))
             return attribute(self, network, _own(images), classes, *map(_own, prepared), **_own(named))
 
@@ -77,7 +85,7 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(perturb)
     def entered(self: Any, victim: Any, images: Tensor, targets: Any, ball: Any) -> Tensor:
-        with _enter(victim.network):
+        with _enter(victim.network), asked(images, victim.normalisation):
             victim = dataclasses.replace(victim, references=_own(victim.references), prepared=_own(victim.prepared))
             return perturb(self, victim, _own(images), _own(check_targets(targets, images)), ball)
 
@@ -90,6 +98,7 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(score)
     def entered(self: Any, *args: Any, **named: Any) -> Any:
+        normalisation = None if "normalisation" in signature.parameters else named.pop("normalisation", None)
         bound = signature.bind(self, *args, **named)
         evidence = bound.arguments
         rows = {name: value for name, value in evidence.items() if isinstance(value, Tensor) and name not in ROWS}
@@ -99,7 +108,10 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
                 evidence[name] = check_targets(evidence[name], next(iter(rows.values())), name)
         evidence.update({name: _own(value) for name, value in evidence.items()})
         network = evidence.get("network")
-        with _enter(network) if isinstance(network, nn.Module) else _differentiable():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_enter(network) if isinstance(network, nn.Module) else _differentiable())
+            if "images" in rows:
+                stack.enter_context(asked(rows["images"], normalisation))
             result = score(*bound.args, **bound.kwargs)
         return _undefine(result, rows)
 

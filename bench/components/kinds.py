@@ -28,7 +28,7 @@ from bench.components.files import data_dir
 from bench.components.victim import Prepared, Victim
 from bench.errors import BadValue, BenchError, EnvironmentProblem, summarise_error
 from bench.maps import mask, reduce
-from bench.networks import Normalised
+from bench.networks import Normalised, Pair
 
 if typing.TYPE_CHECKING:
     from bench.engine import Fit
@@ -181,9 +181,17 @@ class Explainer(Component, ABC):
 
     @typing.final
     def attributions(
-        self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None
+        self,
+        network: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        prepared: Prepared | None = None,
+        normalisation: Pair | None = None,
     ) -> Tensor:
-        """`attribute` as one call with its own noise. Raises BadValue for images that are not finite."""
+        """`attribute` as one call with its own noise. Raises BadValue for images that are not finite.
+
+        `normalisation`: the network's mean and std per channel, where `bench.normalisation` cannot see them.
+        """
         # Not where a gradient is followed to the images, as in every step of an attack: the look waits for the GPU.
         if not (images.requires_grad and torch.is_grad_enabled()) and not images.isfinite().all():
             row = int(images.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
@@ -191,17 +199,32 @@ class Explainer(Component, ABC):
         if self.prepares and not prepared:
             raise BadValue(f"explainer {self} learns from data first; pass what its prepare returned")
         with noise.call():
-            return self.attribute(network, images, targets, *([prepared] if self.prepares else []))
+            given = [prepared] if self.prepares else []
+            return self.attribute(network, images, targets, *given, normalisation=normalisation)  # type: ignore[call-arg]
 
     @typing.final
-    def maps(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None) -> Tensor:
+    def maps(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        prepared: Prepared | None = None,
+        normalisation: Pair | None = None,
+    ) -> Tensor:
         """`reduce` of the attribution: (B, C, H, W), (B,) -> (B, H, W)."""
-        return reduce(self.attributions(network, images, targets, prepared))
+        return reduce(self.attributions(network, images, targets, prepared, normalisation))
 
     @typing.final
-    def masks(self, network: nn.Module, images: Tensor, targets: Tensor, prepared: Prepared | None = None) -> Tensor:
+    def masks(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        prepared: Prepared | None = None,
+        normalisation: Pair | None = None,
+    ) -> Tensor:
         """`mask` of the attribution under this explainer's rule: (B, C, H, W), (B,) -> (B, 1 or C, H, W)."""
-        return mask(self.attributions(network, images, targets, prepared), self.mask_rule)
+        return mask(self.attributions(network, images, targets, prepared, normalisation), self.mask_rule)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BadComponent
 from bench.maps import reduce
-from bench.networks import check_eager, check_logits, guarded
+from bench.networks import Pair, check_eager, check_logits, guarded
 
 if typing.TYPE_CHECKING:
     from bench.components.kinds import Defense, Explainer
@@ -26,7 +26,8 @@ class Victim:
 
     The harness always sets the rest as well. `references`: some training images (R, C, H, W), the same for every
     attack, whose maps may serve as targets. `trained_by(defense)`: the network that another defense trains in the same
-    case. `prepared`: what the explainer has learned about the network. Raises BadComponent for a network that is
+    case. `prepared`: what the explainer has learned about the network. `normalisation`: the network's mean and std per
+    channel, where `bench.normalisation` cannot see them. Raises BadComponent for a network that is
     scripted or compiled, or has one class.
     """
 
@@ -35,6 +36,7 @@ class Victim:
     references: Tensor | None = None
     trained_by: Callable[[Defense], nn.Module] | None = None
     prepared: Prepared | None = None
+    normalisation: Pair | None = None
 
     def __post_init__(self) -> None:
         check_eager(self.network)
@@ -44,7 +46,7 @@ class Victim:
             return self._check(self.network(images), images)
 
     def maps(self, images: Tensor, targets: Tensor) -> Tensor:
-        return self.explainer.maps(self.network, images, targets, self.prepared)
+        return self.explainer.maps(self.network, images, targets, self.prepared, self.normalisation)
 
     def both(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Maps and logits of the same images, (B, H, W) and (B, K), from one forward pass where that is possible."""
@@ -78,7 +80,7 @@ class Victim:
             self.network.register_forward_hook(keep),
         )
         try:
-            attributions = self.explainer.attributions(self.network, images, targets, self.prepared)
+            attributions = self.explainer.attributions(self.network, images, targets, self.prepared, self.normalisation)
         finally:
             for handle in handles:
                 handle.remove()

@@ -95,18 +95,26 @@ class Features:
     """Record the outputs of a network's layers inside a `with`: of all layers, or of the named one."""
 
     def __init__(self, network: nn.Module, layer: str, reshape: str) -> None:
-        whole = network.network if isinstance(network, bench.Normalised) else network
-        self.layers = {name: module for name, module in whole.named_modules() if name}
+        self.layers = {name: module for name, module in network.named_modules() if name}
         self.layer, self.reshape = layer, reshape
         if layer:
-            if layer not in self.layers:
-                raise bench.BadComponent(
-                    f"gradcam: the network has no layer {layer!r}{bench.suggestion(layer, self.layers)}"
-                )
-            self.layers = {layer: self.layers[layer]}
+            self.layers = {layer: self.layers[self._find(layer)]}
         self.outputs: list[tuple[str, Any]] = []
         self.layouts = Layouts()
         self.stack = contextlib.ExitStack()
+
+    def _find(self, layer: str) -> str:
+        """The name of a layer in the network, whatever wraps the part that has it under the name given."""
+        found = [name for name in self.layers if f".{name}".endswith(f".{layer}")]
+        depth = min((name.count(".") for name in found), default=0)
+        found = [name for name in found if name.count(".") == depth]
+        if not found:
+            raise bench.BadComponent(
+                f"gradcam: the network has no layer {layer!r}{bench.suggestion(layer, self.layers)}"
+            )
+        if len(found) > 1:
+            raise bench.BadComponent(f"gradcam: {layer} may be {' or '.join(found)}; give one of these in full")
+        return found[0]
 
     def __enter__(self) -> None:
         def keep(name: str, output: Any) -> Any:
