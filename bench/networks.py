@@ -105,8 +105,8 @@ def _check_pair(given: Pair, images: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-class _FirstLayer(BaseException):
-    """Ends a forward pass where a network's first layer is called. No `except Exception` of the network catches it."""
+class _FirstLayer(Exception):
+    """Ends a forward pass where a network's first layer is called."""
 
     def __init__(self, given: Tensor) -> None:
         super().__init__()
@@ -243,12 +243,13 @@ def guarded(network: nn.Module) -> Iterator[None]:
     if is_scripted or any(isinstance(hook, _Before) for hook in network._forward_pre_hooks.values()):
         yield
         return
-    before = _Before()
+    before, outside = _Before(), _forward.set(None)
     handles = network.register_forward_pre_hook(before), network.register_forward_hook(before.end, always_call=True)
     try:
         with _without_checkpoints():
             yield
     finally:
+        _forward.reset(outside)  # also after an interruption, which runs no hooks
         for handle in handles:
             handle.remove()
 
