@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from bench.errors import BadValue
+from bench.networks import to_float32
 
 
 def reduce(attribution: Tensor) -> Tensor:
-    """The map of an attribution: (B, C, H, W) -> (B, H, W), non-negative, each of sum one, or all zero."""
-    summed = attribution.abs().sum(1)
+    """The map of an attribution: (B, C, H, W) -> (B, H, W), non-negative, each of sum one, or all zero.
+
+    In float32 where the attribution is in half precision.
+    """
+    summed = to_float32(attribution).abs().sum(1)
     total = summed.sum((1, 2), keepdim=True)
     # Two steps and not a clamp: a tiny but proper attribution keeps its map and its gradient.
     return summed / torch.where(total > 0, total, torch.ones_like(total))
@@ -24,7 +28,7 @@ def mask(attribution: Tensor, rule: str) -> Tensor:
     """
     if rule == "none":
         return attribution.clamp(0, 1)
-    flat = attribution.abs().sum(1).flatten(1)
+    flat = to_float32(attribution).abs().sum(1).flatten(1)
     low = flat.min(1, keepdim=True).values
     high = flat.quantile(0.99, 1, keepdim=True) if rule == "percentile" else flat.max(1, keepdim=True).values
     scaled = (flat - low) / torch.where(high > low, high - low, torch.ones_like(high))

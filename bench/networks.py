@@ -36,6 +36,33 @@ class Normalised(nn.Module):
         return logits
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
+class InFloat32(nn.Module):
+    """Takes float32 and gives float32 around a network in half precision."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+        self.training = network.training
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images.to(self.dtype))
+        return logits.to(torch.float32) if isinstance(logits, Tensor) else logits
+
+
+def in_float32(network: nn.Module) -> nn.Module:
+    """A network for images in float32: the network itself, or `InFloat32` around one in half precision."""
+    dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    return InFloat32(network, dtype) if dtype in HALF and not isinstance(network, InFloat32) else network
+
+
+def to_float32(values: Tensor) -> Tensor:
+    """Values in single precision where they are in half, else unchanged."""
+    return values.float() if values.dtype in HALF else values
+
+
 # A network's mean and std, as numbers or tensors for the channels.
 Pair = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench import noise
 from bench.errors import BadValue
+from bench.networks import HALF
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Ball:
 
     def project(self, images: Tensor, origin: Tensor) -> Tensor:
         """The nearest images in the ball around `origin`, clipped to [0, 1], which leaves none outside the ball."""
+        if origin.dtype in HALF:
+            return self._round(self.project(images.double(), origin.double()), origin)
         eps = float(self.eps)
         if self.norm == "linf":
             inside = torch.minimum(torch.maximum(images, origin - eps), origin + eps)
@@ -45,6 +48,25 @@ class Ball:
             inside = torch.where(length > eps, origin + change * (eps / length.clamp(min=1e-12)), images)
         return inside.clamp(0, 1)
 
+    def _round(self, images: Tensor, origin: Tensor) -> Tensor:
+        """Round images in the ball and in [0, 1] to the half precision of `origin`, so that none leaves the ball.
+
+        Numbers are rounded towards the origin, and in an l2 ball those that lose most away from it, while they fit.
+        """
+        start, change = origin.double(), images - origin.double()
+        near = images.abs().to(origin.dtype)  # no zero with a sign
+        outwards = (near.double() - start).abs() > change.abs()
+        inner = torch.where(outwards, _step(near, origin), near)
+        if self.norm == "linf":
+            return inner
+        outer = torch.where(images == inner.double(), inner, _step(inner, images.to(torch.float32)))
+        kept, added = ((value.double() - start).flatten(1) for value in (inner, outer))
+        gain = added.square() - kept.square()
+        order = (change.flatten(1).abs() - kept.abs()).argsort(dim=1, descending=True)
+        room = float(self.eps) ** 2 - kept.square().sum(1, keepdim=True)
+        fits = torch.zeros_like(gain, dtype=torch.bool).scatter(1, order, gain.gather(1, order).cumsum(1) <= room)
+        return torch.where(fits.view_as(inner), outer, inner).clamp(0, 1)
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """The direction of unit length in the norm in which a function with this gradient rises fastest."""
         if self.norm == "linf":
@@ -53,6 +75,8 @@ class Ball:
 
     def sample(self, origin: Tensor) -> Tensor:
         """Images drawn uniformly from the ball around `origin`, clipped to [0, 1]."""
+        if origin.dtype in HALF:
+            return self._round(self.sample(origin.float()).double(), origin)
         eps = float(self.eps)
         if self.norm == "linf":
             return (origin + eps * noise.uniform(origin)).clamp(0, 1)
@@ -61,3 +85,10 @@ class Ball:
             radius = noise.uniform(origin[:, :1, :1, :1].double(), low=0.0)[:, :, 0, 0] ** (1 / direction.shape[1])
         change = direction / direction.norm(dim=1, keepdim=True) * radius.to(origin.dtype)
         return (origin + eps * change.view_as(origin)).clamp(0, 1)
+
+
+def _step(values: Tensor, towards: Tensor) -> Tensor:
+    """The next numbers in half precision, from values in [0, 1] towards others."""
+    # The bits of floats that are not negative are in their order.
+    direction = (towards.double() - values.double()).sign().to(torch.int16)
+    return (values.view(torch.int16) + direction).view(values.dtype)

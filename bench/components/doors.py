@@ -1,7 +1,8 @@
 """What every call of an explainer, an attack or a metric goes through, whoever makes it.
 
-Targets become (B,) int64 or are refused, networks get copies of their images, gradients can be taken even under the
-caller's inference mode, and a score of what is undefined is undefined.
+Targets become (B,) int64 or are refused. Networks get copies of their images. What surrounds a network in half
+precision is computed in float32. Gradients can be taken under the caller's inference mode too. A score of what is
+undefined is undefined.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadComponent, BadValue
-from bench.networks import Pair, asked, check_targets, guarded
+from bench.networks import HALF, Pair, asked, check_targets, guarded, in_float32, to_float32
 
 ROWS = ("targets", "labels")  # evidence that has the form of targets
 
 
 @contextlib.contextmanager
-def _enter(network: nn.Module) -> Iterator[None]:
-    """Inside, a network is guarded, and inference mode is off."""
+def _enter(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield a network for images in float32. Inside, it is guarded, and inference mode is off."""
     if not isinstance(network, nn.Module):
         raise BadComponent(f"the network is a {type(network).__name__}; pass a torch.nn.Module")
     if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
         raise BadComponent("the network was made under torch.inference_mode and has no gradients; make it outside")
+    network = in_float32(network)
     with _differentiable(), guarded(network):
-        yield
+        yield network
 
 
 @contextlib.contextmanager
@@ -60,6 +62,10 @@ def _own(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
+def _widen(value: Any) -> Any:
+    return to_float32(value) if isinstance(value, Tensor) else value
+
+
 def explainer_door(attribute: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Wrap the `attribute` of an explainer."""
 
@@ -73,9 +79,11 @@ def explainer_door(attribute: Callable[..., Tensor]) -> Callable[..., Tensor]:
         normalisation: Pair | None = None,
         **named: Any,
     ) -> Tensor:
-        with _enter(network), asked(images, normalisation):
+        with _enter(network) as entered_network, asked(to_float32(images), normalisation):
             classes = _own(check_targets(targets, images))
-            return attribute(self, network, _own(images), classes, *map(_own, prepared), **_own(named))
+            return attribute(
+                self, entered_network, to_float32(_own(images)), classes, *map(_own, prepared), **_own(named)
+            )
 
     return entered
 
@@ -85,9 +93,11 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(perturb)
     def entered(self: Any, victim: Any, images: Tensor, targets: Any, ball: Any) -> Tensor:
-        with _enter(victim.network), asked(images, victim.normalisation):
-            victim = dataclasses.replace(victim, references=_own(victim.references), prepared=_own(victim.prepared))
-            return perturb(self, victim, _own(images), _own(check_targets(targets, images)), ball)
+        classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
+        with _enter(victim.network) as network, asked(wide, victim.normalisation):
+            own = {name: _own(getattr(victim, name)) for name in ("references", "prepared")}
+            moved = perturb(self, dataclasses.replace(victim, network=network, **own), wide, classes, ball)
+        return ball.project(moved, images) if images.dtype in HALF else moved
 
     return entered
 
@@ -106,12 +116,15 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
         for name in ROWS:
             if name in evidence and rows:
                 evidence[name] = check_targets(evidence[name], next(iter(rows.values())), name)
-        evidence.update({name: _own(value) for name, value in evidence.items()})
+        evidence.update({name: _widen(_own(value)) for name, value in evidence.items()})
         network = evidence.get("network")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_enter(network) if isinstance(network, nn.Module) else _differentiable())
+            if isinstance(network, nn.Module):
+                evidence["network"] = stack.enter_context(_enter(network))
+            else:
+                stack.enter_context(_differentiable())
             if "images" in rows:
-                stack.enter_context(asked(rows["images"], normalisation))
+                stack.enter_context(asked(evidence["images"], normalisation))
             result = score(*bound.args, **bound.kwargs)
         return _undefine(result, rows)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.errors import BadComponent
 from bench.maps import reduce
-from bench.networks import Pair, check_eager, check_logits, guarded
+from bench.networks import Pair, check_eager, check_logits, guarded, in_float32, to_float32
 
 if typing.TYPE_CHECKING:
     from bench.components.kinds import Defense, Explainer
@@ -42,8 +42,9 @@ class Victim:
         check_eager(self.network)
 
     def logits(self, images: Tensor) -> Tensor:
-        with guarded(self.network):
-            return self._check(self.network(images), images)
+        network = in_float32(self.network)
+        with guarded(network):
+            return self._check(network(to_float32(images)), images)
 
     def maps(self, images: Tensor, targets: Tensor) -> Tensor:
         return self.explainer.maps(self.network, images, targets, self.prepared, self.normalisation)

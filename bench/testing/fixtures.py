@@ -46,6 +46,26 @@ def tiny_network(
     return network.to(current_device(), dtype).eval().requires_grad_(False)
 
 
+class Overwriting(nn.Module):
+    """A network that overwrites its images, and gives the logits of another one all the same."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.inner = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(2 * images.mul_(0.5))
+        return logits
+
+
+def strange_networks(network: nn.Module) -> dict[str, nn.Module]:
+    """Networks with the same logits, by what strangers do to theirs."""
+    return {
+        "inside nn.Sequential": nn.Sequential(network).eval(),
+        "that writes into its images": Overwriting(network).eval(),
+    }
+
+
 def tiny_images(rows: int = 5, shape: tuple[int, int, int] = (3, 12, 12)) -> tuple[Tensor, Tensor]:
     """Images (rows, *shape) in float64, and targets (rows,)."""
     images, targets = _draw_images(rows, shape)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
+from bench.networks import HALF
 from bench_explainers.lrp import ACTIVATIONS
 from bench_explainers.relevance import Flow
 
@@ -97,7 +98,7 @@ def rescale(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tensor, None]
     """Multiply by the change of the output over the change of the input, (2 B, ...) each."""
     into, out = (values.chunk(2)[0] - values.chunk(2)[1] for values in (given, output))
     (slopes,) = _products(output, given, torch.ones_like(output))
-    near = into.abs() < CLOSE
+    near = is_close(into, given)
     ratio = torch.where(near, slopes.chunk(2)[0], out / torch.where(near, 1, into))
     return torch.cat([ratio * above.chunk(2)[0], torch.zeros_like(into)]), None
 
@@ -110,9 +111,17 @@ def pass_to_winners(above: Tensor, given: Tensor, output: Tensor) -> tuple[Tenso
     over, share = torch.maximum(first, second), above.chunk(2)[0]
     (parts,) = _products(output, given, torch.cat([share * (over - second), share * (first - over)]))
     (slopes,) = _products(output, given, torch.cat([share, torch.zeros_like(share)]))
-    near = into.abs() < CLOSE
+    near = is_close(into, given)
     multiplied = torch.where(near, slopes.chunk(2)[0], sum(parts.chunk(2)) / torch.where(near, 1, into))
     return torch.cat([multiplied, torch.zeros_like(into)]), None
+
+
+def is_close(into: Tensor, given: Tensor) -> Tensor:
+    """Whether an input is as good as the baseline's; in half precision, where rounding alone may part them."""
+    if given.dtype not in HALF:
+        return into.abs() < CLOSE
+    first, second = given.abs().chunk(2)
+    return into.abs() <= 8 * torch.finfo(given.dtype).eps * torch.maximum(first, second)
 
 
 def _products(output: Tensor, given: Tensor, vectors: Tensor) -> tuple[Tensor, ...]:

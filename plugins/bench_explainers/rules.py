@@ -25,6 +25,7 @@ def _with(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
 
 def keep_from_zero(values: Tensor, tiny: float = TINY) -> Tensor:
     """Move denominators a little away from zero, in the direction of their sign."""
+    tiny = max(tiny, torch.finfo(values.dtype).tiny)
     return values + torch.where(values < 0, -tiny, tiny)
 
 

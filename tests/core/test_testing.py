@@ -115,7 +115,18 @@ def raise_in_torch(self, network, images, targets):
 
 VALID = "returns valid attributions"
 ALONE = "explains images independently"
+STRANGE = "explains networks of strangers"
 EXPLAINERS = {
+    "knows one class": (
+        lambda s, n, i, t: i - (n.mean if isinstance(n, bench.Normalised) else 0),
+        STRANGE,
+        "its maps of a network inside nn.Sequential are others",
+    ),
+    "overflows": (
+        lambda s, n, i, t: i * (torch.nan if type(n).__name__ == "InFloat32" else 1),
+        STRANGE,
+        "maps of a network in half precision contain NaN or infinity",
+    ),
     "nan": (lambda s, n, i, t: i * float("nan"), VALID, "the attribution contains NaN or infinity"),
     "zero": (lambda s, n, i, t: i * 0, VALID, "the attribution of an image is zero everywhere"),
     "shape": (
@@ -248,6 +259,11 @@ def add_noise(self, victim, images, targets, ball):
 BALL = "stays in the ball"
 BETA = {"__annotations__": {"beta": float}, "beta": bench.param(20.0, "sharpness")}
 ATTACKS = {
+    "knows one class": (
+        {"perturb": lambda s, v, i, t, b: b.project(i + isinstance(v.network, bench.Normalised), i)},
+        "attacks networks of strangers",
+        "its images for a network inside nn.Sequential are others",
+    ),
     "budget": (
         {"perturb": lambda s, v, i, t, b: (i + 0.25).clamp(0, 1)},
         BALL,

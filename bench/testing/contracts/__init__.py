@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.engine import Catalog
-from bench.testing.contracts.attack import attacks_images_independently, lowers_its_objective, stays_in_the_ball
+from bench.testing.contracts.attack import (
+    attacks_images_independently,
+    attacks_networks_of_strangers,
+    lowers_its_objective,
+    stays_in_the_ball,
+)
 from bench.testing.contracts.component import describes_itself, reads_back_from_its_text
 from bench.testing.contracts.dataset import loads_images_and_labels
 from bench.testing.contracts.defense import resumes_where_it_stopped, trains_all_weights_reproducibly
 from bench.testing.contracts.explainer import (
     explains_images_independently,
+    explains_networks_of_strangers,
     is_differentiable_as_declared,
     returns_valid_attributions,
 )
@@ -37,8 +43,20 @@ CONTRACTS: dict[str, tuple[Contract, ...]] = {
     "model": (*_OF_ALL, maps_images_to_logits, is_smooth_as_declared),
     "schedule": (*_OF_ALL, trains_a_network),
     "defense": (*_OF_ALL, trains_all_weights_reproducibly, resumes_where_it_stopped),
-    "explainer": (*_OF_ALL, returns_valid_attributions, explains_images_independently, is_differentiable_as_declared),
-    "attack": (*_OF_ALL, stays_in_the_ball, attacks_images_independently, lowers_its_objective),
+    "explainer": (
+        *_OF_ALL,
+        returns_valid_attributions,
+        explains_images_independently,
+        explains_networks_of_strangers,
+        is_differentiable_as_declared,
+    ),
+    "attack": (
+        *_OF_ALL,
+        stays_in_the_ball,
+        attacks_images_independently,
+        attacks_networks_of_strangers,
+        lowers_its_objective,
+    ),
     "metric": (
         *_OF_ALL,
         scores_images_independently,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from fractions import Fraction
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import noise
 from bench.components import Attack, Ball
 from bench.engine import Catalog
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
-from bench.testing.fixtures import tiny_images, tiny_network, tiny_victim
+from bench.testing.fixtures import strange_networks, tiny_images, tiny_network, tiny_victim
 
 BALL = Ball("linf", Fraction(8, 255))
 ROUNDING = 1e-6  # by which an attack may exceed its budget in float32
@@ -36,7 +37,7 @@ def _check_attacked(attacked: Tensor, images: Tensor, ball: Ball) -> None:
     )
     ensure(attacked.isfinite().all(), "an attacked image contains NaN or infinity")
     ensure(attacked.dtype == images.dtype, f"images are {images.dtype}, but perturb returned {attacked.dtype}")
-    change = (attacked.detach() - images).flatten(1)
+    change = (attacked.detach().double() - images.double()).flatten(1)
     size = change.abs().amax(1) if ball.norm == "linf" else change.norm(dim=1)
     excess = float(size.max()) - float(ball.eps)
     ensure(excess <= ROUNDING, f"an image leaves the ball {ball} by {excess:.2g}; use ball.project(moved, images)")
@@ -49,6 +50,22 @@ def _check_attacked(attacked: Tensor, images: Tensor, ball: Ball) -> None:
 
 def attacks_images_independently(component: Attack, catalog: Catalog) -> None:
     ensure_rows_are_independent(_perturb(component, smooth=True), *tiny_images())
+
+
+def attacks_networks_of_strangers(component: Attack, catalog: Catalog) -> None:
+    network, (images, targets) = tiny_network(smooth=True), tiny_images(3)
+
+    def perturb(network: nn.Module, images: Tensor) -> Tensor:
+        with noise.rows(0, "contract", range(3)):
+            return component.perturb(tiny_victim(network), images, targets, BALL).detach()
+
+    expected = perturb(network, images)
+    for form, other in strange_networks(network).items():
+        before = images.clone()
+        ensure(torch.allclose(perturb(other, images), expected), f"its images for a network {form} are others")
+        ensure(torch.equal(images, before), f"a network {form} overwrites the images of the caller")
+    half = images.bfloat16()
+    _check_attacked(perturb(copy.deepcopy(network).bfloat16(), half), half, BALL)
 
 
 def lowers_its_objective(component: Attack, catalog: Catalog) -> None:

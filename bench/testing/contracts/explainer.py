@@ -7,6 +7,7 @@ import copy
 import tempfile
 import typing
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from bench.components import Explainer, Prepared
 from bench.engine import Catalog
 from bench.gradients import softened
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
-from bench.testing.fixtures import tiny_data, tiny_fit, tiny_images, tiny_network
+from bench.testing.fixtures import strange_networks, tiny_data, tiny_fit, tiny_images, tiny_network
 
 BETA = 20.0  # sharpness of the softplus that replaces ReLU where a second derivative is taken
 STEP = 1e-6  # of finite differences
@@ -58,6 +59,30 @@ def explains_images_independently(component: Explainer, catalog: Catalog) -> Non
     prepared = _prepare(component, network)
     with torch.no_grad():
         ensure_rows_are_independent(lambda i, t: component.attributions(network, i, t, prepared), images, targets)
+
+
+def explains_networks_of_strangers(component: Explainer, catalog: Catalog) -> None:
+    network, (images, targets) = tiny_network(smooth=True), tiny_images(3)
+    prepared = _prepare(component, network)
+
+    def explain(network: nn.Module, images: Tensor, targets: Any = targets) -> Tensor:
+        given = (
+            None if prepared is None else {n: t.to(images) if t.is_floating_point() else t for n, t in prepared.items()}
+        )
+        with torch.no_grad(), noise.rows(0, "contract", range(3)):
+            return component.maps(network, images, targets, given)
+
+    expected = explain(network, images)
+    for form, other in strange_networks(network).items():
+        before = images.clone()
+        ensure(torch.allclose(explain(other, images), expected), f"its maps of a network {form} are others")
+        ensure(torch.equal(images, before), f"a network {form} overwrites the images of the caller")
+    ensure(
+        torch.equal(explain(network, images, targets.tolist()), expected), "its maps for a list of targets are others"
+    )
+    half = explain(copy.deepcopy(network).bfloat16(), images.bfloat16())
+    ensure(half.isfinite().all(), "maps of a network in half precision contain NaN or infinity")
+    ensure(half.flatten(1).any(1).all(), "the map of a network in half precision is zero everywhere")
 
 
 def is_differentiable_as_declared(component: Explainer, catalog: Catalog) -> None:
