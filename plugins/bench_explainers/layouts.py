@@ -21,7 +21,7 @@ SECOND = frozenset(
 # Functions that have them on the last axis.
 LAST = frozenset({"linear", "layer_norm", "rms_norm"})
 # Functions that leave each axis where it is, and may change its length.
-KEEP = frozenset({"mean", "sum", "amax", "amin", "pad", "getitem", "narrow", "cat", "concat", "chunk", "split"})
+KEEP = frozenset({"mean", "sum", "amax", "amin", "pad", "getitem", "narrow", "cat", "concat", "chunk", "split", "glu"})
 RESHAPE = frozenset({"view", "reshape", "flatten", "unflatten"})
 # Functions that may mix axes although the shape stays.
 MIX = frozenset({"matmul", "bmm", "einsum", "get", "rot90"})
