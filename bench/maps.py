@@ -23,14 +23,18 @@ def reduce(attribution: Tensor) -> Tensor:
 def mask(attribution: Tensor, rule: str) -> Tensor:
     """A mask in [0, 1] per image: (B, C, H, W) -> (B, 1, H, W), or unreduced under the rule "none".
 
-    "percentile" puts the absolute sum over channels on a scale from its minimum to its 99th percentile, "minmax" on one
-    from its minimum to its maximum.
+    "percentile" puts the absolute sum over channels on a scale from its minimum to its 99th percentile, or to its
+    maximum where the two are equal, as in sparse maps. "minmax" puts it on one from its minimum to its maximum. The scale
+    of the attribution does not count; a constant one gives zeros.
     """
     if rule == "none":
         return attribution.clamp(0, 1)
     flat = to_float32(attribution).abs().sum(1).flatten(1)
     low = flat.min(1, keepdim=True).values
-    high = flat.quantile(0.99, 1, keepdim=True) if rule == "percentile" else flat.max(1, keepdim=True).values
+    high = flat.max(1, keepdim=True).values
+    if rule == "percentile":
+        most = flat.quantile(0.99, 1, keepdim=True)
+        high = torch.where(most > low, most, high)
     scaled = (flat - low) / torch.where(high > low, high - low, torch.ones_like(high))
     return scaled.clamp(0, 1).view(len(flat), 1, *attribution.shape[2:])
 

@@ -218,7 +218,7 @@ def clean_maps(clean_attributions: Tensor) -> Tensor:
     return reduce(clean_attributions)
 
 
-@value()
+@value(version=2)
 def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
     """(N, C or 1, H, W) in [0, 1]: the explainer's own mask of each clean image, by its rule; not the object's."""
     return mask(clean_attributions, explainer.mask_rule)
@@ -369,7 +369,7 @@ def attacked_maps(attacked_attributions: Tensor) -> Tensor:
     return reduce(attacked_attributions)
 
 
-@value()
+@value(version=2)
 def attacked_masks(explainer: Explainer, attacked_attributions: Tensor) -> Tensor:
     """(N, C or 1, H, W) in [0, 1]: the explainer's own mask of each attacked image."""
     return mask(attacked_attributions, explainer.mask_rule)

@@ -20,6 +20,7 @@ class SparsifiedSmoothGrad(bench.Explainer):
     """
 
     name = "sparsified_smoothgrad"
+    version = 2
     differentiable = True
     paper = bench.Paper(
         "Certifiably Robust Interpretation in Deep Learning",

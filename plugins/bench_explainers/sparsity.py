@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -16,8 +17,13 @@ def keep_largest(values: Tensor, share: float) -> Tensor:
 
 
 def scale_to_rank(values: Tensor, share: float) -> Tensor:
-    """Clip each image's values at the value of this rank from above, and divide by it; zeros stay zeros."""
+    """Clip each image's values at the value of this rank from above, and divide by it; zeros stay zeros.
+
+    Where fewer values than that are not zero, at the largest.
+    """
     flat = values.flatten(1)
-    top = flat.sort(dim=1, descending=True).values[:, max(1, int(share * flat.shape[1])) - 1, None]
+    ordered = flat.sort(dim=1, descending=True).values
+    top = ordered[:, max(1, int(share * flat.shape[1])) - 1, None]
+    top = torch.where(top > 0, top, ordered[:, :1])
     scaled = flat.minimum(top) / top.where(top > 0, top.new_ones(()))
     return scaled.view_as(values)

@@ -24,6 +24,7 @@ class ClassRetrieval(bench.Metric):
     """
 
     name = "class_retrieval"
+    version = 2
     range = (0.0, 1.0)
     help = "share of images that keep the explained class when they are seen through the map's mask"
     paper = bench.papers.LIM2021

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -144,3 +145,22 @@ def test_a_victim_is_not_misled_by_a_view_of_the_images(origin):
 def test_a_budget_that_is_none_is_refused(eps):
     with pytest.raises(bench.BadValue, match=r"eps .* is (impossible|not a number)"):
         bench.Ball("linf", eps)
+
+
+@pytest.mark.parametrize("marked", [1, 3, 40])
+@pytest.mark.parametrize("scale", [2e-4, 0.02, 1.0, 50.0])
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_the_mask_of_a_sparse_map_does_not_depend_on_its_scale(marked, scale, floor):
+    attribution = torch.full((1, 1, 20, 20), floor, dtype=torch.float64)
+    attribution.view(-1)[:marked] = floor + torch.linspace(0.5, 1, marked, dtype=torch.float64)
+    found = mask(scale * attribution, "percentile")
+    values = attribution.flatten().numpy()
+    high = numpy.percentile(values, 99) if numpy.percentile(values, 99) > values.min() else values.max()
+    expected = ((values - values.min()) / (high - values.min())).clip(0, 1)
+    torch.testing.assert_close(found.flatten(), torch.from_numpy(expected))
+    assert found.max() == 1 and int((found > 0).sum()) == marked
+
+
+def test_the_mask_of_a_constant_map_is_zero():
+    for rule in ("percentile", "minmax"):
+        assert not mask(torch.full((1, 3, 5, 5), 0.3), rule).any()

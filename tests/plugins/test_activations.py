@@ -122,7 +122,5 @@ def test_without_an_attack_a_missing_second_derivative_is_named(images):
     metric = bench.component("metric", "hessian_norm:draws=2")
     given = {"images": images, "targets": TARGETS, "seed": 0, "test_data": data}
     assert (metric(network=Network(nn.SiLU()), **given) > 0).all()
-    with pytest.raises(
-        bench.BadComponent, match="torch has no second derivative for hardsigmoid, which the"
-    ):
+    with pytest.raises(bench.BadComponent, match="torch has no second derivative for hardsigmoid, which the"):
         metric(network=Network(nn.Hardsigmoid()), **given)

@@ -140,3 +140,14 @@ def test_an_image_without_a_gradient_keeps_a_zero_map():
     images = torch.rand(5, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for text in ("gradient", "sparse_gradient", "sparsified_smoothgrad:samples=2"):
         assert not attribution(text, flat, images).any()
+
+
+def test_a_sparse_gradient_is_clipped_at_its_largest_value():
+    from bench_explainers.sparsity import scale_to_rank
+
+    values = torch.zeros(2, 1, 10, 20)
+    values[0, 0, 0, 0] = 0.02
+    values[1, 0, 0, :4] = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    found = scale_to_rank(values, 0.01).flatten(1)
+    assert found[0].count_nonzero() == 1 and found[0, 0] == 1
+    torch.testing.assert_close(found[1, :5], torch.tensor([1, 1, 2 / 3, 1 / 3, 0]))
