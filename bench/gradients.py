@@ -44,10 +44,13 @@ plain_attention = twice_differentiable  # its name in version 0.1
 def differentiating(images: Tensor) -> Iterator[Tensor]:
     """Yield images whose forward pass inside can be differentiated twice.
 
-    They are the caller's own images where the caller wants a graph to these, else a detached leaf.
+    They are the caller's own images where the caller wants a graph to these, else a detached leaf. The caller's
+    inference mode does not reach inside.
     """
     keep = torch.is_grad_enabled()
-    with torch.enable_grad(), twice_differentiable():
+    with torch.inference_mode(False), torch.enable_grad(), twice_differentiable():
+        if images.is_inference():
+            images = images.clone()
         yield images if keep and images.requires_grad else images.detach().requires_grad_()
 
 
@@ -84,6 +87,8 @@ def slope(scores: Tensor, images: Tensor) -> Tensor:
 
 def target_logits(logits: Tensor, images: Tensor, targets: Tensor) -> Tensor:
     """The logit of each image's target: (B, K), (B, ...), (B,) -> (B,). Raises BadValue for an impossible target."""
+    if targets.is_inference():
+        targets = targets.clone()
     try:
         return check_logits(logits, images).gather(1, targets[:, None])[:, 0]
     except RuntimeError:

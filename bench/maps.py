@@ -24,8 +24,8 @@ def mask(attribution: Tensor, rule: str) -> Tensor:
     """A mask in [0, 1] per image: (B, C, H, W) -> (B, 1, H, W), or unreduced under the rule "none".
 
     "percentile" puts the absolute sum over channels on a scale from its minimum to its 99th percentile, or to its
-    maximum where the two are equal, as in sparse maps. "minmax" puts it on one from its minimum to its maximum. The scale
-    of the attribution does not count; a constant one gives zeros.
+    maximum where the two are equal, as in sparse maps. "minmax" puts it on one from its minimum to its maximum. The
+    scale of the attribution does not count; a constant one gives zeros.
     """
     if rule == "none":
         return attribution.clamp(0, 1)

@@ -93,10 +93,11 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(perturb)
     def entered(self: Any, victim: Any, images: Tensor, targets: Any, ball: Any) -> Tensor:
-        classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
-        with _enter(victim.network) as network, asked(wide, victim.normalisation):
+        with _enter(victim.network) as network:
+            classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
             own = {name: _own(getattr(victim, name)) for name in ("references", "prepared")}
-            moved = perturb(self, dataclasses.replace(victim, network=network, **own), wide, classes, ball)
+            with asked(wide, victim.normalisation):
+                moved = perturb(self, dataclasses.replace(victim, network=network, **own), wide, classes, ball)
         return ball.project(moved, images) if images.dtype in HALF else moved
 
     return entered
@@ -116,13 +117,13 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
         for name in ROWS:
             if name in evidence and rows:
                 evidence[name] = check_targets(evidence[name], next(iter(rows.values())), name)
-        evidence.update({name: _widen(_own(value)) for name, value in evidence.items()})
         network = evidence.get("network")
         with contextlib.ExitStack() as stack:
             if isinstance(network, nn.Module):
                 evidence["network"] = stack.enter_context(_enter(network))
             else:
                 stack.enter_context(_differentiable())
+            evidence.update({name: _widen(_own(value)) for name, value in evidence.items()})
             if "images" in rows:
                 stack.enter_context(asked(evidence["images"], normalisation))
             result = score(*bound.args, **bound.kwargs)

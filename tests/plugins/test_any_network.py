@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import bench
+from bench.gradients import input_gradient
 
 BALL = bench.Ball("linf", Fraction(8, 255))
 EXPLAINERS = [
@@ -369,3 +370,43 @@ def test_a_metric_s_network_may_write_into_its_images(text, images):
     found, expected = (score.values if isinstance(score, bench.Levels) else score for score in scores)
     assert_close(found, expected)
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("text", EVERY_EXPLAINER)
+def test_inference_mode_changes_no_map(text, images):
+    explainer, network, targets = bench.component("explainer", text), Plain(), torch.tensor([0, 1, 2, 3])
+    with torch.no_grad():
+        expected = explainer.maps(network, images, targets)
+    with torch.inference_mode():
+        for given in ((images, targets), (images.clone(), targets.clone()), (images.clone(), targets.tolist())):
+            found = explainer.maps(network, *given)
+            assert torch.equal(found, expected) and not found.requires_grad
+        assert torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("text", ["topk:k=5,steps=2", "pgd:steps=2", "target_map:steps=2", "random_search:queries=2"])
+def test_inference_mode_changes_no_attack(text, images):
+    victim = bench.Victim(Plain(), bench.component("explainer", "smoothgrad:samples=2"))
+    component, targets = bench.component("attack", text), torch.tensor([0, 1, 2, 3])
+    expected = component.perturb(victim, images, targets, BALL)
+    with torch.inference_mode():
+        assert torch.equal(component.perturb(victim, images.clone(), targets.clone(), BALL), expected)
+        maps, logits = victim.both(images.clone(), targets)
+    with torch.no_grad():
+        assert torch.equal(maps, victim.maps(images, targets)) and torch.equal(logits, victim.logits(images))
+
+
+def test_inference_mode_changes_no_metric_and_no_gradient(images):
+    network, targets = Plain(F.silu), torch.tensor([0, 1, 2, 3])
+    data = bench.Data(images, targets, ("a", "b", "c", "d"))
+    metric = bench.component("metric", "hessian_norm:draws=2")
+    expected = metric(network=network, images=images, targets=targets, seed=0, test_data=data)
+    with torch.no_grad():
+        gradient = input_gradient(network, images, targets)
+    with torch.inference_mode():
+        found = metric(network=network, images=images.clone(), targets=targets.clone(), seed=0, test_data=data)
+        assert torch.equal(found, expected)
+        assert torch.equal(input_gradient(network, images.clone(), targets.clone()), gradient)
+        inside = Plain()
+    with pytest.raises(bench.BadComponent, match=r"the network was made under torch.inference_mode and has no"):
+        bench.component("explainer", "gradient").attribute(inside, images, targets)
