@@ -69,24 +69,31 @@ Pair = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a caller gave with a network: images, and the normalisation where it cannot be seen."""
+    """What a caller gave with a network: images, the normalisation where it cannot be seen, and the attack, if any."""
 
     images: Tensor
     normalisation: Pair | None = None
+    attack: str = ""
 
 
 _asked: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("asked", default=None)
 
 
 @contextlib.contextmanager
-def asked(images: Tensor, given: Pair | None) -> Iterator[None]:
+def asked(images: Tensor, given: Pair | None, attack: str = "") -> Iterator[None]:
     """Inside, `normalisation` knows the images, and the mean and std that the caller gave."""
-    outer = _asked.get()
-    token = _asked.set(Asked(images, given if given is not None or outer is None else outer.normalisation))
+    outer = _asked.get() or Asked(images)
+    token = _asked.set(Asked(images, outer.normalisation if given is None else given, attack or outer.attack))
     try:
         yield
     finally:
         _asked.reset(token)
+
+
+def attack_under_way() -> str:
+    """The attack that a call of an explainer belongs to, as text, or ""."""
+    call = _asked.get()
+    return "" if call is None else call.attack
 
 
 def normalisation(network: nn.Module, images: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -26,9 +26,9 @@ from bench.components.data import Data
 from bench.components.doors import attack_door, explainer_door, metric_door
 from bench.components.files import data_dir
 from bench.components.victim import Prepared, Victim
-from bench.errors import BadValue, BenchError, EnvironmentProblem, summarise_error
+from bench.errors import BadComponent, BadValue, BenchError, EnvironmentProblem, summarise_error
 from bench.maps import mask, reduce
-from bench.networks import Normalised, Pair
+from bench.networks import Normalised, Pair, attack_under_way
 
 if typing.TYPE_CHECKING:
     from bench.engine import Fit
@@ -195,6 +195,12 @@ class Explainer(Component, ABC):
         # Not where a gradient is followed to the images, as in every step of an attack: the look waits for the GPU.
         if not (images.requires_grad and torch.is_grad_enabled()) and not images.isfinite().all():
             row = int(images.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+            attack = attack_under_way()
+            if attack:
+                raise BadComponent(
+                    f"attack {attack} moved image {row} of {len(images)} to NaN or infinity, after a gradient of "
+                    f"explainer {self}; use another explainer or --surrogate"
+                )
             raise BadValue(f"image {row} of {len(images)} contains NaN or infinity and cannot be explained")
         if self.prepares and not prepared:
             raise BadValue(f"explainer {self} learns from data first; pass what its prepare returned")

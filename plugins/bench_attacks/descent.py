@@ -105,6 +105,7 @@ class Best:
 
 
 def descend(
+    victim: bench.Victim,
     images: Tensor,
     ball: bench.Ball,
     aim: Aim,
@@ -118,7 +119,7 @@ def descend(
 
     Gradients come from the network with softplus of sharpness `beta` in place of ReLU, because the gradients of a ReLU
     network's maps vanish. Scores come from the network itself. Where nothing was softened, the pass that gives the
-    gradient also gives the score.
+    gradient also gives the score. Raises BadComponent for a gradient that is not finite.
     """
     best = Best(images, aim, keep)
     for moved in starts:
@@ -128,6 +129,14 @@ def descend(
             with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
                 score, logits = aim(moved)
                 gradient = slope(score, moved)
+            bad = gradient.isfinite().flatten(1).all(1).logical_not()
+            if bad.any():
+                owner = "the network" if beta is None else f"the maps of explainer {victim.explainer}"
+                raise bench.BadComponent(
+                    f"the gradient of {owner} contains NaN or infinity at step {number + 1} of {steps}, on image "
+                    f"{int(bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
+                    "without a gradient, such as random_search"
+                )
             if number == 0 and beta is not None and not gradient.any():
                 warnings.warn(FLAT, stacklevel=2)
             if not (soft and soft.replaced):

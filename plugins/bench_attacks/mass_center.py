@@ -41,7 +41,7 @@ class MassCenter(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images + self.step * (ball.sample(images) - images) for _ in range(self.restarts)]
-        return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
+        return descend(victim, images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
 
 
 def center(maps: Tensor) -> Tensor:

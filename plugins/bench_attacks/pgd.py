@@ -33,7 +33,7 @@ class PGD(Descent):
         starts = [ball.sample(images) for _ in range(self.restarts)]
         step = steepest(ball, 2.5 / self.steps)
         return descend(
-            images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, None, keep=False
+            victim, images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, None, keep=False
         )
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:

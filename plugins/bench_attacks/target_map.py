@@ -52,7 +52,9 @@ class TargetMap(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(images, ball, aim, starts, self.steps, lambda: STEPS[self.optimiser](ball, self.step), self.beta)
+        return descend(
+            victim, images, ball, aim, starts, self.steps, lambda: STEPS[self.optimiser](ball, self.step), self.beta
+        )
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():

@@ -46,7 +46,7 @@ class TopK(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
+        return descend(victim, images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
 
 
 def share(maps: Tensor, top: Tensor) -> Tensor:

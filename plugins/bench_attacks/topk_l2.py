@@ -38,7 +38,9 @@ class TopKL2(Descent):
             return moved - self.step * float(ball.eps) * gradient.sign()
 
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, self.beta)
+        return descend(
+            victim, images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, self.beta
+        )
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():

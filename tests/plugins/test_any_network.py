@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -410,3 +411,72 @@ def test_inference_mode_changes_no_metric_and_no_gradient(images):
         inside = Plain()
     with pytest.raises(bench.BadComponent, match=r"the network was made under torch.inference_mode and has no"):
         bench.component("explainer", "gradient").attribute(inside, images, targets)
+
+
+class NearGrey(torch.autograd.Function):
+    """The images, with a derivative of NaN where one is near grey, but not grey."""
+
+    @staticmethod
+    def forward(context, images):
+        context.save_for_backward(images)
+        return images.clone()
+
+    @staticmethod
+    def backward(context, above):
+        distance = (context.saved_tensors[0] - 0.5).abs().flatten(1).amax(1)
+        near = (distance > 0) & (distance < 0.04)
+        return above.masked_fill(near.view(-1, 1, 1, 1), torch.nan)
+
+
+@dataclass(frozen=True)
+class Breaking(bench.Explainer):
+    """Squares of the images."""
+
+    name = "breaking"
+    differentiable = True
+
+    def attribute(self, network, images, targets):
+        ramp = torch.linspace(1, 2, images.shape[3], dtype=images.dtype)
+        return (ramp * NearGrey.apply(images)).square()
+
+
+@dataclass(frozen=True)
+class Follow(bench.Attack):
+    """Steps along a gradient that nobody looks at."""
+
+    name = "follow"
+
+    def perturb(self, victim, images, targets, ball):
+        for _ in range(3):
+            leaf = images.detach().requires_grad_()
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(victim.maps(leaf, targets)[:, 0, 0].sum(), leaf)
+            images = leaf.detach() - 0.01 * slope
+            with torch.no_grad():
+                victim.maps(images, targets)
+        return images
+
+
+def test_a_gradient_that_breaks_on_the_way_is_the_explainers():
+    images = torch.full((3, 3, 8, 8), 0.6, dtype=torch.float64)
+    images[1] = 0.5
+    victim = bench.Victim(Plain(), Breaking())
+    message = r"the gradient of the maps of explainer breaking contains NaN or infinity at step 2 of 6, on image 1 of 3"
+    with pytest.raises(bench.BadComponent, match=message):
+        bench.component("attack", "topk:k=5,steps=6").perturb(victim, images, [0, 1, 2], BALL)
+    with pytest.raises(bench.BadComponent, match="attack follow moved image 1 of 3 to NaN or infinity, after a"):
+        Follow().perturb(victim, images, [0, 1, 2], BALL)
+    images[2] = torch.nan
+    with pytest.raises(bench.BadValue, match="image 2 of 3 contains NaN or infinity and cannot be explained"):
+        victim.maps(images, [0, 1, 2])
+
+
+class Unstable(Plain):
+    def forward(self, images):
+        return super().forward(images) + (images[:, 0, 0, :1] - images[:, 0, 0, :1].detach()).abs().sqrt()
+
+
+def test_a_gradient_of_the_network_that_breaks_is_the_networks(images):
+    victim = bench.Victim(Unstable(), bench.component("explainer", "gradient"))
+    with pytest.raises(bench.BadComponent, match="the gradient of the network contains NaN or infinity at step 1 of 2"):
+        bench.component("attack", "pgd:steps=2").perturb(victim, images, 0, BALL)
