@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from bench.guard import forward_pass
 from bench.layers import softplus
-from bench.networks import forward_pass
 
 _betas: contextvars.ContextVar[tuple[float, ...]] = contextvars.ContextVar("betas", default=())
 

@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from bench.activations import entered_betas, softened as softened  # the latter was here in version 0.1
 from bench.errors import BadValue
+from bench.guard import guarded
 from bench.layers import CheapSecondDerivatives
-from bench.networks import check_logits, guarded, normalisation as normalisation  # the latter was here in version 0.1
+from bench.networks import check_logits, normalisation as normalisation  # the latter was here in version 0.1
 
 # Initial number of values in a chunk's images. A CPU is slower beyond its cache: 85 images of 3 x 32 x 32, one of
 # 3 x 224 x 224. A GPU needs many.

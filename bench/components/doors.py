@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadComponent, BadValue
-from bench.networks import HALF, Pair, asked, check_targets, guarded, in_float32, to_float32
+from bench.guard import guarded
+from bench.networks import HALF, Pair, asked, check_targets, in_float32, to_float32
 
 ROWS = ("targets", "labels")  # evidence that has the form of targets
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BadComponent
+from bench.guard import guarded
 from bench.maps import reduce
-from bench.networks import Pair, check_eager, check_logits, guarded, in_float32, to_float32
+from bench.networks import Pair, check_eager, check_logits, in_float32, to_float32
 
 if typing.TYPE_CHECKING:
     from bench.components.kinds import Defense, Explainer
