@@ -9,10 +9,12 @@ from typing import Any
 
 if typing.TYPE_CHECKING:
     from bench import (
+        activations as activations,
         copies as copies,
         gradients as gradients,
         images as images,
         maps as maps,
+        networks as networks,
         noise as noise,
         papers as papers,
         testing as testing,
@@ -77,7 +79,7 @@ _HOMES = {
     "networks": ("Normalised", "check_eager", "normalisation"),
     "papers": ("Paper",),
 }
-_MODULES = ("copies", "gradients", "images", "maps", "noise", "papers", "testing")
+_MODULES = ("activations", "copies", "gradients", "images", "maps", "networks", "noise", "papers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"checked_eager": "check_eager", "pictures": "images"}  # since version 0.1
 

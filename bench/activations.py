@@ -176,8 +176,7 @@ class Activations(TorchFunctionMode):
 
     def _read_gate(self, name: str, args: Any, named: Any) -> Call | None:
         """Read where(mask, first, second), first.where(mask, second), second.masked_fill(mask, first), first * mask."""
-        order = ("condition", "input", "self", "mask", "value", "other")
-        parts = [*args, *(named[key] for key in order if key in named)]
+        parts = [*args, *named.values()]
         place = next((i for i, part in enumerate(parts) if isinstance(part, Tensor) and part in self.masks), None)
         if place is None or len(parts) != (2 if name == "mul" else 3):
             return None

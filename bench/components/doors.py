@@ -97,7 +97,9 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
         with _enter(victim.network) as network:
             classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
             own = {name: _own(getattr(victim, name)) for name in ("references", "prepared")}
-            with asked(wide, victim.normalisation, str(self)):
+            # Images that are broken from the start are nobody's but the caller's.
+            about = str(self) if wide.isfinite().all() else ""
+            with asked(wide, victim.normalisation, about):
                 moved = perturb(self, dataclasses.replace(victim, network=network, **own), wide, classes, ball)
         return ball.project(moved, images) if images.dtype in HALF else moved
 

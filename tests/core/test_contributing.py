@@ -60,7 +60,7 @@ def test_its_plugin_is_listed_shown_and_keeps_the_contracts(corner, bench_):
     code, out, _ = bench_("show", "explainer:corner")
     assert code == 0 and "exponent of the distance" in out
     code, out, _ = bench_("check", "bench-corner")
-    assert code == 0 and out.count("ok\n") == 5
+    assert code == 0 and out.count("ok\n") == 6
     assert all(check.failure() == "" for check in checks("explainer", "corner:power=2", catalogs.load()))
 
 
@@ -98,7 +98,7 @@ def test_its_metric_keeps_the_contracts(install, bench_):
     hook = "\n@bench.hookimpl\ndef bench_components():\n    return [Distance]\n"
     install("bench-distance", {"bench_distance": head + block + hook})
     code, out, err = bench_("check", "bench-distance")
-    assert (code, err) == (0, "") and out.count("ok\n") == 5
+    assert (code, err) == (0, "") and out.count("ok\n") == 6
     code, out, _ = bench_("show", "metric:distance")
     assert "lower is better: mean absolute difference" in out and "made from clean_maps, attacked_maps" in out
 

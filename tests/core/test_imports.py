@@ -41,9 +41,9 @@ def test_a_plugin_imports_public_names_and_no_other_plugin_package(path):
         if module.startswith("bench_"):
             assert module.split(".")[0] == path.parent.name, f"{path} imports {module}"
         if module.startswith("bench."):
-            assert module.split(".")[1] in ("copies", "gradients", "images", "maps", "noise", "papers"), (
-                f"{path} imports {module}"
-            )
+            assert module.split(".")[1] in (
+                *("activations", "copies", "gradients", "images", "maps", "networks", "noise", "papers"),
+            ), f"{path} imports {module}"
 
 
 def test_no_components_name_stands_in_the_harness(catalog):

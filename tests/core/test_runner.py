@@ -499,7 +499,7 @@ def bench_components():
 """
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:the gradient that the attack follows is zero")
 def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny_run, install):
     install("acme", {"acme_plugin": STRANGE})
     found = catalogs.load()
