@@ -16,6 +16,7 @@ from bench.cli.options import (
     DATA_DIR,
     STORE,
     WITHOUT,
+    answer,
     complain,
     explaining,
     load_catalog,
@@ -93,9 +94,9 @@ def run(
     catalog, cells = select_cells(without, reference, board, options)
     outcome = run_cells(cells, catalog, open_store(store, complain), choose_device(device))
     if as_json:
-        click.echo("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
+        answer("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
     elif outcome.records:
-        click.echo(format_records(outcome))
+        answer(format_records(outcome))
     for text in describe_troubles(outcome):
         complain(text)
     sys.exit(outcome.exit_code)
@@ -117,7 +118,7 @@ def plan(
 
     _, cells = select_cells(without, reference, board, options)
     choose_device(device)
-    click.echo(describe_plan(make_plan(cells, open_store(store, complain))))
+    answer(describe_plan(make_plan(cells, open_store(store, complain))))
 
 
 @main.command()
@@ -157,7 +158,7 @@ def explain(
     examples = explain_pictures(pictures, selection.cases, attack, label, open_store(store, complain), chosen)
     file.write_bytes(draw_panel(examples))
     if as_json:
-        click.echo("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
+        answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
     for flag in dict.fromkeys(flag for example in examples for flag in example.flags):
         complain(f"warning: {flag}")
     complain(f"wrote a panel of {len(examples)} rows to {out}")
@@ -174,10 +175,10 @@ def list_(kind: str | None, without: tuple[str, ...]) -> None:
     from bench.engine import list_components, list_evidence
 
     if kind == "evidence":
-        click.echo(list_evidence())
+        answer(list_evidence())
         return
     catalog = load_catalog(without, broken=True)
-    click.echo(list_components(catalog, kind))
+    answer(list_components(catalog, kind))
     for plugin in catalog.broken:
         complain(f"broken: {plugin.problem}")
 
@@ -190,7 +191,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
     from bench.engine import describe_component, find_component
 
     catalog = load_catalog(without, broken=True)
-    click.echo(describe_component(catalog, find_component(catalog, component)))
+    answer(describe_component(catalog, find_component(catalog, component)))
 
 
 @main.command()
@@ -208,7 +209,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
     catalog = load_catalog(without, broken=True)
     broken = [plugin for plugin in catalog.broken if name is None or name in (plugin.name, plugin.distribution)]
     for plugin in broken:
-        click.echo(f"plugin {plugin.name}  can be used  FAILED: {plugin.problem}")
+        answer(f"plugin {plugin.name}  can be used  FAILED: {plugin.problem}")
     for plugin in catalog.broken:
         if plugin not in broken:
             complain(f"broken: {plugin.problem}")
@@ -224,7 +225,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
     for each in checks:
         why = each.failure()
         failed += bool(why)
-        click.echo(f"{each.component:<{widths[0]}}  {each.words:<{widths[1]}}  {f'FAILED: {why}' if why else 'ok'}")
+        answer(f"{each.component:<{widths[0]}}  {each.words:<{widths[1]}}  {f'FAILED: {why}' if why else 'ok'}")
     if failed:
         complain(f"{failed} of {len(checks) + len(broken)} checks failed")
         sys.exit(CellFailed.exit_code)
@@ -243,7 +244,7 @@ def new(kind: str, name: str, into: str) -> None:
     from bench.testing import scaffold
 
     for path in scaffold(load_catalog(broken=True), kind, name, Path(into)):
-        click.echo(path)
+        answer(path)
 
 
 main.add_command(leaderboard)
@@ -266,9 +267,9 @@ def ls(store: str | None) -> None:
     holdings = list_holdings(place)
     rows = [[held.name, str(held.count), f"{held.size / 1e6:.1f} MB"] for held in holdings]
     rows.append(["total", str(sum(h.count for h in holdings)), f"{sum(h.size for h in holdings) / 1e6:.1f} MB"])
-    click.echo(f"{place.root}\n")
+    answer(f"{place.root}\n")
     align = ("left", "right", "right")
-    click.echo(tabulate(rows, headers=["value", "number", "size"], colalign=align, disable_numparse=True))
+    answer(tabulate(rows, headers=["value", "number", "size"], colalign=align, disable_numparse=True))
 
 
 @store.command()
@@ -288,11 +289,11 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
     place = open_store(store, complain)
     count, size = 0, 0
     for unusable in find_unusable(place, catalog, unfinished):
-        click.echo(f"{unusable.folder.relative_to(place.root)}  {unusable.size / 1e6:.1f} MB  {unusable.reason}")
+        answer(f"{unusable.folder.relative_to(place.root)}  {unusable.size / 1e6:.1f} MB  {unusable.reason}")
         count, size = count + 1, size + unusable.size
         if not dry_run:
             remove(place, unusable)
-    click.echo(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
+    answer(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import complain, load_catalog, select_cells, selecting
+from bench.cli.options import answer, complain, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 
 
@@ -52,7 +52,7 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
             outdated.append(place / name)
             if not only_check:
                 (place / name).write_bytes(files[name].encode())
-                click.echo(place / name)
+                answer(place / name)
     if only_check:
         for path in outdated:
             folder = "" if path.resolve().is_relative_to(Path(BOARDS).resolve()) else f" {path.parent}"
@@ -107,12 +107,12 @@ def publish(
     _, cells = select_cells(without, reference, board, options)
     opened = open_store(store, complain)
     count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace)
-    click.echo(f"{count} records published as {name}")
+    answer(f"{count} records published as {name}")
     for other, number in sorted(shared.items()):
-        click.echo(f"{number} records left out, since {other} has published them")
+        answer(f"{number} records left out, since {other} has published them")
     pictures = draw_examples(Path(board), name, cells, opened)
     if pictures:
-        click.echo(f"{pictures} rows drawn below {board}/examples")
+        answer(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
     for text in validated(Path(board), [name]):
         complain(text)
@@ -167,7 +167,7 @@ def verify(
     for text in lines:
         complain(text)
     differ = len(lines) - len(told) + len(problems)
-    click.echo(f"{len(records)} published records compared, {differ} differ")
+    answer(f"{len(records)} published records compared, {differ} differ")
     sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
 
 
@@ -195,7 +195,7 @@ def diff(before: str, after: str) -> None:
     if len(one) == 1:
         other = next(top for top in tops if top not in one)
         raise BadValue(f"{one[0]} is a board, but {other} is not; name two boards, or two folders of all boards")
-    click.echo(compare_boards(*states), nl=False)
+    answer(compare_boards(*states), nl=False)
 
 
 @leaderboard.command()
@@ -234,4 +234,4 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
         complain(text)
     if lines:
         sys.exit(CellFailed.exit_code)
-    click.echo(f"{submissions} submissions, {records} records valid")
+    answer(f"{submissions} submissions, {records} records valid")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -15,9 +18,36 @@ if TYPE_CHECKING:
     from bench.engine import Catalog, Cell
 
 
+DATA = "bench.stdout"
+
+
 def complain(text: str) -> None:
     """Print a line to stderr."""
     click.echo(f"bench: {text}", err=True)
+
+
+def answer(text: object, nl: bool = True) -> None:
+    """Print data to stdout, which plugins cannot reach."""
+    click.echo(text, click.get_current_context().meta.get(DATA), nl)
+
+
+@contextlib.contextmanager
+def keep_stdout() -> Iterator[TextIO]:
+    """Yield stdout. Inside, whatever else is printed goes to stderr, also by C libraries and by processes."""
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            number, errors = stdout.fileno(), sys.stderr.fileno()
+        except OSError:  # a stream of Python's alone, in tests
+            yield stdout
+            return
+        stdout.flush()
+        with os.fdopen(os.dup(number), "w", encoding=stdout.encoding, errors=stdout.errors) as data:
+            os.dup2(errors, number)
+            try:
+                yield data
+            finally:
+                os.dup2(data.fileno(), number)
 
 
 WITHOUT = click.option(
@@ -106,6 +136,9 @@ def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
     """Load the installed plugins. Raises PluginError where one cannot be used, unless `broken` ones are let through."""
     from bench.engine import load
 
+    context = click.get_current_context()
+    if DATA not in context.meta:
+        context.meta[DATA] = context.with_resource(keep_stdout())  # until the command ends
     catalog = load(without)
     if not broken:
         catalog.require_whole()

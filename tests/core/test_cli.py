@@ -375,6 +375,70 @@ def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
     assert "skipped: explainer kept" in err
 
 
+LOUD = """
+import os, subprocess, sys
+from dataclasses import dataclass
+import bench
+
+def shout(where):
+    print(f"loud: {where}")
+    sys.__stdout__.write(f"loud: {where}, past sys.stdout\\n")
+    os.write(1, f"loud: {where}, by number\\n".encode())
+    subprocess.run(["echo", f"loud: {where}, from a process"], check=True)
+
+shout("import")
+
+@dataclass(frozen=True)
+class Loud(bench.Explainer):
+    '''Ranks pixels by themselves, and prints.'''
+    name = "loud"
+    def find_problem(self):
+        shout("parameters")
+    def refuse(self, case):
+        shout("refusal")
+    def attribute(self, network, images, targets):
+        shout("attribution")
+        return images
+
+@bench.hookimpl
+def bench_components():
+    shout("components")
+    return [Loud]
+
+@bench.hookimpl
+def bench_recorded(record):
+    shout("record")
+"""
+PLACES = ("import", "parameters", "refusal", "attribution", "components", "record")
+
+
+def test_what_a_plugin_prints_never_reaches_stdout(install, tmp_path):
+    install("acme", {"acme_plugin": LOUD})
+    places = os.pathsep.join([str(tmp_path / "site-acme"), *filter(None, sys.path)])
+    words = ["run", *TINY, "--explainer", "loud", "--metric", "topk_mass", "--attack", "sign_noise", "--no-reference"]
+    for command, read in ([*words, "--json"], json.loads), (["list", "explainer"], lambda out: "loud: " not in out):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.cli", *command],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": places, "PYTHONUNBUFFERED": "1"},
+        )
+        assert done.returncode == 0 and read(done.stdout), done.stderr
+        for place in PLACES if command[0] == "run" else ("import", "components"):
+            for how in ("", ", past sys.stdout", ", by number", ", from a process"):
+                assert f"loud: {place}{how}\n" in done.stderr
+
+
+def test_stdout_is_back_after_a_command(capfd):
+    before = sys.stdout
+    with pytest.raises(SystemExit):
+        main(["list", "attack"])
+    assert sys.stdout is before
+    os.write(1, b"after\n")
+    out, err = capfd.readouterr()
+    assert "pgd" in out and out.endswith("after\n") and not err
+
+
 # What an interruption loses, seen on real processes.
 
 LONG = ["--schedule", "quick:epochs=6,limit=256", "--attack", "topk:k=5,steps=60", "--samples", "16", "--device", "cpu"]
