@@ -12,7 +12,7 @@ from bench.components import Case, Component, Metric, freeze_files
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY, defenses_in
 from bench.engine.graph import dependencies
-from bench.errors import PluginError, summarise_error
+from bench.errors import BenchError, PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec
 
 
@@ -100,6 +100,7 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
             if why:
                 return f"{component.kind} {component.name}: {why}"
         needed = along | ({"labels"} if "targets" in along and case.target == "label" else set())
+        source = f"provides of dataset {case.dataset.name}"
         for name in ("labels", "object_masks", "gaze"):
             if name in needed and name not in case.dataset.provides:
                 return f"{owner}: dataset {case.dataset} has no {name.replace('_', ' ')}"
@@ -110,5 +111,7 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
         source = "the hook bench_refuse"
         refusal: str | None = catalog.hooks.hook.bench_refuse(case=case, used=used)
         return refusal
+    except BenchError:
+        raise
     except Exception as error:
         raise PluginError(f"{source} failed ({summarise_error(error)})") from error

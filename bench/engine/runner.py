@@ -114,8 +114,13 @@ def read_records(store: Store) -> list[Record]:
 
 def open_store(path: str | Path | None, warn: Callable[[str], None]) -> Store:
     """The store at a path, else at BENCH_STORE, else in the user's cache folder."""
-    chosen = path or os.environ.get("BENCH_STORE") or Path.home() / ".cache" / DISTRIBUTION
-    return Store(Path(chosen).expanduser(), warn)
+    chosen = path or os.environ.get("BENCH_STORE") or Path("~/.cache") / DISTRIBUTION
+    try:
+        return Store(Path(chosen).expanduser(), warn)
+    except RuntimeError:
+        raise StoreError(
+            f"store {chosen}: this user has no home folder; name another place with --store or BENCH_STORE"
+        ) from None
 
 
 def choose_device(name: str) -> torch.device:

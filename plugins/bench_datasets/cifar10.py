@@ -10,7 +10,7 @@ from pathlib import Path
 import bench
 from bench.images import Frame
 from bench_datasets.splits import Files, assemble
-from bench_datasets.tables import Table, classes_of, one_of, parquet_files, quiet, rows_of, table
+from bench_datasets.tables import Table, check_cache, classes_of, one_of, parquet_files, quiet, rows_of, table
 
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FOLDER = "cifar10"
@@ -67,6 +67,7 @@ def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
         with quiet():
             found = datasets.load_dataset(HUB, revision=REVISION)
     except Exception as error:
+        check_cache(error)
         looked = f"{local} (missing)" if local else "no data folder (none is set)"
         raise bench.EnvironmentProblem(
             f"dataset cifar10: looked in {looked} and on the hub ({HUB}, not reached: {type(error).__name__}); put "

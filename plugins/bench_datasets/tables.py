@@ -79,6 +79,7 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
         parts = [classes_of(pyarrow.parquet.read_schema(file)) for file in files]
         rows = _rows(files, sums)
     except Exception as error:
+        check_cache(error)
         cause = error.__cause__ or error
         raise bench.EnvironmentProblem(
             f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
@@ -101,6 +102,19 @@ def _rows(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
         content = hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
         paths = [str(file.resolve()) for file in files]
         return datasets.load_dataset("parquet", content, data_files={"rows": paths}, split="rows").data.table
+
+
+def check_cache(error: Exception) -> None:
+    """Raise EnvironmentProblem where an error of `datasets` comes from its cache, which it cannot write."""
+    cause = error.__cause__ or error
+    # Errors about the contents of files are also an OSError, but without a number.
+    if isinstance(cause, OSError) and cause.errno:
+        import datasets
+
+        place = datasets.config.HF_DATASETS_CACHE
+        raise bench.EnvironmentProblem(
+            f"the library datasets cannot write its cache {place} ({cause.strerror}); name a folder for it with HF_HOME"
+        ) from error
 
 
 def classes_of(schema: Any) -> dict[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import pytest
 import safetensors.torch
@@ -23,6 +24,24 @@ def bare(state):
     return {n.removeprefix("network."): t for n, t in state.items() if n.startswith("network.")}
 
 
+def network_of(state):
+    """The network without its mean and std, as other code would have it."""
+    network = bench.component("model", "resnet20").build((3, 32, 32), 10)
+    network.load_state_dict(state)
+    return network.network
+
+
+def averaged(state):
+    """What torch saves of the average of a parallel network."""
+    return torch.optim.swa_utils.AveragedModel(torch.nn.DataParallel(network_of(state))).state_dict()
+
+
+def compiled_part(state):
+    network = network_of(state)
+    network.layer2 = torch.compile(network.layer2)
+    return network.state_dict()
+
+
 FORMS = {
     "whole.safetensors": lambda state, path: safetensors.torch.save_file(state, path),
     "bare.safetensors": lambda state, path: safetensors.torch.save_file(bare(state), path),
@@ -32,6 +51,18 @@ FORMS = {
         {"state_dict": {f"module.{n}": t for n, t in bare(state).items() if "num_batches" not in n}}, path
     ),
     "safetensors.bin": lambda state, path: safetensors.torch.save_file(state, path),
+    "net.pth": lambda state, path: torch.save({"net": bare(state), "acc": 95.1, "epoch": 7}, path),
+    "compiled.pt": lambda state, path: torch.save(torch.compile(network_of(state)).state_dict(), path),
+    "compiled_part.pt": lambda state, path: torch.save(compiled_part(state), path),
+    "averaged.pt": lambda state, path: torch.save({"swa": averaged(state)}, path),
+    "ema.pt": lambda state, path: torch.save({"ema": {"shadow": state, "decay": 0.99}}, path),
+    "nested.pt": lambda state, path: torch.save(
+        {"run": {"states": [{"model": bare(state)}]}, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}, path
+    ),
+    "begun.ckpt": lambda state, path: torch.save(
+        {"state_dict": {f"model.{n}": t for n, t in bare(state).items()}}, path
+    ),
+    "twice.pt": lambda state, path: torch.save({"model": bare(state), "best": bare(state)}, path),
     "old.pt": lambda state, path: torch.save(bare(state), path, _use_new_zipfile_serialization=False),
 }
 
@@ -71,6 +102,15 @@ def other_classes(state):
     return {**found, "linear.weight": torch.zeros(100, 64), "linear.bias": torch.zeros(100)}
 
 
+def script():
+    import io
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
+    return buffer.getvalue()
+
+
 WRONG = {
     "code": (
         lambda s: pickle.dumps({"state_dict": Code()}),
@@ -99,6 +139,27 @@ WRONG = {
         lambda s: safetensors.torch.save({**bare(s), "linear.bias": torch.full((10,), torch.nan)}),
         "linear.bias contains NaN or infinity in torch.float32",
     ),
+    "two that differ": (
+        lambda s: saved({"model": bare(s), "ema": {n: t + 1 for n, t in bare(s).items()}}),
+        "contain 2 networks that fit, under 'model' and 'ema', and they differ; save the state dict of one alone",
+    ),
+    "two in one dict": (
+        lambda s: saved({f"{who}.{n}": t + i for i, who in enumerate(("online", "slow")) for n, t in bare(s).items()}),
+        "contain 2 networks that fit, under 'online' and 'slow', and they differ",
+    ),
+    "a normaliser beside": (
+        lambda s: saved({"normalizer.mean": torch.zeros(3), **{f"model.{n}": t for n, t in bare(s).items()}}),
+        "have an unknown normalizer.mean; are they those",
+    ),
+    "tensors without names": (
+        lambda s: saved({"decay": 0.99, "shadow_params": list(bare(s).values())}),
+        "contain no state dict: names and tensors, perhaps under 'state_dict'; they contain decay, shadow_params",
+    ),
+    "an optimiser's": (
+        lambda s: saved({"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []}),
+        "lack conv1.weight and 96 more; are they those of another model",
+    ),
+    "a program": (lambda s: script(), r"are a TorchScript program; save the state_dict\(\) of torch.jit.load of it"),
     "more": (lambda s: saved({**bare(s), "extra": torch.zeros(1)}), "have an unknown extra; are they those"),
 }
 
