@@ -53,7 +53,12 @@ if typing.TYPE_CHECKING:
         UnknownName as UnknownName,
         suggestion as suggestion,
     )
-    from bench.networks import Normalised as Normalised, check_eager as check_eager, normalisation as normalisation
+    from bench.networks import (
+        Normalised as Normalised,
+        check_eager as check_eager,
+        check_logits as check_logits,
+        normalisation as normalisation,
+    )
     from bench.papers import Paper as Paper
 
 _HOMES = {
@@ -76,7 +81,7 @@ _HOMES = {
         *("BadComponent", "BadValue", "BenchError", "CellFailed", "Diverged", "EnvironmentProblem", "PluginError"),
         *("StoreError", "UnknownName", "suggestion"),
     ),
-    "networks": ("Normalised", "check_eager", "normalisation"),
+    "networks": ("Normalised", "check_eager", "check_logits", "normalisation"),
     "papers": ("Paper",),
 }
 _MODULES = ("activations", "copies", "gradients", "images", "maps", "networks", "noise", "papers", "testing")

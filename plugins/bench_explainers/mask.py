@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench.gradients import target_logits
-from bench.networks import check_logits
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Mask(bench.Explainer):
         """Return the objective of each image's mask, with the image moved to a fresh random place: (B,)."""
         whole = self.full(mask, images)
         shown = move(whole * images + (1 - whole) * hidden, round(self.jitter * min(images.shape[2:])))
-        probability = target_logits(check_logits(network(shown), shown).softmax(1), shown, targets)
+        probability = target_logits(bench.check_logits(network(shown), shown).softmax(1), shown, targets)
         rough = mask.diff(dim=2).abs().pow(3).sum((1, 2, 3)) + mask.diff(dim=3).abs().pow(3).sum((1, 2, 3))
         return probability + self.sparsity * (1 - mask).abs().sum((1, 2, 3)) + self.variation * rough
 

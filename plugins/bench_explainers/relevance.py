@@ -37,7 +37,8 @@ class Flow(Activations):
         keep = torch.is_grad_enabled()
         with differentiating(images) as inputs:
             with self:
-                logits = self.end(network(self.begin(inputs)))
+                shown = self.begin(inputs)
+                logits = self.end(bench.check_logits(network(shown), shown))
             scores = target_logits(logits, images, targets)
             self.way.by_rules = True
             try:

@@ -12,7 +12,6 @@ import bench
 from bench import noise
 from bench.copies import value_range
 from bench.gradients import CHUNK, target_logits
-from bench.networks import check_logits
 
 
 @dataclass(frozen=True)
@@ -77,4 +76,4 @@ class RelEx(bench.Explainer):
 
 
 def _log_probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    return target_logits(check_logits(network(images), images).log_softmax(1), images, targets)
+    return target_logits(bench.check_logits(network(images), images).log_softmax(1), images, targets)

@@ -83,7 +83,9 @@ class RTSal(bench.Explainer):
         rough = mask.diff(dim=2).square().mean((1, 2, 3)) + mask.diff(dim=3).square().mean((1, 2, 3))
         whole = F.interpolate(mask, images.shape[2:], mode="bilinear", align_corners=False)
         canvas = self.canvas(images)
-        kept, gone = (network(share * images + (1 - share) * canvas) for share in (whole, 1 - whole))
+        kept, gone = (
+            bench.check_logits(network(share * images + (1 - share) * canvas), images) for share in (whole, 1 - whole)
+        )
         terms = _margin(gone, labels, -1.0) + 0.3 * _margin(kept, labels, 5.0)
         return (self.area * (size + 1e-6) ** 0.3 + self.smoothness * rough + true * terms).mean()
 

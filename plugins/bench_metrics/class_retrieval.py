@@ -64,7 +64,7 @@ class ClassRetrieval(bench.Metric):
 
         def retrieve(images: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
             shown = mean + masks.to(images.dtype) * (images - mean)
-            return (network(shown).argmax(1) == targets).double()
+            return (bench.check_logits(network(shown), shown).argmax(1) == targets).double()
 
         given: dict[str, Any] = {"seed": seed, "name": self.name, "indices": test_data.rows}
         if self.explained == "own":

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import target_logits
 from bench.maps import ranks
-from bench.networks import check_logits
 
 Fill = Literal["mean", "black", "blur"]
 FILLS = "fill for missing pixels: the mean colour, black, or the image blurred (11 pixels, sigma 5)"
@@ -77,7 +76,7 @@ def curve(
 
 def probability(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Return the softmax probability of each target: (N, C, H, W), (N,) -> (N,)."""
-    return target_logits(check_logits(network(images), images).softmax(1), images, targets)
+    return target_logits(bench.check_logits(network(images), images).softmax(1), images, targets)
 
 
 def fill_in(network: nn.Module, images: Tensor, fill: str) -> Tensor:

@@ -20,7 +20,7 @@ from bench.engine.chunks import chunked
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
 from bench.engine.report import group_reasons
-from bench.engine.runner import explain_failure
+from bench.engine.runner import explain_failure, open_store
 from bench.engine.store import Store
 
 
@@ -379,6 +379,48 @@ def test_a_refusal_that_fails_is_named(tiny_run, install, text, options, message
     install("acme", {"acme_plugin": PLUGIN.replace(f'return "{text}"', "return 1 / 0")})
     with pytest.raises(bench.PluginError, match=message):
         tiny_run(catalogs.load(), attack=["far"], metric=["kept_rate"], **options)
+
+
+UNCLEAR = """
+from dataclasses import dataclass
+import bench
+
+@dataclass(frozen=True)
+class Unclear(bench.Dataset):
+    name = "unclear"
+    identity = "dataset/unclear@1()"
+    @property
+    def provides(self):
+        raise {error}
+    def load(self, split):
+        raise AssertionError("never loaded")
+
+@bench.hookimpl
+def bench_components():
+    return [Unclear]
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        ("KeyError('masks')", bench.PluginError, r"provides of dataset unclear failed \(KeyError: 'masks'"),
+        ("bench.EnvironmentProblem('no disk')", bench.EnvironmentProblem, "^no disk$"),
+    ],
+)
+def test_a_data_set_that_cannot_say_what_it_provides_is_blamed_itself(tiny_run, install, error, raised, message):
+    install("acme", {"acme_plugin": UNCLEAR.format(error=error)})
+    with pytest.raises(raised, match=message):
+        tiny_run(catalogs.load(), dataset=["unclear"], metric=["accuracy"])
+
+
+def test_a_user_without_a_home_is_told_to_name_a_store(monkeypatch):
+    monkeypatch.delenv("BENCH_STORE")
+    monkeypatch.setenv("HOME", "~")  # what a user without an entry has
+    with pytest.raises(
+        bench.StoreError, match="this user has no home folder; name another place with --store or BENCH"
+    ):
+        open_store(None, print)
 
 
 def test_an_attack_on_another_explainers_gradient_is_marked(tiny_run):

@@ -151,3 +151,40 @@ def test_a_sparse_gradient_is_clipped_at_its_largest_value():
     found = scale_to_rank(values, 0.01).flatten(1)
     assert found[0].count_nonzero() == 1 and found[0, 0] == 1
     torch.testing.assert_close(found[1, :5], torch.tensor([1, 1, 2 / 3, 1 / 3, 0]))
+
+
+class Wrapped(nn.Module):
+    """A network whose answers are not plain logits."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.network, self.wrap = tiny_network(True), wrap
+
+    def forward(self, images):
+        return self.wrap(self.network(images))
+
+
+WRAPS = {
+    "dict": (lambda logits: {"logits": logits}, "a dict"),
+    "tuple": (lambda logits: (logits, logits), "a tuple"),
+    "maps": (lambda logits: logits[:, :, None, None], r"\(\d+, 3, 1, 1\)"),
+    "one number": (lambda logits: logits[:, 0], r"\(\d+,\)"),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_network_without_plain_logits_is_named_by_every_explainer(catalog, images, wrap):
+    function, form = WRAPS[wrap]
+    network = Wrapped(function).eval().requires_grad_(False)
+    for name, cls in catalog.of("explainer").items():
+        explainer = cls()
+        if name not in ("edge_map", "random_map") and not explainer.prepares:
+            with pytest.raises(bench.BadComponent, match=rf"the network gives {form} for \d+ images; logits are \("):
+                explainer.attributions(network, images, TARGETS)
+
+
+@pytest.mark.parametrize("metric", ["insertion", "deletion"])
+def test_a_network_without_plain_logits_is_named_by_metrics(images, metric):
+    network = Wrapped(WRAPS["dict"][0]).eval().requires_grad_(False)
+    with pytest.raises(bench.BadComponent, match="the network gives a dict for 5 images"):
+        bench.component("metric", metric)(network=network, images=images, targets=TARGETS, clean_attributions=images)

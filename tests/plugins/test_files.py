@@ -604,3 +604,16 @@ def test_scene_gaze_is_read_with_its_fixations(tmp_path):
         load("scene_gaze")
     with pytest.raises(bench.EnvironmentProblem, match="dataset scene_gaze: no data folder is set; put the scenes"):
         load("scene_gaze")
+
+
+@pytest.mark.parametrize("home", ["file", "missing"])
+def test_a_cache_that_cannot_be_written_is_named_and_not_the_data(parquet, tmp_path, monkeypatch, home, tiny_run):
+    place = tmp_path / "home" if home == "file" else "/proc/nothing"
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", f"{place}/datasets")
+    message = rf"the library datasets cannot write its cache {place}/datasets \(.*\); name a folder for it with HF_HOME"
+    for dataset, folder in ((f"parquet:path={parquet}", None), ("cifar10", parquet.parent)):
+        if folder:
+            (folder / "cifar10").symlink_to(parquet)
+        with use_data_dir(folder), pytest.raises(bench.EnvironmentProblem, match=message):
+            tiny_run(dataset=[dataset], metric=["accuracy"], reference=False)
