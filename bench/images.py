@@ -11,6 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+
 # What Pillow raises for content that is not an image, is truncated, or is a decompression bomb.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -63,14 +65,37 @@ class Frame:
         return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
 
 
+def open_upright(content: bytes) -> Image.Image:
+    """Open the content of a file as an upright image of 8 bits a channel.
+
+    Deeper grey images are scaled by what the file says: 16 bits by its number of bits, floats as they are. Raises
+    ValueError for floats outside [0, 1] and for 32-bit whole numbers, whose range no file says.
+    """
+    file = Image.open(io.BytesIO(content))
+    image = ImageOps.exif_transpose(file)
+    if not image.mode.startswith(("I", "F")):
+        return image
+    tags = getattr(file, "tag_v2", {})  # of a TIFF
+    values = np.asarray(image).astype(np.float64)
+    if image.mode.startswith("I;16"):
+        values /= 2 ** tags.get(BITS, (16,))[0] - 1
+    elif image.mode == "I" and file.format in ("PNG", "PPM"):  # 16 bits all the same
+        values /= 65535
+    elif image.mode == "I":
+        raise ValueError(f"32-bit pixels from {values.min():g} to {values.max():g}; store 8 or 16 bits")
+    elif not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"float pixels from {values.min():g} to {values.max():g}; store them in [0, 1], or as 8 bits")
+    if tags.get(INTERPRETATION) == WHITE_IS_ZERO:
+        values = 1 - values
+    return Image.fromarray((values * 255).round().astype(np.uint8))
+
+
 def decode(content: bytes) -> Image.Image:
     """Decode the content of a file to an upright RGB image.
 
-    Grey and palette images are expanded, 16-bit ones scaled to 8 bits, transparent ones laid over white.
+    Grey and palette images are expanded, deeper ones scaled to 8 bits, transparent ones laid over white.
     """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    image = open_upright(content)
     if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -18,8 +18,9 @@ class Data:
     """One split of a data set; empty where the set has no such split.
 
     `images[indices]` gives float images (n, C, H, W): a tensor, or anything with a `shape` that decodes on demand.
-    `object_masks` and `gaze` are (N, H, W) in [0, 1]. `fingerprint` stands for the content of all files of the set.
-    `note` is printed below every table. `indices` are the rows' positions in the split, or None for the whole split.
+    `object_masks` and `gaze` are (N, H, W) in [0, 1]; a mask is 1 on the object, 0 off it, and 0.5 where it says
+    neither. `fingerprint` stands for the content of all files of the set. `note` is printed below every table.
+    `indices` are the rows' positions in the split, or None for the whole split.
     """
 
     images: Any

@@ -84,7 +84,7 @@ def labels(test_data: Data, *, services: Services) -> Tensor:
 
 @value()
 def object_masks(test_data: Data, *, services: Services) -> Tensor:
-    """(N, H, W), one on the object: the data set's; a set without them fails the cell."""
+    """(N, H, W), 1 on the object, 0 off it, 0.5 where void: the data set's; a set without them fails the cell."""
     return _require(test_data.object_masks, "object masks", services.device)
 
 

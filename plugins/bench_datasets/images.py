@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 import bench
-from bench.images import UNREADABLE, Frame, decode
-
-
-def object_mask(content: bytes, frame: Frame) -> Tensor:
-    """Read a mask (H, W) of zeros and ones from a file's content: one where it exceeds half of its maximum."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
-    values = torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.NEAREST)).copy()).float()
-    return (values > values.max() / 2).float()
+from bench.images import UNREADABLE, Frame, open_upright
 
 
 def gaze_map(content: bytes, frame: Frame) -> Tensor:
     """Read a map of where people looked, (H, W) in [0, 1], from the content of a grey picture."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("L")
+    image = open_upright(content).convert("L")
     return torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.BILINEAR)).copy()).float() / 255
 
 
@@ -74,12 +67,14 @@ class Decoded:
         return values
 
 
-def readable(columns: Sequence[Callable[[Sequence[int]], list[bytes]]], count: int) -> list[int]:
-    """Find the rows whose images and masks decode; this reads all of them."""
+def readable(
+    columns: Sequence[tuple[Callable[[Sequence[int]], list[bytes]], Callable[[bytes], Any]]], count: int
+) -> list[int]:
+    """Find the rows whose images and masks decode; this reads all of them. A column is how to read and to decode it."""
     rows = []
     for row in range(count):
         try:
-            for read in columns:
+            for read, decode in columns:
                 decode(read([row])[0])
         except UNREADABLE:
             continue

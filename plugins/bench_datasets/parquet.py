@@ -8,6 +8,7 @@ from typing import Literal
 
 import bench
 from bench.images import Frame
+from bench_datasets.masks import HELP, Values
 from bench_datasets.splits import assemble
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
@@ -23,6 +24,7 @@ class Parquet(bench.Dataset):
     """
 
     name = "parquet"
+    version = 2
     examples = ()
     path: Path = bench.param(help="a Parquet file, or a folder of them")
     size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
@@ -31,6 +33,7 @@ class Parquet(bench.Dataset):
     image: str = bench.param("image", "column of the images")
     label: str = bench.param("label", 'column of the labels; "" for none')
     mask: str = bench.param("mask", "column of the object masks, where there is one")
+    mask_values: Values = bench.param("auto", f"what the values of masks mean; {HELP}")
     classes: int = bench.param(0, "number of classes, where the labels are plain numbers", low=0)
     validation: float = bench.param(
         0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
@@ -60,4 +63,5 @@ class Parquet(bench.Dataset):
         frame = Frame(self.size, self.resize, self.crop)
         # The name of a single file decides its split, and its checksum does not cover the name.
         fingerprint = "+".join(sorted(splits))
-        return assemble(splits, split, one_of(names, str(self.path)), frame, self.validation, self.damaged, fingerprint)
+        found = one_of(names, str(self.path))
+        return assemble(splits, split, found, frame, self.validation, self.damaged, fingerprint, self.mask_values)

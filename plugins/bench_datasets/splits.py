@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.images import UNREADABLE, Frame, pixels
-from bench_datasets.images import Decoded, gaze_map, object_mask, readable
+from bench.images import UNREADABLE, Frame, decode, pixels
+from bench_datasets.images import Decoded, gaze_map, readable
+from bench_datasets.masks import Values, object_mask
 
 Read = Callable[[Sequence[int]], list[bytes]]
+WHOLE = Frame(0, 0, "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +31,12 @@ class Files:
     name: Callable[[int], str]
     gaze: Read | None = None
 
-    @functools.cached_property
-    def readable(self) -> list[int]:
-        return readable([read for read in (self.images, self.masks, self.gaze) if read], self.count)
+    @functools.cache  # noqa: B019 (a process keeps the files of its sets anyway)
+    def readable(self, mask_values: Values) -> list[int]:
+        mask = functools.partial(object_mask, frame=WHOLE, values=mask_values)
+        gaze = functools.partial(gaze_map, frame=WHOLE)
+        columns = ((self.images, decode), (self.masks, mask), (self.gaze, gaze))
+        return readable([(read, parse) for read, parse in columns if read], self.count)
 
 
 def assemble(
@@ -43,6 +47,7 @@ def assemble(
     validation: float,
     damaged: Literal["stop", "skip"],
     fingerprint: str = "",
+    mask_values: Values = "auto",
 ) -> bench.Data:
     """Make the data of one split; they are empty where the set has no such split.
 
@@ -56,21 +61,25 @@ def assemble(
         raise bench.EnvironmentProblem("the data set has no images at all")
     shape = (3, frame.size, frame.size) if frame.size else _shape(first, frame)
     files = splits.get(source) or Files(0, None if first.labels is None else first.labels[:0], _nothing, None, str)
-    rows = torch.tensor(files.readable) if damaged == "skip" and files.count else torch.arange(files.count)
+    rows = (
+        torch.tensor(files.readable(mask_values), dtype=torch.int64)
+        if damaged == "skip" and files.count
+        else torch.arange(files.count)
+    )
     note = f"{files.count - len(rows)} of {files.count} images are damaged and skipped" if damaged == "skip" else ""
 
     def data(rows: Tensor) -> bench.Data:
-        def column(read: Read | None, decode: Callable[..., Tensor], what: str) -> Decoded | None:
+        def column(read: Read | None, parse: Callable[..., Tensor], what: str) -> Decoded | None:
             if read is None:
                 return None
-            decode_in_frame = functools.partial(decode, frame=frame)
+            decode_in_frame = functools.partial(parse, frame=frame)
             return Decoded(read, decode_in_frame, rows, shape[1:], lambda row: f"the {what} of {files.name(row)}")
 
         return bench.Data(
             Decoded(files.images, functools.partial(pixels, frame=frame), rows, shape, files.name),
             None if files.labels is None else files.labels[rows],
             classes,
-            object_masks=column(files.masks, object_mask, "mask"),
+            object_masks=column(files.masks, functools.partial(object_mask, values=mask_values), "mask"),
             gaze=column(files.gaze, gaze_map, "gaze map"),
             fingerprint=fingerprint,
             note=note,
@@ -86,10 +95,15 @@ def assemble(
 
 def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
     """Return the shape of the first image that decodes."""
+    causes = []
     for row in range(files.count):
-        with contextlib.suppress(*UNREADABLE):
+        try:
             return tuple(pixels(files.images([row])[0], frame).shape)
-    raise bench.EnvironmentProblem(f"{files.name(0)} and all that follow cannot be decoded: are these images?")
+        except UNREADABLE as error:
+            causes.append(" ".join(str(error).split()))
+    raise bench.EnvironmentProblem(
+        f"{files.name(0)} and all that follow cannot be decoded ({causes[0]}): are these images?"
+    )
 
 
 def contents(files: Sequence[Path]) -> Read:

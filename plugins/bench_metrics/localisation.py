@@ -16,7 +16,15 @@ ARRAS2022 = bench.Paper(
 )
 
 
+VOID = 0.5  # of an object mask, where the data set says neither
+
+
+def off_void(maps: Tensor, masks: Tensor) -> Tensor:
+    """Maps with -1, below all that a map may have, where the object mask is void: (N, H, W), (N, H, W) -> (N, H, W)."""
+    return maps.where(masks != VOID, -1)
+
+
 def where_present(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
-    """Replace scores (N,) by NaN where a map is zero or an object has no pixel."""
-    present = (maps.flatten(1) != 0).any(1) & (masks.flatten(1) != 0).any(1)
+    """Replace scores (N,) by NaN where a map is zero off what is void, or an object has no pixel."""
+    present = (off_void(maps, masks).flatten(1) > 0).any(1) & (masks.flatten(1) > VOID).any(1)
     return torch.where(present, scores, torch.nan)

@@ -8,14 +8,14 @@ from torch import Tensor
 
 import bench
 from bench.maps import ranks
-from bench_metrics.localisation import ARRAS2022, where_present
+from bench_metrics.localisation import ARRAS2022, VOID, off_void, where_present
 
 
 @dataclass(frozen=True)
 class MaskOverlap(bench.Metric):
     """Take as many of the clean map's most important pixels as the object has, and return their share inside its mask
     ("relevance rank accuracy" of Arras et al., Information Fusion 2022). Of equal pixels, the first in reading order
-    comes first."""
+    comes first. Void pixels do not count."""
 
     name = "mask_overlap"
     range = (0.0, 1.0)
@@ -23,7 +23,7 @@ class MaskOverlap(bench.Metric):
     paper = ARRAS2022
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
-        inside = object_masks > 0
+        inside = object_masks > VOID
         size = inside.sum((1, 2))
-        hits = inside & (ranks(clean_maps) < size.view(-1, 1, 1))
+        hits = inside & (ranks(off_void(clean_maps, object_masks)) < size.view(-1, 1, 1))
         return where_present(hits.sum((1, 2)).double() / size, clean_maps, object_masks)

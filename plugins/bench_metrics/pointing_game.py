@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench_metrics.localisation import where_present
+from bench_metrics.localisation import VOID, off_void, where_present
 
 
 @dataclass(frozen=True)
 class PointingGame(bench.Metric):
     """Score 1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018;
-    without their margin of 15 pixels). Of equal pixels, the first in reading order counts."""
+    without their margin of 15 pixels). Of equal pixels, the first in reading order counts. Void pixels do not."""
 
     name = "pointing_game"
     range = (0.0, 1.0)
@@ -27,5 +27,5 @@ class PointingGame(bench.Metric):
     )
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
-        top = clean_maps.flatten(1).argmax(1, keepdim=True)
-        return where_present((object_masks.flatten(1).gather(1, top) > 0)[:, 0].double(), clean_maps, object_masks)
+        top = off_void(clean_maps, object_masks).flatten(1).argmax(1, keepdim=True)
+        return where_present((object_masks.flatten(1).gather(1, top) > VOID)[:, 0].double(), clean_maps, object_masks)

@@ -161,6 +161,22 @@ def test_maps_on_objects_by_hand():
     assert bench.component("metric", "mask_mass")(**given)[0].isnan()
 
 
+def test_void_pixels_count_neither_as_object_nor_as_background():
+    maps = torch.zeros(3, 1, 5, dtype=torch.float64)
+    maps[0, 0] = torch.tensor([0.4, 0.1, 0.2, 0.2, 0.1])  # the largest on void, then a tie off and on the object
+    maps[1, 0, 0] = 1  # nothing but void
+    maps[2, 0] = torch.tensor([0.0, 0, 0, 0, 1])
+    masks = torch.tensor([0.5, 0, 0, 1, 1]).expand(3, 1, 5)
+    expected = {
+        "mask_mass": [0.3 / 0.6, torch.nan, 1],
+        "mask_overlap": [0.5, torch.nan, 0.5],
+        "pointing_game": [0, torch.nan, 1],
+    }
+    for name, values in expected.items():
+        found = bench.component("metric", name)(clean_maps=maps, object_masks=masks)
+        assert_close(found, torch.tensor(values, dtype=torch.float64), equal_nan=True)
+
+
 def test_the_harness_scores_them_on_shapes(tiny_run):
     names = [
         "insertion",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -14,6 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from bench_datasets.images import gaze_map
+from bench_datasets.masks import object_mask
 from PIL import Image
 from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
@@ -617,3 +620,148 @@ def test_a_cache_that_cannot_be_written_is_named_and_not_the_data(parquet, tmp_p
             (folder / "cifar10").symlink_to(parquet)
         with use_data_dir(folder), pytest.raises(bench.EnvironmentProblem, match=message):
             tiny_run(dataset=[dataset], metric=["accuracy"], reference=False)
+
+
+def mask_of(image, values="auto", form="PNG", **options):
+    return object_mask(content(image, form, **options), Frame(0, 0, "none"), values).tolist()
+
+
+IDS = np.array([[0, 0, 1, 5], [0, 255, 255, 5], [0, 0, 0, 7]], np.uint8)
+VOC = [[0, 0, 1, 1], [0, 0.5, 0.5, 1], [0, 0, 0, 1]]
+
+
+def voc_palette():
+    """The palette of PASCAL VOC: every third bit of an id, lowest first, is a bit of one colour, highest first."""
+    return [
+        [sum(((number >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
+        for number in range(256)
+    ]
+
+
+def paletted(ids, palette):
+    image = Image.frombytes("P", ids.shape[::-1], ids.tobytes())
+    image.putpalette(np.asarray(palette, np.uint8).tobytes())
+    return image
+
+
+@pytest.mark.parametrize("form", ["grey", "palette", "colours", "16 bits", "32 bits", "tiff"])
+def test_any_id_is_the_object_and_void_is_neither(form):
+    palette = voc_palette()
+    assert palette[1] == [128, 0, 0] and palette[5] == [128, 0, 128] and palette[255] == [224, 224, 192]
+    deep = np.where(IDS == 255, 65535, IDS * 100).astype(np.uint16)
+    image = {
+        "grey": Image.fromarray(IDS),
+        "palette": paletted(IDS, palette),
+        "colours": paletted(IDS, palette).convert("RGB"),
+        "16 bits": Image.fromarray(deep),
+        "32 bits": Image.fromarray(IDS.astype(np.int32)),
+        "tiff": Image.fromarray(IDS),
+    }[form]
+    assert mask_of(image, form="TIFF" if form in ("32 bits", "tiff") else "PNG") == VOC
+
+
+def test_masks_of_one_value_show_the_object_whatever_the_value_is():
+    expected = [[0, 0, 1], [0, 1, 1]]
+    here = np.array(expected, np.uint8)
+    sorted_palette = paletted(1 - here, [[255, 255, 255], [0, 0, 0]] + [[0, 0, 0]] * 254)  # white comes first
+    cut_out = Image.fromarray(np.stack([*[np.full_like(here, 90)] * 3, here * 255], -1), "RGBA")
+    for image in (
+        *(Image.fromarray(here * value) for value in (1, 7, 128, 255)),
+        Image.fromarray(here.astype(np.uint16) * 65535),
+        Image.fromarray(here.astype(bool)),
+        paletted(here, [[9, 9, 9]] * 256),
+        sorted_palette,
+        cut_out,
+    ):
+        assert mask_of(image) == expected, image.mode
+
+
+def test_masks_of_shades():
+    soft = np.zeros((8, 8), np.uint8)
+    soft[2:6, 1:7], soft[2:6, 2:6] = 140, 255
+    message = "it is mostly 255, with values such as 140; give mask_values=ids where 255 is void, or mask_values=shades"
+    with pytest.raises(ValueError, match=message):
+        mask_of(Image.fromarray(soft))
+    assert mask_of(Image.fromarray(soft), "ids")[3] == [0, 1, 0.5, 0.5, 0.5, 0.5, 1, 0]
+    soft[soft == 140] = 100
+    assert mask_of(Image.fromarray(soft), "shades")[3] == [0, 0, 1, 1, 1, 1, 0, 0]
+    white = Image.fromarray(np.kron(np.array([[0, 255], [255, 0]], np.uint8), np.ones((16, 16), np.uint8)))
+    lossy = np.asarray(mask_of(white, form="JPEG", quality=30))
+    assert set(lossy.ravel()) == {0, 1} and lossy.mean() == pytest.approx(0.5, abs=0.01)
+    chances = Image.fromarray(np.array([[0.1, 0.2], [0.7, 0.9]], np.float32))
+    assert mask_of(chances, form="TIFF") == [[0, 0], [1, 1]]
+
+
+def test_a_set_of_masks_says_what_its_values_are(tmp_path):
+    soft = np.full((32, 32), 255, np.uint8)
+    soft[:2], soft[2:4] = 0, 200
+    path = write(tmp_path / "test.parquet", {**rows(1), "mask": [{"bytes": content(soft), "path": None}]})
+    every = torch.arange(1)
+    message = r"the mask of image 0 of .* cannot be decoded \(it is mostly 255"
+    with pytest.raises(bench.EnvironmentProblem, match=message):
+        load(f"parquet:path={path}").object_masks[every]
+    sums = {v: load(f"parquet:path={path},mask_values={v}").object_masks[every].sum() for v in ("ids", "shades")}
+    assert sums == {"ids": 2 * 32 + 28 * 32 / 2, "shades": 30 * 32}
+    skipped = load(f"parquet:path={path},damaged=skip")
+    assert len(skipped) == 0 and skipped.note == "1 of 1 images are damaged and skipped"
+
+
+@pytest.mark.parametrize(
+    ("image", "form", "expected"),
+    [
+        (np.linspace(0, 1, 6, dtype=np.float32), "TIFF", [0, 51, 102, 153, 204, 255]),
+        (np.array([0, 257, 32896, 65535, 4369, 60000], np.uint16), "TIFF", [0, 1, 128, 255, 17, 233]),
+        (np.array([0, 257, 32896, 65535, 4369, 60000], np.uint16), "PNG", [0, 1, 128, 255, 17, 233]),
+        (np.array([0, 257, 32896, 65535, 4369, 60000], np.uint16), "PPM", [0, 1, 128, 255, 17, 233]),
+        (np.array([0, 257, 32896, 65535, 4369, 60000], np.uint16), "JPEG2000", [0, 1, 128, 255, 17, 233]),
+    ],
+    ids=["float", "16 bits", "16-bit PNG", "16-bit PGM", "16-bit JPEG 2000"],
+)
+def test_deep_pictures_are_scaled_by_what_their_format_says(image, form, expected):
+    image = np.repeat(np.repeat(image.reshape(2, 3), 16, 0), 16, 1)
+    options = {"irreversible": False} if form == "JPEG2000" else {}
+    file = content(Image.fromarray(image), form, **options)
+    found = pixels(file, Frame(0, 0, "none"))
+    assert (255 * found[1, ::16, ::16]).round().int().flatten().tolist() == expected
+    assert torch.equal(gaze_map(file, Frame(0, 0, "none")), found[0])
+
+
+def tiff(values, bits, interpretation=1):
+    """A grey TIFF of one strip, written by hand."""
+    tags = {256: values.shape[1], 257: values.shape[0], 258: bits, 259: 1, 262: interpretation, 273: 8, 277: 1}
+    tags |= {278: values.shape[0], 279: 0}
+    if bits == 12:
+        pairs = values.reshape(-1, 2).astype(int)
+        data = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+    else:
+        data = values.tobytes()
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+def test_tiffs_say_how_many_bits_they_have_and_which_end_is_white():
+    frame = Frame(0, 0, "none")
+    twelve = tiff(np.array([[0, 4095], [2048, 1024]]), 12)
+    assert (255 * pixels(twelve, frame)[0]).round().int().tolist() == [[0, 255], [128, 64]]
+    inverted = tiff(np.array([[0, 65535], [257, 32896]], np.uint16), 16, interpretation=0)
+    assert (255 * pixels(inverted, frame)[0]).round().int().tolist() == [[255, 0], [254, 127]]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0, 255.0]], np.float32), r"float pixels from 0 to 255; store them in \[0, 1\], or as 8 bits"),
+        (np.array([[-0.5, 0.5]], np.float32), r"float pixels from -0.5 to 0.5; store them in \[0, 1\]"),
+        (np.array([[0.5, np.nan]], np.float32), "float pixels from nan to nan"),
+        (np.array([[0, 255]], np.int32), "32-bit pixels from 0 to 255; store 8 or 16 bits"),
+    ],
+)
+def test_pictures_of_unknown_range_are_refused(tmp_path, values, message):
+    place = tmp_path / "set" / "ant" / "a.tif"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content(Image.fromarray(values), "TIFF"))
+    with pytest.raises(bench.EnvironmentProblem, match=r"a.tif and all that follow cannot be decoded"):
+        load(f"folder:path={place.parents[1]}")
+    with pytest.raises(bench.EnvironmentProblem, match=rf"a.tif cannot be decoded \({message}"):
+        load(f"folder:path={place.parents[1]},size=4").images[torch.arange(1)]
