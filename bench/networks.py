@@ -188,6 +188,18 @@ def _see_normalisation(network: nn.Module, images: Tensor) -> tuple[Tensor, Tens
     return mean.to(images).view(-1, 1, 1), std.to(images).view(-1, 1, 1)
 
 
+def check_images(images: Tensor, slack: float = 1e-6) -> None:
+    """Raise BadValue for images that leave [0, 1] by more than a slack, which covers rounding."""
+    if not images.numel():
+        return
+    low, high = (float(bound) for bound in images.aminmax())
+    if low < -slack or high > 1 + slack:
+        raise BadValue(
+            f"images range from {low:.3g} to {high:.3g}; pass images in [0, 1] (divide bytes by 255) and leave "
+            "normalisation to the network, as bench.Normalised does"
+        )
+
+
 def check_logits(logits: Tensor, images: Tensor) -> Tensor:
     """Return the logits that a network gave for images. Raises BadComponent unless they are (B, K)."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):

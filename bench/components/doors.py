@@ -1,8 +1,8 @@
 """What every call of an explainer, an attack or a metric goes through, whoever makes it.
 
-Targets become (B,) int64 or are refused. Networks get copies of their images. What surrounds a network in half
-precision is computed in float32. Gradients can be taken under the caller's inference mode too. A score of what is
-undefined is undefined.
+Targets become (B,) int64 or are refused, and so are images outside [0, 1]. Networks get copies of their images. What
+surrounds a network in half precision is computed in float32. Gradients can be taken under the caller's inference mode
+too. A score of what is undefined is undefined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.errors import BadComponent, BadValue
 from bench.guard import guarded
-from bench.networks import HALF, Pair, asked, check_targets, in_float32, to_float32
+from bench.networks import HALF, Pair, asked, check_images, check_targets, in_float32, to_float32
 
 ROWS = ("targets", "labels")  # evidence that has the form of targets
 
@@ -94,6 +94,7 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(perturb)
     def entered(self: Any, victim: Any, images: Tensor, targets: Any, ball: Any) -> Tensor:
+        check_images(images)
         with _enter(victim.network) as network:
             classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
             own = {name: _own(getattr(victim, name)) for name in ("references", "prepared")}
@@ -117,6 +118,9 @@ def metric_door(score: Callable[..., Any]) -> Callable[..., Any]:
         evidence = bound.arguments
         rows = {name: value for name, value in evidence.items() if isinstance(value, Tensor) and name not in ROWS}
         _check_rows(self, rows)
+        for name in ("images", "attacked_images"):
+            if name in rows:
+                check_images(rows[name])
         for name in ROWS:
             if name in evidence and rows:
                 evidence[name] = check_targets(evidence[name], next(iter(rows.values())), name)

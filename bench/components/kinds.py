@@ -28,13 +28,14 @@ from bench.components.files import data_dir
 from bench.components.victim import Prepared, Victim
 from bench.errors import BadComponent, BadValue, BenchError, EnvironmentProblem, summarise_error
 from bench.maps import mask, reduce
-from bench.networks import Normalised, Pair, attack_under_way
+from bench.networks import Normalised, Pair, attack_under_way, check_images
 
 if typing.TYPE_CHECKING:
     from bench.engine import Fit
 
 
 Direction = Literal["higher", "lower"]
+SLACK = 0.1  # by which an image that is explained may leave [0, 1]: noise and differences take it there
 
 
 def _hang_door(cls: type[Component], name: str, door: Callable[..., Any]) -> None:
@@ -188,12 +189,13 @@ class Explainer(Component, ABC):
         prepared: Prepared | None = None,
         normalisation: Pair | None = None,
     ) -> Tensor:
-        """`attribute` as one call with its own noise. Raises BadValue for images that are not finite.
+        """`attribute` as one call with its own noise. Raises BadValue for images not finite, or outside [0, 1].
 
         `normalisation`: the network's mean and std per channel, where `bench.normalisation` cannot see them.
         """
         # Not where a gradient is followed to the images, as in every step of an attack: the look waits for the GPU.
-        if not (images.requires_grad and torch.is_grad_enabled()) and not images.isfinite().all():
+        follows = images.requires_grad and torch.is_grad_enabled()
+        if not follows and not images.isfinite().all():
             row = int(images.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
             attack = attack_under_way()
             if attack:
@@ -202,6 +204,8 @@ class Explainer(Component, ABC):
                     f"explainer {self}; use another explainer or --surrogate"
                 )
             raise BadValue(f"image {row} of {len(images)} contains NaN or infinity and cannot be explained")
+        if not follows:
+            check_images(images, SLACK)
         if self.prepares and not prepared:
             raise BadValue(f"explainer {self} learns from data first; pass what its prepare returned")
         with noise.call():
@@ -255,7 +259,7 @@ class Attack(Component, ABC):
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:
-        """Changed images: (B, C, H, W), (B,) -> (B, C, H, W)."""
+        """Changed images: (B, C, H, W), (B,) -> (B, C, H, W). Raises BadValue for images outside [0, 1]."""
 
     def objective(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What a white-box attack minimises, (B, C, H, W) -> (B,), with everything fixed taken from the clean images.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.errors import BadComponent
 from bench.guard import guarded
 from bench.maps import reduce
-from bench.networks import Pair, check_eager, check_logits, in_float32, to_float32
+from bench.networks import Pair, check_eager, check_images, check_logits, in_float32, to_float32
 
 if typing.TYPE_CHECKING:
     from bench.components.kinds import Defense, Explainer
@@ -28,8 +28,8 @@ class Victim:
     The harness always sets the rest as well. `references`: some training images (R, C, H, W), the same for every
     attack, whose maps may serve as targets. `trained_by(defense)`: the network that another defense trains in the same
     case. `prepared`: what the explainer has learned about the network. `normalisation`: the network's mean and std per
-    channel, where `bench.normalisation` cannot see them. Raises BadComponent for a network that is
-    scripted or compiled, or has one class.
+    channel, where `bench.normalisation` cannot see them. Raises BadComponent for a network that is scripted or
+    compiled, or has one class, BadValue for references outside [0, 1].
     """
 
     network: nn.Module
@@ -41,6 +41,8 @@ class Victim:
 
     def __post_init__(self) -> None:
         check_eager(self.network)
+        if self.references is not None:
+            check_images(self.references)
 
     def logits(self, images: Tensor) -> Tensor:
         network = in_float32(self.network)

@@ -32,10 +32,10 @@ from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
 from bench.engine.recipe import Recipe, Refit
-from bench.errors import BadComponent, EnvironmentProblem
+from bench.errors import BadComponent, BadValue, EnvironmentProblem
 from bench.gradients import slope, softened
 from bench.maps import mask, reduce
-from bench.networks import check_logits
+from bench.networks import check_images, check_logits
 
 Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 
@@ -67,6 +67,10 @@ def images(test_data: Data, *, services: Services) -> Tensor:
         raise EnvironmentProblem(
             f"image {int(test_data.rows[bad[0]])} of the data set contains NaN or infinity; fix the data set"
         )
+    try:
+        check_images(test_data.images)
+    except BadValue as error:
+        raise EnvironmentProblem(f"the data set's {error}") from None
     return test_data.images.to(services.device)
 
 

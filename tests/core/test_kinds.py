@@ -14,6 +14,8 @@ from torch.testing import assert_close
 import bench
 from bench import noise
 from bench.maps import mask, reduce
+from bench.testing import tiny_images, tiny_network
+from bench.testing.fixtures import PlainGradient, tiny_victim
 
 LINF, L2 = bench.Ball("linf", Fraction(8, 255)), bench.Ball("l2", Fraction(1, 2))
 
@@ -164,3 +166,44 @@ def test_the_mask_of_a_sparse_map_does_not_depend_on_its_scale(marked, scale, fl
 def test_the_mask_of_a_constant_map_is_zero():
     for rule in ("percentile", "minmax"):
         assert not mask(torch.full((1, 3, 5, 5), 0.3), rule).any()
+
+
+SCALES = {
+    "normalised": (lambda images: (images - 0.5) / 0.25, r"from -1\.\d+ to 1\.\d+; pass images in \[0, 1\]"),
+    "bytes": (lambda images: 255 * images, r"from 2\d\.\d to 2\d\d; pass .* \(divide bytes by 255\) and leave"),
+    "signed": (lambda images: 2 * images - 1, r"from -0\.\d+ to 0\.\d+; .* leave normalisation to the network"),
+    "a little above": (lambda images: images + 0.25, r"from 0\.\d+ to 1\.1\d*; pass images in"),
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_images_of_another_scale_are_refused_by_every_attack_and_explainer(catalog, scale):
+    change, message = SCALES[scale]
+    images, targets = tiny_images()
+    network = tiny_network(True)
+    victim = tiny_victim(network)
+    for name, cls in catalog.of("attack").items():
+        attack = catalog.read("attack", f"{name}:{cls.examples[0]}".rstrip(":"))
+        with pytest.raises(bench.BadValue, match=f"images range {message}"):
+            attack.perturb(victim, change(images), targets, LINF)
+    for cls in catalog.of("explainer").values():
+        with pytest.raises(bench.BadValue, match=f"images range {message}"), torch.no_grad():
+            cls().maps(network, change(images), targets, {"learned": images})
+
+
+def test_images_of_another_scale_are_refused_by_metrics_and_as_references():
+    images, targets = tiny_images()
+    network = tiny_network(True)
+    wrong = 255 * images
+    given = {"network": network, "images": images, "targets": targets, "clean_attributions": images}
+    with pytest.raises(bench.BadValue, match="images range from"):
+        bench.component("metric", "insertion")(**{**given, "images": wrong})
+    with pytest.raises(bench.BadValue, match="images range from"):
+        bench.Victim(network, PlainGradient(), wrong)
+    assert bench.component("metric", "insertion")(**given).values.isfinite().all()
+
+
+def test_rounding_is_no_other_scale():
+    images, targets = tiny_images()
+    images[0, 0, 0, :2] = torch.tensor([-1e-8, 1 + 1e-8])
+    bench.component("attack", "pgd:steps=1").perturb(tiny_victim(tiny_network(True)), images, targets, LINF)

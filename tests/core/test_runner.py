@@ -528,9 +528,11 @@ class Trained(bench.Defense):
 @dataclass(frozen=True)
 class Holes(bench.Dataset):
     name = "holes"
+    scale: float = bench.param(0.0, "of the pixels; 0 for one that is not a number")
     def load(self, split):
         images = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(len(split)))
-        images[7, 0, 0, 0] = float("nan")
+        images[7, 0, 0, 0] = images[7, 0, 0, 0] if self.scale else float("nan")
+        images = images * self.scale if self.scale else images
         return bench.Data(images, torch.arange(20) % 2, ("a", "b"))
 
 @bench.hookimpl
@@ -558,14 +560,16 @@ def test_networks_and_images_that_cannot_be_used_cost_their_own_cells_alone(tiny
     assert [record.axes["model"] for record in outcome.records.values()] == ["strange:form=flat"]
     holes = tiny_run(
         found,
-        dataset=["holes", "shapes"],
+        dataset=["holes", "holes:scale=255", "shapes"],
         model=["strange:form=flat"],
         defense=["untrained"],
         metric=["topk_overlap"],
         samples=["20"],
         reference=False,
     )
-    assert failures(holes) == ["image 7 of the data set contains NaN or infinity; fix the data set"]
+    nan, bytes_ = failures(holes)
+    assert nan == "image 7 of the data set contains NaN or infinity; fix the data set"
+    assert bytes_.startswith("the data set's images range from 0.") and "; pass images in [0, 1] (divide" in bytes_
     assert [record.axes["dataset"] for record in holes.records.values()] == ["shapes"]
 
 
