@@ -68,14 +68,21 @@ def _checksum(path: Path) -> str:
     """sha256 of a file, or of the names and contents of a folder's files."""
     found = hashlib.sha256()
     try:
-        below = (Path(at, name) for at, _, names in os.walk(path, followlinks=True) for name in names)
-        for file in sorted(p for p in below if p.is_file()) if path.is_dir() else [path]:
+        for file in sorted(_files_below(path)) if path.is_dir() else [path]:
             state = file.stat()
             found.update(str(file.relative_to(path)).encode() + b"\0")
             found.update(_content_sum(file.resolve(), state.st_size, (state.st_mtime_ns, state.st_ctime_ns)))
     except OSError as error:
         raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
     return found.hexdigest()[:16]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder, through links, but not into a folder in which the link itself lies."""
+    for at, folders, names in os.walk(folder, followlinks=True):
+        here = Path(at).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
+        yield from (file for name in names if (file := Path(at, name)).is_file())
 
 
 @functools.cache

@@ -40,12 +40,13 @@ class CIFAR10(bench.Dataset):
     def load(self, split: str) -> bench.Data:
         folder = bench.data_dir()
         local = folder / FOLDER if folder else None
-        splits, classes, fingerprint = _local(local) if local and local.is_dir() else _hub(local)
-        return assemble(splits, split, classes, Frame(0, 0, "none"), self.validation, "stop", fingerprint)
+        splits, classes, fingerprint, note = _local(local) if local and local.is_dir() else (*_hub(local), "")
+        frame = Frame(0, 0, "none")
+        return assemble(splits, split, classes, frame, self.validation, "stop", fingerprint, note=note)
 
 
-def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
-    found = parquet_files(folder)
+def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str, str]:
+    found, note = parquet_files(folder)
     missing = {"train", "test"} - set(found)
     if missing:
         raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} files (SPLIT-*.parquet)")
@@ -54,7 +55,7 @@ def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str]:
         image = "image" if "image" in table(files).columns else "img"
         splits[split], names[split] = rows_of(table(files), str(files[0]), image, "label", "", 0)
     sums = [bench.checksum(file) for files in found.values() for file in files]
-    return splits, one_of(names, str(folder)), hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+    return splits, one_of(names, str(folder)), hashlib.sha256("".join(sums).encode()).hexdigest()[:16], note
 
 
 @functools.cache

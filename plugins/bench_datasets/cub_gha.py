@@ -45,7 +45,7 @@ class CUBGHA(Photographs):
     def splits(self) -> Splits:
         place = place_of(self.name, self.howto)
         content = bench.checksum(place)
-        return *birds(place, content), content[:16]
+        return *birds(place, content), content[:16], ""
 
 
 @functools.cache

@@ -11,21 +11,25 @@ import torch
 
 import bench
 from bench.images import Frame
+from bench_datasets.names import describe_left_out, is_hidden, list_files, splits_in
 from bench_datasets.splits import Files, assemble, contents, names_of
-from bench_datasets.tables import SPLITS
 
 
 @dataclass(frozen=True)
 class Folder(bench.Dataset):
-    """Load labelled images from files PATH/SPLIT/CLASS/FILE. Without folders named train, validation or test,
-    PATH/CLASS/FILE is a test split.
+    """Load labelled images from files PATH/SPLIT/CLASS/FILE. Without folders of splits, all of PATH/CLASS/FILE is a
+    test split.
 
-    The classes are the sorted folders of all splits together. Images are decoded on access, turned upright, converted
-    to RGB (transparent ones over white), and brought to one size: crop "center" scales the shorter side to `resize` and
-    cuts the middle, "none" scales both sides.
+    A folder is a split if its name has a keyword of Hugging Face `datasets` (train, training; validation, valid, val,
+    dev; test, testing, eval, evaluation), set apart as in toy-train or train2017, and if it contains folders. The
+    classes are the sorted folders of all splits together. Hidden files and folders do not count; a note below each
+    table tells what else is left out. Images are decoded on access, turned upright, converted to RGB (transparent ones
+    over white), and brought to one size: crop "center" scales the shorter side to `resize` and cuts the middle, "none"
+    scales both sides.
     """
 
     name = "folder"
+    version = 2
     examples = ()
     path: Path = bench.param(help="folder of the images")
     size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
@@ -42,38 +46,72 @@ class Folder(bench.Dataset):
         return Frame(self.size, self.resize, self.crop).find_problem()
 
     def load(self, split: str) -> bench.Data:
-        splits, classes = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
-        return assemble(splits, split, classes, Frame(self.size, self.resize, self.crop), self.validation, self.damaged)
+        splits, classes, note = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
+        frame = Frame(self.size, self.resize, self.crop)
+        return assemble(splits, split, classes, frame, self.validation, self.damaged, note=note)
 
 
 @functools.cache
-def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]:
-    """Find the splits below a folder, and the classes of them all.
+def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...], str]:
+    """Find the splits below a folder, the classes of them all, and a note on what is left out.
 
     `content` is a checksum of the folder, so a change of the folder is noticed.
 
-    Raises EnvironmentProblem where there are no images.
+    Raises EnvironmentProblem where there are no images, or where it is unclear what are splits and what classes.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+    from torchvision.datasets.folder import IMG_EXTENSIONS
 
     if not path.is_dir():
         raise bench.EnvironmentProblem(f"{path} is not a folder; check the path")
-    named = {SPLITS[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLITS}
-    places = named or {"test": path}
-    classes = tuple(
-        sorted(
-            {p.name for place in places.values() for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")}
-        )
-    )
-    splits = {}
-    for split, place in places.items():
-        mine = {name: classes.index(name) for name in classes if (place / name).is_dir()}
-        files_and_labels = make_dataset(str(place), mine, IMG_EXTENSIONS, allow_empty=True) if mine else []
-        files, labels = (
-            [Path(file) for file, _ in files_and_labels],
-            torch.tensor([label for _, label in files_and_labels], dtype=torch.int64),
-        )
-        splits[split] = Files(len(files), labels, contents(files), None, names_of(files))
-    if not any(files.count for files in splits.values()):
+    files = list(list_files(path, IMG_EXTENSIONS))
+    folders = {file: file.relative_to(path).parts[:-1] for file in files}
+    depths = {file: _depth_of_split(names) for file, names in folders.items()}
+    if not any(depth for depth in depths.values()):
+        _check_classes(path, {names[0] for names in folders.values() if names})
+        depths = {file: 0 if names else None for file, names in folders.items()}
+    placed: dict[tuple[str, str], dict[Path, Path]] = {}  # by split and class, the file that a link leads to first
+    beside, repeated, parents = [], [], set()
+    for file in files:
+        depth, names = depths[file], folders[file]
+        if depth is None:
+            beside.append(file)
+            continue
+        parents.add(path.joinpath(*names[:depth]))
+        split = splits_in(names[depth - 1])[0] if depth else "test"
+        first = placed.setdefault((split, names[depth]), {}).setdefault(file.resolve(), file)
+        if first != file:
+            repeated.append(file)
+    if not placed:
         raise bench.EnvironmentProblem(f"{path} contains no images of the form [SPLIT/]CLASS/FILE")
-    return splits, classes
+    found = {p.name for place in parents for p in place.iterdir() if p.is_dir() and not is_hidden(p)}
+    classes = tuple(sorted(found))
+    splits = {}
+    for split in sorted({split for split, _ in placed}):
+        rows = [
+            (file, label)
+            for label, name in enumerate(classes)
+            for file in sorted(placed.get((split, name), {}).values(), key=lambda file: (str(file.parent), file.name))
+        ]
+        mine = [file for file, _ in rows]
+        labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
+        splits[split] = Files(len(mine), labels, contents(mine), None, names_of(mine))
+    left_out = (
+        describe_left_out(beside, path, "not in a folder of a class of a split"),
+        describe_left_out(repeated, path, "the same files again, by links"),
+    )
+    return splits, classes, "; ".join(filter(None, left_out))
+
+
+def _depth_of_split(names: tuple[str, ...]) -> int | None:
+    """The number of folders down to the one that is a split and contains classes, or None."""
+    return next((i + 1 for i, name in enumerate(names[:-1]) if len(splits_in(name)) == 1), None)
+
+
+def _check_classes(path: Path, names: set[str]) -> None:
+    """Raise EnvironmentProblem for folders of images that are more likely splits than classes."""
+    splits = {name for name in names if splits_in(name)}
+    if splits and (len(splits) > 1 or splits == names):
+        raise bench.EnvironmentProblem(
+            f"{path}: {' and '.join(sorted(splits))} contain images themselves; put these into folders of classes, "
+            "SPLIT/CLASS/FILE, or rename them where they are classes"
+        )

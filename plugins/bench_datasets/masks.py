@@ -60,7 +60,7 @@ def _ids(image: Image.Image) -> np.ndarray:
     colours = np.asarray(image.convert("RGBA")).astype(np.int64)
     is_black = (colours[..., :3] == 0).all(-1)
     # Some writers sort the colours of a palette. Then black is the background, whatever its index.
-    if image.mode == "P" and (image.getpalette("RGB")[:3] == [0, 0, 0] or not is_black.any()):
+    if image.mode == "P" and ((image.getpalette("RGB") or [])[:3] == [0, 0, 0] or not is_black.any()):
         return values.astype(np.int64)
     is_grey = (colours[..., :3] == colours[..., :1]).all(-1)
     ids = np.where(is_grey, colours[..., 0], np.where((colours[..., :3] == VOC_VOID).all(-1), 255, 1))

@@ -14,13 +14,14 @@ from bench_datasets.folder import image_folders
 from bench_datasets.splits import Files, assemble
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
-Splits = tuple[dict[str, Files], tuple[str, ...], str]
+Splits = tuple[dict[str, Files], tuple[str, ...], str, str]  # classes, fingerprint and a note follow
 
 
 @dataclass(frozen=True)
 class Photographs(bench.Dataset):
     """Photographs of a named set, decoded on access, scaled to a shorter side and cut in the middle."""
 
+    version: ClassVar[int] = 2
     examples = ()
     howto: ClassVar[str]
     size: int = bench.param(224, "height and width, in pixels", low=1)
@@ -37,12 +38,12 @@ class Photographs(bench.Dataset):
 
     @abstractmethod
     def splits(self) -> Splits:
-        """Find the splits, the classes, and the fingerprint of the files."""
+        """Find the splits, the classes, the fingerprint of the files, and a note on what is left out."""
 
     def load(self, split: str) -> bench.Data:
-        splits, classes, fingerprint = self.splits()
+        splits, classes, fingerprint, note = self.splits()
         frame = Frame(self.size, self.resize, "center")
-        return assemble(splits, split, classes, frame, self.validation, self.damaged, fingerprint)
+        return assemble(splits, split, classes, frame, self.validation, self.damaged, fingerprint, note=note)
 
 
 def place_of(name: str, howto: str, folder: str = "") -> Path:
@@ -61,7 +62,7 @@ def place_of(name: str, howto: str, folder: str = "") -> Path:
 
 
 def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Splits:
-    """Find the splits of a set, its classes and the fingerprint of its files.
+    """Find the splits of a set, its classes, the fingerprint of its files, and a note on what is left out.
 
     Reads Parquet files, SPLIT-*.parquet with columns image and label, where there are any, else SPLIT/CLASS/FILE.
     `tested` is the split to test on. Raises EnvironmentProblem where the set is missing, or has another number of
@@ -69,7 +70,7 @@ def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Spli
     """
     place = place_of(name, howto)
     if any(place.rglob("*.parquet")):
-        files = parquet_files(place)
+        files, note = parquet_files(place)
         splits, names = {}, {}
         for split, mine in files.items():
             splits[split], names[split] = rows_of(table(mine), str(mine[0]), "image", "label", "", 0)
@@ -77,11 +78,11 @@ def splits_of(name: str, howto: str, classes: int, tested: str = "test") -> Spli
         sums = "".join(bench.checksum(file) for mine in files.values() for file in mine)
     else:
         sums = bench.checksum(place)
-        splits, found = image_folders(place, sums)
+        splits, found, note = image_folders(place, sums)
     if len(found) != classes:
         raise bench.EnvironmentProblem(
             f"dataset {name}: {place} contains {len(found)} classes, but the set has {classes}; put {howto} there"
         )
     if tested != "test" and "test" not in splits and tested in splits:
         splits = {"test" if split == tested else split: mine for split, mine in splits.items()}
-    return splits, found, hashlib.sha256(sums.encode()).hexdigest()[:16]
+    return splits, found, hashlib.sha256(sums.encode()).hexdigest()[:16], note

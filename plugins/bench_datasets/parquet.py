@@ -18,9 +18,11 @@ class Parquet(bench.Dataset):
     """Load labelled images from Parquet files in the layout of Hugging Face `datasets`: a column of images, one of
     labels whose feature names the classes, and perhaps one of object masks.
 
-    A folder contains SPLIT-*.parquet or SPLIT/*.parquet. A single file is the split that its name starts with, else
-    test. Images are decoded on access, turned upright, converted to RGB (transparent ones over white), and brought to
-    one size: crop "center" scales the shorter side to `resize` and cuts the middle, "none" scales both sides.
+    Splits are read from names as that library reads them: data/SPLIT-00000-of-00001.parquet, or SPLIT/*.parquet, or
+    files such as SPLIT-*.parquet and toy-SPLIT.parquet, where SPLIT is train, validation or test, or another word for
+    it. Where no name has a split, all is a test split. A note below each table tells which files are left out. Images
+    are decoded on access, turned upright, converted to RGB (transparent ones over white), and brought to one size: crop
+    "center" scales the shorter side to `resize` and cuts the middle, "none" scales both sides.
     """
 
     name = "parquet"
@@ -44,7 +46,7 @@ class Parquet(bench.Dataset):
 
     @property
     def provides(self) -> frozenset[str]:
-        files = next(iter(parquet_files(self.path).values()))
+        files = next(iter(parquet_files(self.path)[0].values()))
         masks = {"object_masks"} if self.mask in table(files).columns else set()
         return frozenset(({"labels"} if self.label else set()) | masks)
 
@@ -53,7 +55,8 @@ class Parquet(bench.Dataset):
 
     def load(self, split: str) -> bench.Data:
         splits, names = {}, {}
-        for name, files in parquet_files(self.path).items():
+        found, note = parquet_files(self.path)
+        for name, files in found.items():
             about = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
             # Most sets have no object masks, so the default column may be absent; a name that the user gives may not.
             absent = self.mask == type(self).mask and self.mask not in table(files).columns
@@ -63,5 +66,7 @@ class Parquet(bench.Dataset):
         frame = Frame(self.size, self.resize, self.crop)
         # The name of a single file decides its split, and its checksum does not cover the name.
         fingerprint = "+".join(sorted(splits))
-        found = one_of(names, str(self.path))
-        return assemble(splits, split, found, frame, self.validation, self.damaged, fingerprint, self.mask_values)
+        classes = one_of(names, str(self.path))
+        return assemble(
+            splits, split, classes, frame, self.validation, self.damaged, fingerprint, self.mask_values, note
+        )

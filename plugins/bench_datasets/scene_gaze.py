@@ -44,7 +44,8 @@ class SceneGaze(bench.Dataset):
 
     def load(self, split: str) -> bench.Data:
         place = place_of(self.name, HOWTO, FOLDER)
-        files = parquet_files(place).get("test", ())
+        found, note = parquet_files(place)
+        files = found.get("test", ())
         if not files:
             raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} contains no test split; put {HOWTO} there")
         source, frame = table(files), Frame(self.size, self.resize, "center")
@@ -62,6 +63,7 @@ class SceneGaze(bench.Dataset):
             classes,
             gaze=GazeMaps(source, rows, frame, self.sigma * self.size),
             fingerprint="-".join(bench.checksum(file)[:16] for file in files),
+            note=note,
         )
 
 

@@ -48,11 +48,12 @@ def assemble(
     damaged: Literal["stop", "skip"],
     fingerprint: str = "",
     mask_values: Values = "auto",
+    note: str = "",
 ) -> bench.Data:
     """Make the data of one split; they are empty where the set has no such split.
 
     A set without a validation split gives a share of its training images, equally many of each class. This choice is
-    fixed, and training never sees it.
+    fixed, and training never sees it. `note` joins that on damaged images.
     """
     held = split == "validation" and "validation" not in splits
     source = "train" if held else split
@@ -66,7 +67,7 @@ def assemble(
         if damaged == "skip" and files.count
         else torch.arange(files.count)
     )
-    note = f"{files.count - len(rows)} of {files.count} images are damaged and skipped" if damaged == "skip" else ""
+    damage = f"{files.count - len(rows)} of {files.count} images are damaged and skipped" if damaged == "skip" else ""
 
     def data(rows: Tensor) -> bench.Data:
         def column(read: Read | None, parse: Callable[..., Tensor], what: str) -> Decoded | None:
@@ -82,7 +83,7 @@ def assemble(
             object_masks=column(files.masks, functools.partial(object_mask, values=mask_values), "mask"),
             gaze=column(files.gaze, gaze_map, "gaze map"),
             fingerprint=fingerprint,
-            note=note,
+            note="; ".join(filter(None, (note, damage))),
         )
 
     whole = data(rows)

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,35 +14,23 @@ from typing import Any
 import torch
 
 import bench
+from bench_datasets.names import by_split, describe_left_out, list_files
 from bench_datasets.splits import Files, Read
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-}
 
+def parquet_files(path: Path) -> tuple[dict[str, tuple[Path, ...]], str]:
+    """Find Parquet files by split, below a folder or as one file, and a note on those that are left out.
 
-def parquet_files(path: Path) -> dict[str, tuple[Path, ...]]:
-    """Find Parquet files by split: SPLIT-*.parquet or SPLIT/*.parquet anywhere below a folder, or one file.
-
-    Files that name no split are a test split. Raises EnvironmentProblem where there are no files.
+    Names are read by `by_split`. Raises EnvironmentProblem where there are no files.
     """
     if not path.exists():
         raise bench.EnvironmentProblem(f"{path} does not exist; check the path")
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    base = path if path.is_dir() else path.parent
+    files = list(list_files(path, (".parquet",))) if path.is_dir() else [path]
     if not files:
         raise bench.EnvironmentProblem(f"{path} contains no Parquet files")
-    found: dict[str, tuple[Path, ...]] = {}
-    for file in files:
-        stem = re.split(r"[^a-z]", file.stem.lower())[0]
-        split = SPLITS.get(stem) or (SPLITS.get(file.parent.name.lower()) if path.is_dir() else None)
-        if split:
-            found[split] = (*found.get(split, ()), file)
-    return found or {"test": tuple(files)}
+    found, left_out = by_split(files, base)
+    return found, describe_left_out(left_out, base, "the name has no split")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from bench_datasets.images import gaze_map
 from bench_datasets.masks import object_mask
+from bench_datasets.tables import parquet_files
 from PIL import Image
 from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
@@ -765,3 +766,84 @@ def test_pictures_of_unknown_range_are_refused(tmp_path, values, message):
         load(f"folder:path={place.parents[1]}")
     with pytest.raises(bench.EnvironmentProblem, match=rf"a.tif cannot be decoded \({message}"):
         load(f"folder:path={place.parents[1]},size=4").images[torch.arange(1)]
+
+
+def read_by_hugging_face(base):
+    """The splits that the library itself finds, by the names of files; it calls a test split without a name train."""
+    patterns = datasets.data_files.get_data_patterns(str(base))
+    found = datasets.data_files.DataFilesDict.from_patterns(patterns, base_path=str(base))
+    return {str(split): {os.path.relpath(file, base) for file in files} for split, files in found.items()}
+
+
+LAYOUTS = {
+    "a name before": ["toy-train.parquet", "toy-test.parquet"],
+    "words and numbers": ["train2017.parquet", "val_2017.parquet", "my eval.parquet", "latest.parquet", "0.parquet"],
+    "shards": ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "extra/test.parquet"],
+    "folders before files": ["train/0.parquet", "train/test.parquet", "testing/0.parquet", "valid.parquet"],
+    "two folders of a split": ["train/0.parquet", "training/0.parquet", "dev/0.parquet"],
+    "deep folders": ["a/toy_train/x/0.parquet", "a/b/evaluation.1/0.parquet", "a/c/0.parquet"],
+    "hidden": ["train.parquet", ".train.parquet", ".cache/test.parquet", "__pycache__/test.parquet"],
+    "none": ["contest.parquet", "trainer.parquet", "a/devil.parquet"],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_splits_are_read_from_names_as_hugging_face_reads_them(tmp_path, layout):
+    for name in LAYOUTS[layout]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found, note = parquet_files(tmp_path)
+    ours = {split: {str(file.relative_to(tmp_path)) for file in files} for split, files in found.items()}
+    theirs = read_by_hugging_face(tmp_path)
+    assert ours == ({"test": theirs["train"]} if layout == "none" else theirs)
+    visible = {name for name in LAYOUTS[layout] if not any(part.startswith((".", "__")) for part in name.split("/"))}
+    left_out = sorted(visible - set().union(*ours.values()))
+    more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+    assert note == (f"{left_out[0]}{more} left out: the name has no split" if left_out else "")
+
+
+def test_a_name_of_two_splits_is_refused(tmp_path):
+    (tmp_path / "train-test.parquet").touch()
+    with pytest.raises(bench.EnvironmentProblem, match=r"train-test\.parquet has names of train and test; rename it"):
+        parquet_files(tmp_path)
+
+
+def fill_folder(place, names):
+    for i, name in enumerate(names):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content(picture(i, (8, 8))))
+
+
+def test_folders_of_splits_are_joined_and_hidden_ones_do_not_count(tmp_path):
+    names = ["train/ant/0.png", "training/ant/1.png", "toy-eval/bee/2.png"]
+    hidden = ["train/ant/.thumbs/3.png", "train/ant/__MACOSX/4.png", "train/.git/5.png", "train/bee/._6.png"]
+    fill_folder(tmp_path / "set", [*names, *hidden, "raw/7.png", "test/8.png"])
+    text = f"folder:path={tmp_path / 'set'},validation=0"
+    train, test = load(text, "train"), load(text, "test")
+    assert train.classes == ("ant", "bee") and train.labels.tolist() == [0, 0] and test.labels.tolist() == [1]
+    assert torch.equal(test.images[torch.arange(1)], torch.from_numpy(picture(2, (8, 8))).permute(2, 0, 1)[None] / 255)
+    assert train.note == test.note == "raw/7.png and 1 more left out: not in a folder of a class of a split"
+
+
+def test_links_repeat_no_image_and_never_end(tmp_path):
+    place = tmp_path / "set"
+    fill_folder(place, ["test/ant/0.png", "test/ant/more/1.png", "test/bee/2.png"])
+    (place / "test" / "ant" / "again").symlink_to(place / "test" / "ant")
+    (place / "test" / "ant" / "more" / "up").symlink_to(place / "test" / "ant")
+    (place / "test" / "ant" / "copy").symlink_to(place / "test" / "ant" / "more")
+    (place / "test" / "bee" / "3.png").symlink_to(place / "test" / "bee" / "2.png")
+    (place / "validation").symlink_to(place / "test")  # another split may have the same images
+    data = load(f"folder:path={place}")
+    assert data.labels.tolist() == [0, 0, 1] and data.note.endswith("left out: the same files again, by links")
+    assert len(load(f"folder:path={place}", "validation")) == 3
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    fill_folder(tmp_path / "flat", ["car/0.png", "train/1.png", "plane/2.png"])
+    data = load(f"folder:path={tmp_path / 'flat'}")
+    assert data.classes == ("car", "plane", "train") and len(data) == 3
+    fill_folder(tmp_path / "split", ["train/train/0.png", "train/car/1.png", "test/train/2.png"])
+    assert load(f"folder:path={tmp_path / 'split'}").labels.tolist() == [1]
+    fill_folder(tmp_path / "bare", ["train/0.png", "test/1.png", "car/2.png"])
+    with pytest.raises(bench.EnvironmentProblem, match="test and train contain images themselves; put these"):
+        load(f"folder:path={tmp_path / 'bare'}")
