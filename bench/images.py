@@ -21,30 +21,28 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 class Frame:
     """How images are brought to one size.
 
-    A `size` of 0 leaves them as they are. The crop "center" scales the shorter side to `resize` (0 means `size`) and
-    cuts a square of `size` from the middle, exactly as torchvision does; "none" scales both sides to `size`.
+    A `size` of 0 leaves them as they are. The crop "center" scales the shorter side to `resize` (0 means `size`), and
+    "none" both sides; a square of `size` is then cut from the middle, exactly as torchvision does.
     """
 
     size: int
     resize: int
     crop: Literal["center", "none"]
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def find_problem(self) -> str | None:
         """What is wrong with the parameters taken together, or None."""
         if self.resize and not self.size:
             return f"resize is {self.resize} and size is 0; give the size to crop to as well"
-        if self.resize and self.crop == "none":
-            return f"resize is {self.resize}, which crop=none does not use; leave it out"
         if self.resize and self.resize < self.size:
             return f"resize is {self.resize}, smaller than the crop of size {self.size}; give {self.size} or more"
         return None
 
-    def place(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
-        """Scale and crop an image: bilinearly for pixels, by the nearest pixel for masks."""
+    def place(self, image: Image.Image, nearest: bool = False) -> Image.Image:
+        """Scale and crop an image, or a mask by the nearest pixel."""
         if not self.size:
             return image
-        if self.crop == "none":
-            return image.resize((self.size, self.size), method)
+        method = Image.Resampling.NEAREST if nearest else Image.Resampling[self.interpolation.upper()]
         sides, (left, top) = self._scale(*image.size)
         return image.resize(sides, method).crop((left, top, left + self.size, top + self.size))
 
@@ -55,13 +53,15 @@ class Frame:
         """
         if not self.size:
             return points
-        sides, corner = ((self.size, self.size), (0, 0)) if self.crop == "none" else self._scale(width, height)
+        sides, corner = self._scale(width, height)
         return points * torch.tensor(sides) / torch.tensor([width, height]) - torch.tensor(corner)
 
     def _scale(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Width and height before the crop, and the crop's upper left corner."""
         shorter = self.resize or self.size
-        wide, high = (int(shorter * side / min(width, height)) for side in (width, height))
+        wide, high = (
+            shorter if self.crop == "none" else int(shorter * side / min(width, height)) for side in (width, height)
+        )
         return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
 
 
@@ -104,5 +104,5 @@ def decode(content: bytes) -> Image.Image:
 
 def pixels(content: bytes, frame: Frame) -> Tensor:
     """Decode the content of a file to an image (3, H, W) in [0, 1]."""
-    placed = np.asarray(frame.place(decode(content), Image.Resampling.BILINEAR))
+    placed = np.asarray(frame.place(decode(content)))
     return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255

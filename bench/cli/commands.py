@@ -139,7 +139,7 @@ def explain(
 ) -> None:
     """Explain your own pictures, and draw a panel.
 
-    IMAGE is a picture or a folder of pictures. Each is resized to the images that the network is trained on. The panel
+    IMAGE is a picture or a folder of pictures. Each is prepared as the data set prepares its images. The panel
     shows the map of the predicted class and, with --attack, the map of the attacked picture beside it.
     """
     import json

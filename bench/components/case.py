@@ -58,12 +58,17 @@ assert tuple(field.name for field in dataclasses.fields(Case)) == AXES
 def cases(choices: Mapping[str, Sequence[Any]], fallback: Explainer) -> Iterator[Case]:
     """Every combination of the choices, each once, in the order of the axes.
 
-    Without chosen surrogates, the attack differentiates the explainer itself, or `fallback` where that has no gradient.
+    A model that is named after trained weights frames the images of data sets that do not say how. Without chosen
+    surrogates, the attack differentiates the explainer itself, or `fallback` where that has no gradient.
     """
     rest = [axis for axis in AXES if axis != "surrogate"]
+    frames = {model: model.frame for model in choices["model"]}
     seen = set()
     for values in itertools.product(*(choices[axis] for axis in rest)):
         axes = dict(zip(rest, values, strict=True))
+        frame = frames[axes["model"]]
+        if frame is not None:
+            axes["dataset"] = axes["dataset"].framed(frame)
         explainer = axes["explainer"]
         own = explainer if explainer.differentiable else fallback
         for surrogate in choices.get("surrogate") or [own]:

@@ -32,6 +32,7 @@ from bench.networks import Normalised, Pair, attack_under_way, check_images
 
 if typing.TYPE_CHECKING:
     from bench.engine import Fit
+    from bench.images import Frame
 
 
 Direction = Literal["higher", "lower"]
@@ -70,6 +71,15 @@ class Dataset(Component, ABC):
         """What comes with the images: "labels", "object_masks", "gaze". Most set a class attribute."""
         return frozenset({"labels"})
 
+    @property
+    def frame(self) -> Frame | None:
+        """How the set brings images to one size, and `bench explain` a user's pictures; None where it has no rule."""
+        return None
+
+    def framed(self, frame: Frame) -> Dataset:
+        """The set with its images framed as trained weights expect them, unless its parameters say how already."""
+        return self
+
     @abstractmethod
     def load(self, split: str) -> Data:
         """The rows of "train", "validation" or "test". Must be fast: decode images when they are indexed."""
@@ -101,6 +111,11 @@ class Model(Component, ABC):
     def smooth(self) -> bool:
         """Whether logits have a second derivative that is not zero (max-pooling aside)."""
         return False
+
+    @property
+    def frame(self) -> Frame | None:
+        """How the trained weights that the model is named after expect images to be framed, or None."""
+        return None
 
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> Normalised:

@@ -78,21 +78,23 @@ def list_pictures(paths: Iterable[str]) -> list[Path]:
     return files
 
 
-def load_picture(file: Path, shape: tuple[int, int, int], resize: int) -> Tensor:
+def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -> Tensor:
     """Load a picture of any size as (C, H, W) in [0, 1], from the first frame of an animation.
 
-    Crops the middle where the shape is square, and scales the whole picture where it is not.
+    Frames it as a data set with a rule does. Without one, crops the middle where the shape is square, and scales the
+    whole picture where it is not.
     """
     channels, height, width = shape
     try:
         content = file.read_bytes()
     except OSError as error:
         raise EnvironmentProblem(f"picture {file} cannot be read ({error.strerror}); check the path") from None
-    frame = Frame(height, max(resize, height) if resize else 0, "center")
     try:
         with warnings.catch_warnings(action="ignore"):  # about large pictures, which are fine here
-            if height == width:
+            if frame is not None and frame.size:
                 image = pixels(content, frame)
+            elif height == width:
+                image = pixels(content, Frame(height, 0, "center"))
             else:
                 whole = pixels(content, Frame(0, 0, "none"))[None]
                 image = torch.nn.functional.interpolate(
@@ -117,8 +119,7 @@ def explain_pictures(
     graphs = []
     for case in cases:  # all pictures are read before any network is trained
         data = Graph(VOCABULARY, case, store, device, memory).get("train_data")
-        resize = getattr(case.dataset, "resize", 0)
-        pictures = torch.stack([load_picture(file, data.shape, resize) for file in files])
+        pictures = torch.stack([load_picture(file, data.shape, case.dataset.frame) for file in files])
         given: dict[str, Any] = {"test_data": Data(pictures, None, data.classes, indices=torch.arange(len(files)))}
         if label is not None:
             given["targets"] = torch.full((len(files),), _find_class(label, data.classes), device=device)

@@ -12,7 +12,7 @@ import torch
 import bench
 from bench.images import Frame
 from bench_datasets.names import describe_left_out, is_hidden, list_files, splits_in
-from bench_datasets.splits import Files, assemble, contents, names_of
+from bench_datasets.splits import Files, assemble, contents, names_of, reframe
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Folder(bench.Dataset):
     dev; test, testing, eval, evaluation), set apart as in toy-train or train2017, and if it contains folders. The
     classes are the sorted folders of all splits together. Hidden files and folders do not count; a note below each
     table tells what else is left out. Images are decoded on access, turned upright, converted to RGB (transparent ones
-    over white), and brought to one size: crop "center" scales the shorter side to `resize` and cuts the middle, "none"
-    scales both sides.
+    over white), and brought to one size: crop "center" scales the shorter side to `resize`, "none" both sides, and the
+    middle is cut. Where no parameter says how, a model that is named after trained weights decides.
     """
 
     name = "folder"
@@ -33,8 +33,9 @@ class Folder(bench.Dataset):
     examples = ()
     path: Path = bench.param(help="folder of the images")
     size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
-    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0 for the size itself", low=0)
-    crop: Literal["center", "none"] = bench.param("center", "whether to cut the middle square, or to scale both sides")
+    resize: int = bench.param(0, "side before the middle is cut, in pixels; 0 for the size itself", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "side to scale: the shorter one (center), or both (none)")
+    interpolation: Literal["bilinear", "bicubic"] = bench.param("bilinear", "how images are scaled")
     validation: float = bench.param(
         0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
     )
@@ -42,13 +43,19 @@ class Folder(bench.Dataset):
         "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
 
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.size, self.resize, self.crop, self.interpolation)
+
+    def framed(self, frame: Frame) -> bench.Dataset:
+        return reframe(self, frame)
+
     def find_problem(self) -> str | None:
-        return Frame(self.size, self.resize, self.crop).find_problem()
+        return self.frame.find_problem()
 
     def load(self, split: str) -> bench.Data:
         splits, classes, note = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
-        frame = Frame(self.size, self.resize, self.crop)
-        return assemble(splits, split, classes, frame, self.validation, self.damaged, note=note)
+        return assemble(splits, split, classes, self.frame, self.validation, self.damaged, note=note)
 
 
 @functools.cache

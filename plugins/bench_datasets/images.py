@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 import bench
@@ -17,7 +16,7 @@ from bench.images import UNREADABLE, Frame, open_upright
 def gaze_map(content: bytes, frame: Frame) -> Tensor:
     """Read a map of where people looked, (H, W) in [0, 1], from the content of a grey picture."""
     image = open_upright(content).convert("L")
-    return torch.from_numpy(np.asarray(frame.place(image, Image.Resampling.BILINEAR)).copy()).float() / 255
+    return torch.from_numpy(np.asarray(frame.place(image)).copy()).float() / 255
 
 
 class Decoded:

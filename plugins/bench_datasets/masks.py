@@ -33,7 +33,7 @@ def object_mask(content: bytes, frame: Frame, values: Values) -> Tensor:
         marks = np.where(grey > grey.max() / 2, 2, 0)
     else:
         marks = _mark_ids(_ids(image), values == "auto")
-    placed = frame.place(Image.fromarray(marks.astype(np.uint8)), Image.Resampling.NEAREST)
+    placed = frame.place(Image.fromarray(marks.astype(np.uint8)), nearest=True)
     return torch.from_numpy(np.asarray(placed).copy()).float() / 2
 
 

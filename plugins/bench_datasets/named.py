@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import bench
 from bench.images import Frame
 from bench_datasets.folder import image_folders
-from bench_datasets.splits import Files, assemble
+from bench_datasets.splits import Files, assemble, reframe
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 Splits = tuple[dict[str, Files], tuple[str, ...], str, str]  # classes, fingerprint and a note follow
@@ -19,13 +19,15 @@ Splits = tuple[dict[str, Files], tuple[str, ...], str, str]  # classes, fingerpr
 
 @dataclass(frozen=True)
 class Photographs(bench.Dataset):
-    """Photographs of a named set, decoded on access, scaled to a shorter side and cut in the middle."""
+    """Photographs of a named set, decoded on access and brought to one size."""
 
     version: ClassVar[int] = 2
     examples = ()
     howto: ClassVar[str]
     size: int = bench.param(224, "height and width, in pixels", low=1)
-    resize: int = bench.param(256, "shorter side before the middle is cut, in pixels; 0 for the size itself", low=0)
+    resize: int = bench.param(256, "side before the middle is cut, in pixels; 0 for the size itself", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "side to scale: the shorter one (center), or both (none)")
+    interpolation: Literal["bilinear", "bicubic"] = bench.param("bilinear", "how images are scaled")
     validation: float = bench.param(
         0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
     )
@@ -33,8 +35,15 @@ class Photographs(bench.Dataset):
         "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
 
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.size, self.resize, self.crop, self.interpolation)
+
+    def framed(self, frame: Frame) -> bench.Dataset:
+        return reframe(self, frame)
+
     def find_problem(self) -> str | None:
-        return Frame(self.size, self.resize, "center").find_problem()
+        return self.frame.find_problem()
 
     @abstractmethod
     def splits(self) -> Splits:
@@ -42,8 +51,7 @@ class Photographs(bench.Dataset):
 
     def load(self, split: str) -> bench.Data:
         splits, classes, fingerprint, note = self.splits()
-        frame = Frame(self.size, self.resize, "center")
-        return assemble(splits, split, classes, frame, self.validation, self.damaged, fingerprint, note=note)
+        return assemble(splits, split, classes, self.frame, self.validation, self.damaged, fingerprint, note=note)
 
 
 def place_of(name: str, howto: str, folder: str = "") -> Path:

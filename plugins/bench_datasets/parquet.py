@@ -9,7 +9,7 @@ from typing import Literal
 import bench
 from bench.images import Frame
 from bench_datasets.masks import HELP, Values
-from bench_datasets.splits import assemble
+from bench_datasets.splits import assemble, reframe
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 
@@ -22,7 +22,8 @@ class Parquet(bench.Dataset):
     files such as SPLIT-*.parquet and toy-SPLIT.parquet, where SPLIT is train, validation or test, or another word for
     it. Where no name has a split, all is a test split. A note below each table tells which files are left out. Images
     are decoded on access, turned upright, converted to RGB (transparent ones over white), and brought to one size: crop
-    "center" scales the shorter side to `resize` and cuts the middle, "none" scales both sides.
+    "center" scales the shorter side to `resize`, "none" both sides, and the middle is cut. Where no parameter says how,
+    a model that is named after trained weights decides.
     """
 
     name = "parquet"
@@ -30,8 +31,9 @@ class Parquet(bench.Dataset):
     examples = ()
     path: Path = bench.param(help="a Parquet file, or a folder of them")
     size: int = bench.param(0, "height and width, in pixels; 0 for images that all have one size", low=0)
-    resize: int = bench.param(0, "shorter side before the crop, in pixels; 0 for the size itself", low=0)
-    crop: Literal["center", "none"] = bench.param("center", "whether to cut the middle square, or to scale both sides")
+    resize: int = bench.param(0, "side before the middle is cut, in pixels; 0 for the size itself", low=0)
+    crop: Literal["center", "none"] = bench.param("center", "side to scale: the shorter one (center), or both (none)")
+    interpolation: Literal["bilinear", "bicubic"] = bench.param("bilinear", "how images are scaled")
     image: str = bench.param("image", "column of the images")
     label: str = bench.param("label", 'column of the labels; "" for none')
     mask: str = bench.param("mask", "column of the object masks, where there is one")
@@ -50,8 +52,15 @@ class Parquet(bench.Dataset):
         masks = {"object_masks"} if self.mask in table(files).columns else set()
         return frozenset(({"labels"} if self.label else set()) | masks)
 
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.size, self.resize, self.crop, self.interpolation)
+
+    def framed(self, frame: Frame) -> bench.Dataset:
+        return reframe(self, frame)
+
     def find_problem(self) -> str | None:
-        return Frame(self.size, self.resize, self.crop).find_problem()
+        return self.frame.find_problem()
 
     def load(self, split: str) -> bench.Data:
         splits, names = {}, {}
@@ -63,10 +72,9 @@ class Parquet(bench.Dataset):
             splits[name], names[name] = rows_of(
                 table(files), about, self.image, self.label, "" if absent else self.mask, self.classes
             )
-        frame = Frame(self.size, self.resize, self.crop)
         # The name of a single file decides its split, and its checksum does not cover the name.
         fingerprint = "+".join(sorted(splits))
         classes = one_of(names, str(self.path))
         return assemble(
-            splits, split, classes, frame, self.validation, self.damaged, fingerprint, self.mask_values, note
+            splits, split, classes, self.frame, self.validation, self.damaged, fingerprint, self.mask_values, note
         )

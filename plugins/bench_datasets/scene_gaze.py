@@ -39,8 +39,12 @@ class SceneGaze(bench.Dataset):
     sigma: float = bench.param(0.04, "standard deviation of a fixation, as a share of the size", low=0.001)
     classes: int = bench.param(1000, "number of classes of the networks that explain it", low=2)
 
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.size, self.resize, "center")
+
     def find_problem(self) -> str | None:
-        return Frame(self.size, self.resize, "center").find_problem()
+        return self.frame.find_problem()
 
     def load(self, split: str) -> bench.Data:
         place = place_of(self.name, HOWTO, FOLDER)
@@ -48,7 +52,7 @@ class SceneGaze(bench.Dataset):
         files = found.get("test", ())
         if not files:
             raise bench.EnvironmentProblem(f"dataset scene_gaze: {place} contains no test split; put {HOWTO} there")
-        source, frame = table(files), Frame(self.size, self.resize, "center")
+        source, frame = table(files), self.frame
         images, classes = rows_of(source, str(place), "image", "", "", self.classes)
         missing = [column for column in COLUMNS if column not in source.columns]
         if missing:

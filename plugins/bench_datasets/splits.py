@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,13 @@ def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
     raise bench.EnvironmentProblem(
         f"{files.name(0)} and all that follow cannot be decoded ({causes[0]}): are these images?"
     )
+
+
+def reframe(dataset: bench.Dataset, frame: Frame) -> bench.Dataset:
+    """Replace a set's parameters of framing by those of a frame, unless one of them has been given."""
+    wanted = dataclasses.asdict(frame)
+    given = {field.name for field in dataclasses.fields(dataset) if getattr(dataset, field.name) != field.default}
+    return dataset if given & set(wanted) else dataclasses.replace(dataset, **wanted)
 
 
 def contents(files: Sequence[Path]) -> Read:

@@ -23,11 +23,16 @@ GATES = frozenset({"Hardsigmoid", "HardSigmoid"})
 CALLS = frozenset({"relu", "relu_", "relu6", "leaky_relu", "prelu", "silu", "gelu", "mish", "elu", "hardswish"})
 
 
-def check_name(about: str, arch: str, names: Iterable[str]) -> None:
-    """Raise UnknownName, with a suggestion, where a library has no such architecture."""
+def check_name(about: str, arch: str, names: Iterable[str], weights: Callable[[str], Iterable[str]]) -> None:
+    """Raise UnknownName, with a suggestion, where a library has no such architecture, or no such weights for it.
+
+    `weights(name)` are the names of an architecture's trained weights; NAME.WEIGHTS is a full name.
+    """
     names = set(names)
-    if arch not in names:
-        raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, names)}")
+    name, dot, _ = arch.partition(".")
+    known = {f"{name}.{tag}" for tag in weights(name)} if dot and name in names else names
+    if arch not in known:
+        raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, known)}")
 
 
 def is_smooth(name: str, build: Callable[[], nn.Module]) -> bool:

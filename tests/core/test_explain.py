@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.publishing.examples import Example, overlap
+import bench
+from bench.publishing.examples import Example, load_picture, overlap
 from bench.publishing.panels import _colours, draw_panel
 
 TINY = ["--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--eps", "8/255"]
@@ -95,6 +96,18 @@ def test_odd_pictures_are_explained(explain_, tmp_path):
     code, out, _ = explain_("odd", "--json", attack=False)
     rows = json.loads(out)
     assert code == 0 and {row["image"] for row in rows} == set(odd_pictures())
+
+
+@pytest.mark.parametrize(
+    "frame", ["size=24,crop=none", "size=24,resize=30", "size=24,interpolation=bicubic", "size=20,resize=30,crop=none"]
+)
+def test_a_picture_is_prepared_as_the_data_set_prepares_its_own(tmp_path, frame):
+    place = tmp_path / "set" / "test" / "ant"
+    place.mkdir(parents=True)
+    picture(size=(64, 40)).save(place / "a.png")
+    dataset = bench.component("dataset", f"folder:path={tmp_path / 'set'},{frame}")
+    data = dataset.load("test")
+    assert torch.equal(load_picture(place / "a.png", data.shape, dataset.frame), data.images[torch.arange(1)][0])
 
 
 @pytest.mark.parametrize(

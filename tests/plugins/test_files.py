@@ -140,6 +140,8 @@ def test_columns_of_other_names_masks_and_plain_numbers(tmp_path):
         (Frame(8, 12, "center"), 16, 32, lambda i: i.resize((12, 24), 2).crop((2, 8, 10, 16))),
         (Frame(8, 0, "none"), 32, 16, lambda i: i.resize((8, 8), 2)),
         (Frame(0, 0, "center"), 5, 7, lambda i: i),
+        (Frame(8, 12, "none"), 16, 32, lambda i: i.resize((12, 12), 2).crop((2, 2, 10, 10))),
+        (Frame(8, 0, "center", "bicubic"), 32, 16, lambda i: i.resize((16, 8), 3).crop((4, 0, 12, 8))),
     ],
 )
 def test_images_come_to_one_size_by_the_declared_rule(frame, width, height, expected):
@@ -345,7 +347,7 @@ def test_sizes_that_differ_and_files_that_are_none(tmp_path, parquet):
     [
         ("resize=40", "dataset parquet: resize is 40 and size is 0; give the size to crop to as well"),
         ("size=32,resize=16", "resize is 16, smaller than the crop of size 32; give 32 or more"),
-        ("size=32,resize=40,crop=none", "resize is 40, which crop=none does not use; leave it out"),
+        ("size=32,resize=16,crop=none", "resize is 16, smaller than the crop of size 32; give 32 or more"),
     ],
 )
 def test_parameters_that_contradict_each_other(text, message):

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+import torchvision
+from bench_defenses.weights import place
+from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
 import bench
+from bench.engine.selection import select, select_record
+from bench.images import pixels
+
+
+def photograph(size, path):
+    """A smooth random picture of some width and height, saved."""
+    values = np.random.default_rng(0).integers(0, 256, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)
+    image.save(path)
+    return image
 
 
 def build(text, shape=(3, 64, 64), classes=7):
@@ -119,6 +135,18 @@ def test_an_activation_that_cannot_be_exchanged_is_named():
             "model timm has no arch 'resnet18x'; did you mean 'resnet18'",
         ),
         (
+            "timm:arch=resnet50.a9_in1k",
+            (3, 32, 32),
+            bench.UnknownName,
+            r"model timm has no arch 'resnet50.a9_in1k'; did you mean 'resnet50\.\w+_in1k'",
+        ),
+        (
+            "torchvision:arch=resnet50.IMAGENET1K_V7",
+            (3, 32, 32),
+            bench.UnknownName,
+            r"no arch 'resnet50.IMAGENET1K_V7'; did you mean 'resnet50\.IMAGENET1K_V\d'",
+        ),
+        (
             "torchvision:arch=resnet-18",
             (3, 32, 32),
             bench.UnknownName,
@@ -139,3 +167,92 @@ def test_what_cannot_be_built_is_said(text, shape, error, message):
 def test_a_name_that_a_library_lacks_fails_its_cells_alone(tiny_run):
     outcome = tiny_run(model=["timm:arch=resnet18x", "lenet"], metric=["accuracy"])
     assert len(outcome.records) == 1 and "no arch 'resnet18x'; did you mean" in str(*outcome.failures.values())
+
+
+TAGS = ["tf_efficientnet_b0.ap_in1k", "resnet50.a1_in1k", "inception_v3.tv_in1k", "vit_base_patch16_clip_224.openai"]
+
+
+def squashed():
+    """Full names of weights whose images are scaled to a square, one with a cut and one without."""
+    found = {}
+    for name in timm.list_pretrained():
+        settings = timm.get_pretrained_cfg(name)
+        if settings.crop_mode == "squash" and settings.input_size[1] == settings.input_size[2]:
+            found.setdefault(settings.crop_pct == 1, name)
+    assert set(found) == {True, False}
+    return list(found.values())
+
+
+@pytest.mark.parametrize("size", [(300, 200), (201, 333), (64, 64)], ids=str)
+def test_full_names_frame_images_as_timm_does(tmp_path, size):
+    image = photograph(size, tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for name in (*TAGS, *squashed()):
+        settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        theirs = timm.data.create_transform(**{**settings, "mean": (0.0,) * 3, "std": (1.0,) * 3})(image)
+        assert_close(pixels(content, bench.component("model", f"timm:arch={name}").frame), theirs)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_b_16.IMAGENET1K_SWAG_E2E_V1", "efficientnet_b3.IMAGENET1K_V1", "resnet50.IMAGENET1K_V2"]
+)
+def test_full_names_frame_images_as_torchvision_does(tmp_path, name):
+    image = photograph((300, 200), tmp_path / "a.png")
+    arch, _, tag = name.partition(".")
+    theirs = torchvision.models.get_model_weights(arch)[tag].transforms()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (theirs.mean, theirs.std))
+    frame = bench.component("model", f"torchvision:arch={name}").frame
+    ours = (pixels((tmp_path / "a.png").read_bytes(), frame) - mean) / std
+    assert_close(ours, theirs(image), rtol=0, atol=1e-5)
+
+
+def test_weights_under_their_full_name_answer_as_in_timm(tmp_path, catalog):
+    torch.manual_seed(0)
+    name = "tf_efficientnet_b0.ap_in1k"
+    theirs = timm.create_model(name).eval()
+    settings = timm.data.resolve_model_data_config(theirs)
+    assert settings["mean"] == (0.5,) * 3 and timm.get_pretrained_cfg("tf_efficientnet_b0").mean != (0.5,) * 3
+    image = photograph((300, 200), tmp_path / "set" / "test" / "ant" / "a.png")
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    given = {"dataset": [f"folder:path={tmp_path / 'set'}"], "model": [f"timm:arch={name}"]}
+    (case,) = select(catalog, given, reference=False).cases
+    data = case.dataset.load("test")
+    ours = case.model.build(data.shape, 1000)
+    place(ours, tmp_path / "weights.pth")
+    with torch.no_grad():
+        expected = theirs(timm.data.create_transform(**settings)(image)[None])
+        assert_close(ours.eval()(data.images[torch.arange(1)]), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_weights_with_auxiliary_heads_answer_as_in_torchvision(tmp_path, arch):
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(arch, weights=None, transform_input=True, init_weights=False).eval()
+    assert any(name.lower().startswith("aux") for name in theirs.state_dict())
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    ours = build(f"torchvision:arch={arch}.IMAGENET1K_V1", (3, 96, 96), 1000)
+    place(ours, tmp_path / "weights.pth")
+    images = torch.rand(2, 3, 96, 96)
+    normalise = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        assert_close(ours(images), theirs(normalise(images)), rtol=1e-4, atol=1e-5)
+        assert build(f"torchvision:arch={arch}", (3, 96, 96)).train()(images).shape == (2, 7)
+
+
+def test_a_full_name_frames_a_data_set_that_does_not_say_how(catalog, tmp_path):
+    (tmp_path / "set").mkdir()
+
+    def dataset_with(model, dataset):
+        (case,) = select(catalog, {"dataset": [dataset], "model": [model]}, reference=False).cases
+        axes = {axis: str(choice) for axis, choice in case.axes.items()}
+        (again,) = select_record(catalog, "accuracy", axes).cases
+        assert again == case
+        return str(case.dataset).replace(str(tmp_path), "")
+
+    name, text = "timm:arch=resnet50.a1_in1k", f"folder:path={tmp_path}"
+    assert dataset_with(name, text) == "folder:path=,size=224,resize=235,interpolation=bicubic"
+    assert dataset_with(name, f"{text},size=64") == "folder:path=,size=64"
+    assert dataset_with("timm:arch=resnet50", text) == "folder:path="
+    assert dataset_with(name, "imagenette") == "imagenette:resize=235,interpolation=bicubic"
+    assert dataset_with(name, "shapes") == "shapes"
+    assert dataset_with("torchvision:arch=resnet50.IMAGENET1K_V1", "flowers") == "flowers"
