@@ -13,11 +13,6 @@ from torch import Tensor
 from bench.images import Frame
 
 Values = Literal["auto", "ids", "shades"]
-HELP = (
-    "ids: 0, black and transparent are background, 255 (65535, white) is void, all else is the object; shades: the "
-    "object is brighter than half of the maximum; auto: shades in a JPEG and in fractions, else ids, where 255 is the "
-    "object if there is no other"
-)
 VOC_VOID = (224, 224, 192)  # the colour of 255 in the palette of PASCAL VOC
 
 

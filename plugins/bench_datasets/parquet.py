@@ -8,7 +8,7 @@ from typing import Literal
 
 import bench
 from bench.images import Frame
-from bench_datasets.masks import HELP, Values
+from bench_datasets.masks import Values
 from bench_datasets.splits import assemble, reframe
 from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
@@ -24,6 +24,10 @@ class Parquet(bench.Dataset):
     are decoded on access, turned upright, converted to RGB (transparent ones over white), and brought to one size: crop
     "center" scales the shorter side to `resize`, "none" both sides, and the middle is cut. Where no parameter says how,
     a model that is named after trained weights decides.
+
+    The values of masks are ids (0, black and transparent are background, 255 of 8 bits, 65535 of 16 and white are void,
+    any other is the object) or shades (the object is brighter than half of the maximum). "auto" takes those of a JPEG
+    and fractions for shades, others for ids, and 255 for the object where it is the only id.
     """
 
     name = "parquet"
@@ -37,7 +41,7 @@ class Parquet(bench.Dataset):
     image: str = bench.param("image", "column of the images")
     label: str = bench.param("label", 'column of the labels; "" for none')
     mask: str = bench.param("mask", "column of the object masks, where there is one")
-    mask_values: Values = bench.param("auto", f"what the values of masks mean; {HELP}")
+    mask_values: Values = bench.param("auto", "what the values of masks mean, as told above")
     classes: int = bench.param(0, "number of classes, where the labels are plain numbers", low=0)
     validation: float = bench.param(
         0.1, "share of the training images to hold out where there is no validation split", low=0, high=0.9
