@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from attacking import passes
@@ -92,17 +94,23 @@ def pieces(work: Mapping[str, Callable[[], object]], steps: int = 1) -> Iterator
         yield {"piece": name, "ms": round(1e3 * statistics.median(seconds) / steps, 3), "ratio": round(ratio, 2)}
 
 
-def training(model: str) -> Iterator[dict[str, Any]]:
+def training(model: str, defenses: list[str], note: str = "") -> Iterator[dict[str, Any]]:
     """A line for each defense; where one fails, with its problem."""
-    for defense in DEFENSES[:3] if TINY else DEFENSES:
+    for defense in defenses[:3] if TINY else defenses:
         try:
             cost = step(model, defense)
         except Exception as error:
             cost = {"problem": f"{type(error).__name__}: {' '.join(str(error).split())}"}
-        yield {"table": "training", "of": model, "piece": defense, **cost}
+        yield {"table": "training", "of": model, "piece": defense + note, **cost}
         gc.collect()
         if DEVICE.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def captured(model: str) -> Iterator[dict[str, Any]]:
+    """Steps as CUDA graphs; as long as the others where a capture fails."""
+    with mock.patch.dict(os.environ, BENCH_CUDA_GRAPHS="1"):
+        yield from training(model, DEFENSES[:3], ", CUDA graphs")
 
 
 def attacking(model: str) -> Iterator[dict[str, Any]]:
@@ -118,12 +126,14 @@ def measuring(metric: str) -> Iterator[dict[str, Any]]:
 
 
 def costs() -> Iterator[dict[str, Any]]:
-    yield from training("lenet")
+    yield from training("lenet", DEFENSES)
+    yield from captured("lenet")
     for model in ("lenet", "lenet:activation=relu"):
         yield from attacking(model)
     for metric in ("spearman", "ssim"):
         yield from measuring(metric)
-    yield from training("resnet18_cifar")
+    yield from training("resnet18_cifar", DEFENSES)
+    yield from captured("resnet18_cifar")
     yield from attacking("resnet18_cifar")
 
 
