@@ -303,6 +303,7 @@ def test_check_of_a_component_with_parameters(bench_):
         "describes itself",
         "returns valid attributions",
         "explains images independently",
+        "explains networks of strangers",
         "is differentiable as declared",
     ]
     assert code == 0 and split_columns(out) == [["explainer smoothgrad:samples=2", words, "ok"] for words in contracts]
@@ -313,8 +314,8 @@ def test_check_of_a_distribution_tells_what_fails_and_where(bench_, install, nam
     install("acme", {"acme_plugin": CHECKED})
     code, out, _ = bench_("check", name)
     lines = split_columns(out)
-    assert code == 1 and len(lines) == 10 and all(len(line) == 3 for line in lines)
-    assert [line[2] for line in lines if line[0] == "explainer flat"] == ["ok"] * 5
+    assert code == 1 and len(lines) == 12 and all(len(line) == 3 for line in lines)
+    assert [line[2] for line in lines if line[0] == "explainer flat"] == ["ok"] * 6
     wrong = [line[2] for line in lines if line[0] == "explainer flat:sharp=true"]
     assert wrong[:2] == ["ok", "ok"] and set(wrong[2:]) == {"FAILED: KeyError: 'no such\\nlayer', acme_plugin.py:15"}
 
@@ -323,7 +324,7 @@ def test_check_of_a_distribution_tells_what_it_skips_and_how_many_fail(bench_, i
     install("acme", {"acme_plugin": CHECKED})
     skipped, failed = bench_("check", "acme")[2].splitlines()
     assert skipped.startswith("bench: skipped: explainer kept has no examples to check and requires path; give")
-    assert failed == "bench: 3 of 10 checks failed"
+    assert failed == "bench: 4 of 12 checks failed"
 
 
 @pytest.fixture
