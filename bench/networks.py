@@ -110,7 +110,7 @@ def normalisation(network: nn.Module, images: Tensor | None = None) -> tuple[Ten
     if call is not None and call.normalisation is not None:
         return _check_pair(call.normalisation, like)
     inner = [module for module in network.modules() if isinstance(module, Normalised)]
-    if inner and all(torch.equal(m.mean, inner[0].mean) and torch.equal(m.std, inner[0].std) for m in inner):
+    if inner and all(torch.equal(m.mean, inner[0].mean) and torch.equal(m.std, inner[0].std) for m in inner[1:]):
         return inner[0].mean, inner[0].std
     if images is not None:
         seen = None if inner else _see_normalisation(network, images)
