@@ -13,6 +13,7 @@ if typing.TYPE_CHECKING:
         copies as copies,
         gradients as gradients,
         images as images,
+        layers as layers,
         maps as maps,
         networks as networks,
         noise as noise,
@@ -84,7 +85,7 @@ _HOMES = {
     "networks": ("Normalised", "check_eager", "check_logits", "normalisation"),
     "papers": ("Paper",),
 }
-_MODULES = ("activations", "copies", "gradients", "images", "maps", "networks", "noise", "papers", "testing")
+_MODULES = ("activations", "copies", "gradients", "images", "layers", "maps", "networks", "noise", "papers", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"checked_eager": "check_eager", "pictures": "images"}  # since version 0.1
 
