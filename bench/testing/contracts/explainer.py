@@ -31,9 +31,11 @@ def returns_valid_attributions(component: Explainer, catalog: Catalog) -> None:
             continue  # it learns from images of one size
         network, (images, targets) = tiny_network(True, dtype, shape), tiny_images(5, shape)
         images, prepared = images.to(dtype), _prepare(component, network)
+        # Before another call, which would find the images as this one leaves them.
         with torch.no_grad(), forbid_side_effects(network, images, targets), noise.rows(0, "contract", range(5)):
             attribution = component.attribute(network, images, targets, *([prepared] if prepared else []))
             _check_attribution(attribution, images)
+        with torch.no_grad(), forbid_side_effects(network, images, targets), noise.rows(0, "contract", range(5)):
             maps = component.maps(network, images, targets, prepared)
             ensure(maps.flatten(1).any(1).all(), "the attribution of an image is zero everywhere")
             ensure(torch.allclose(maps.sum((1, 2)), maps.new_ones(5)), "a map does not sum to one")
