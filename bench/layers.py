@@ -66,11 +66,14 @@ class _Slope(Function):
     def backward(context: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
         outer, given = context.saved_tensors
         # 1 - sigmoid(beta z), and zero where softplus is the identity.
-        rest = F.threshold(given * -context.beta, -LINEAR, -math.inf).sigmoid()
+        wide = given.to(torch.promote_types(given.dtype, torch.float32))  # half precision rounds once, at the end
+        rest = F.threshold(wide * -context.beta, -LINEAR, -math.inf).sigmoid()
         first = _Slope.apply(above, given, context.beta)
         if torch.is_grad_enabled():
-            return first, context.beta * above * outer * rest * (1 - rest), None
-        return first, torch.ops.aten.sigmoid_backward(above * outer, rest).mul_(context.beta), None
+            second = context.beta * above * outer * rest * (1 - rest)
+        else:
+            second = torch.ops.aten.sigmoid_backward((above * outer).to(rest.dtype), rest).mul_(context.beta)
+        return first, second.to(given.dtype), None
 
 
 @functools.cache

@@ -138,7 +138,7 @@ def descend(
                     f"{int(bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
                     "without a gradient, such as random_search"
                 )
-            if number == 0 and beta is not None and not gradient.any():
+            if number == 0 and ball.eps and beta is not None and not gradient.any():
                 warnings.warn(FLAT, stacklevel=2)
             if not (soft and soft.replaced):
                 best.offer(moved, score, logits)
