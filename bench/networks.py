@@ -166,7 +166,7 @@ def _see_normalisation(network: nn.Module, images: Tensor) -> tuple[Tensor, Tens
             network(colours[:, :, None, None].expand(-1, -1, *images.shape[2:]).clone())
     except _FirstLayer as reached:
         given = reached.given
-    except Exception:
+    except Exception:  # whatever it is, the call that asks will meet it too, and say it better
         return None
     else:
         return None
