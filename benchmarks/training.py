@@ -80,7 +80,7 @@ def plain():
     """Inside, layers and layout are torch's own."""
     with (
         mock.patch("bench.layers.softplus", torch.nn.functional.softplus),
-        mock.patch("bench.gradients.softplus", torch.nn.functional.softplus),
+        mock.patch("bench.activations.softplus", torch.nn.functional.softplus),
         mock.patch("bench.gradients.CheapSecondDerivatives", contextlib.nullcontext),
         mock.patch.object(training, "_memory_format", lambda device, precision: torch.contiguous_format),
     ):
