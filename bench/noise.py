@@ -47,6 +47,7 @@ class _Counts:
 class _Rows:
     keys: Tensor
     counts: _Counts = field(default_factory=_Counts)
+    images: tuple[int, Tensor] | None = None  # the seed, and the image of each row, where they are known
 
 
 _current: contextvars.ContextVar[_Rows | None] = contextvars.ContextVar("rows", default=None)
@@ -74,7 +75,31 @@ def _enter(rows: _Rows) -> Iterator[None]:
 @contextlib.contextmanager
 def rows(seed: int, name: str, indices: Sequence[int] | Tensor) -> Iterator[None]:
     """Inside, row i of every draw belongs to image `indices[i]` of the value `name`."""
-    with keyed(make_keys(seed, name, torch.as_tensor(indices, dtype=torch.int64).cpu())):
+    numbers = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64).cpu()
+    with _enter(_Rows(make_keys(seed, name, numbers), images=(seed, numbers))):
+        yield
+
+
+@contextlib.contextmanager
+def ensured(count: int) -> Iterator[None]:
+    """Inside, noise is fresh at every call: in the rows outside, or in `count` rows of its own where there are none."""
+    with rows(0, "", range(count)) if _current.get() is None else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def renamed(name: str) -> Iterator[None]:
+    """Inside, noise is what the same images meet from the start of another value, as often as it is entered.
+
+    Outside any `rows` nothing changes: there, every draw is the same.
+    """
+    outer = _current.get()
+    if outer is None:
+        yield
+        return
+    if outer.images is None:
+        raise BadComponent("noise.renamed is used where rows have no images, inside noise.keyed or noise.repeat")
+    with rows(outer.images[0], name, outer.images[1]):
         yield
 
 
@@ -95,7 +120,7 @@ def call(number: int | None = None) -> Iterator[int]:
     if number is None:
         number = outer.counts.calls
         outer.counts.calls += 1
-    with _enter(_Rows(_mix_keys(outer.keys ^ GAMMA, number))):
+    with _enter(_Rows(_mix_keys(outer.keys ^ GAMMA, number), images=outer.images)):
         yield number
 
 
@@ -106,7 +131,8 @@ def take(index: Tensor) -> Iterator[None]:
     if outer is None:
         count = len(index) if index.dtype == torch.bool else int(index.max()) + 1
         outer = _Rows(make_keys(0, "", torch.arange(count)))
-    with _enter(_Rows(outer.keys[index.to(outer.keys.device)], outer.counts)):
+    images = None if outer.images is None else (outer.images[0], outer.images[1][index.cpu()])
+    with _enter(_Rows(outer.keys[index.to(outer.keys.device)], outer.counts, images)):
         yield
 
 

@@ -16,6 +16,7 @@ from bench.components.kinds import (
     Model,
     Schedule,
     Undefined,
+    defenses_in,
 )
 from bench.components.text import read
 from bench.components.victim import Prepared, Victim

@@ -8,10 +8,12 @@ stays zero and counts as undefined. The explained class, the target, is fixed on
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import typing
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -252,6 +254,16 @@ class Explainer(Component, ABC):
         return mask(self.attributions(network, images, targets, prepared, normalisation), self.mask_rule)
 
 
+def defenses_in(component: Component) -> Iterator[Defense]:
+    """The defenses among a component's parameters, nested ones included."""
+    for field in dataclasses.fields(component):
+        part = getattr(component, field.name)
+        if isinstance(part, Defense):
+            yield part
+        if isinstance(part, Component):
+            yield from defenses_in(part)
+
+
 @dataclass(frozen=True)
 class Attack(Component, ABC):
     """A way of changing images within a ball so that their maps change.
@@ -272,17 +284,30 @@ class Attack(Component, ABC):
     def beta(self) -> float | None:
         return None
 
+    def sources(self, defense: Defense) -> tuple[Defense, ...]:
+        """The defenses whose networks the attack uses in a case of a defense; `Victim.sources` has the networks."""
+        return tuple(defenses_in(self))
+
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:
         """Changed images: (B, C, H, W), (B,) -> (B, C, H, W). Raises BadValue for images outside [0, 1]."""
 
-    def objective(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
+    def make_objective(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What a white-box attack minimises, (B, C, H, W) -> (B,), with everything fixed taken from the clean images.
 
         None for an attack that follows no gradient. The function is called inside `softened(self.beta)` and does not
         soften itself.
         """
-        return None
+        earlier = getattr(self, "objective", None)  # the name of this method in version 0.1
+        if not callable(earlier):
+            return None
+        warnings.warn("Attack.objective is now called make_objective", DeprecationWarning, stacklevel=2)
+        found: Callable[[Tensor], Tensor] | None = earlier(victim, images, targets)
+        return found
+
+    def make_loss(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """What the attack chooses an image by, of those that it has met: its objective, unless it says otherwise."""
+        return self.make_objective(victim, images, targets)
 
 
 @dataclass(frozen=True)

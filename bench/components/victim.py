@@ -21,6 +21,10 @@ if typing.TYPE_CHECKING:
 Prepared = dict[str, Tensor]  # what an explainer has learned about a network, by name
 
 
+def _forget(name: str, values: Tensor) -> None:
+    """Keep no report."""
+
+
 @dataclass(frozen=True)
 class Victim:
     """A frozen network in eval mode, and the explainer that the attack is to mislead.
@@ -28,8 +32,9 @@ class Victim:
     The harness always sets the rest as well. `references`: some training images (R, C, H, W), the same for every
     attack, whose maps may serve as targets. `trained_by(defense)`: the network that another defense trains in the same
     case. `prepared`: what the explainer has learned about the network. `normalisation`: the network's mean and std per
-    channel, where `bench.normalisation` cannot see them. Raises BadComponent for a network that is scripted or
-    compiled, or has one class, BadValue for references outside [0, 1].
+    channel, where `bench.normalisation` cannot see them. `sources`: the networks of `Attack.sources`. `report(name,
+    values)`: keeps a number for each image, (B,), beside the attacked images. Raises BadComponent for a network that is
+    scripted or compiled, or has one class, BadValue for references outside [0, 1].
     """
 
     network: nn.Module
@@ -38,6 +43,8 @@ class Victim:
     trained_by: Callable[[Defense], nn.Module] | None = None
     prepared: Prepared | None = None
     normalisation: Pair | None = None
+    sources: tuple[nn.Module, ...] = ()
+    report: Callable[[str, Tensor], None] = _forget
 
     def __post_init__(self) -> None:
         check_eager(self.network)

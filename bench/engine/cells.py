@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.axes import AXES
 from bench.boards import VERSION, Record, make_command
-from bench.components import Case, Component, Metric, freeze_files
+from bench.components import Case, Component, Metric, defenses_in, freeze_files
 from bench.engine.catalog import Catalog
-from bench.engine.evidence import VOCABULARY, defenses_in
+from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
 from bench.errors import BenchError, PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec

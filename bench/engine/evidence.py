@@ -15,19 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components import (
-    Attack,
-    Ball,
-    Component,
-    Data,
-    Dataset,
-    Defense,
-    Explainer,
-    Model,
-    Prepared,
-    Schedule,
-    Victim,
-)
+from bench.components import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Prepared, Schedule, Victim
 from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
@@ -241,7 +229,7 @@ def _check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Ten
     )
     clean = images.double()
     with noise.rows(seed, "gradient_error", rows):
-        objective = attack.objective(exact, clean, targets)
+        objective = attack.make_objective(exact, clean, targets)
         assert objective is not None  # the caller has seen one
         start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
 
@@ -258,16 +246,6 @@ def _check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Ten
     return (followed - difference).abs() / (followed.abs() + difference.abs()).clamp(min=1e-12)
 
 
-def defenses_in(component: Component) -> Iterator[Defense]:
-    """The defenses among a component's parameters, nested ones included."""
-    for name in (parameter.name for parameter in dataclasses.fields(component)):
-        part = getattr(component, name)
-        if isinstance(part, Defense):
-            yield part
-        if isinstance(part, Component):
-            yield from defenses_in(part)
-
-
 def references(train_data: Data, images: Tensor) -> Tensor:
     """The training images whose maps an attack may aim at, the same for all; none where a set is for testing only."""
     if not len(train_data):
@@ -278,6 +256,7 @@ def references(train_data: Data, images: Tensor) -> Tensor:
 @value(stored=True, version=3)
 def attack_run(
     network: nn.Module,
+    defense: Defense,
     surrogate: Explainer,
     prepared_surrogate: Prepared,
     attack: Attack,
@@ -290,18 +269,29 @@ def attack_run(
     *,
     services: Services,
 ) -> dict[str, Tensor]:
-    """The attacked images; for an attack with an objective also its values before and after on the real network, and
-    the error of its gradient against finite differences on the first images."""
+    """The attacked images, and what the attack reports of each; for an attack with an objective also its values before
+    and after on the real network, and the error of its gradient against finite differences on the first images."""
 
     def trained_by(defense: Defense) -> nn.Module:
         network: nn.Module = services.with_defense(defense).get("network")
         return network
 
-    victim = Victim(network, surrogate, references(train_data, images), trained_by, prepared_surrogate)
     # Trained before the clock starts: their cost stands beside their weights.
-    others = {trained_by(defense) for defense in defenses_in(attack)} - {network}
+    sources = tuple(trained_by(source) for source in attack.sources(defense))
+    others = {*sources} - {network}
+    reports: dict[str, Tensor] = {}
+    victim = Victim(
+        network,
+        surrogate,
+        references(train_data, images),
+        trained_by,
+        prepared_surrogate,
+        sources=sources,
+        report=reports.__setitem__,
+    )
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        reports.clear()
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
         if raw.shape != images.shape:
             raise BadComponent(f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}")
@@ -312,31 +302,32 @@ def attack_run(
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         attacked = ball.project(raw.detach(), images)
         with torch.no_grad():
-            objective = attack.objective(victim, images, targets)
-            if objective is None:
-                return (attacked,)
+            loss = attack.make_loss(victim, images, targets)
+            if loss is None:
+                return (attacked, *reports.values())
             # The same noise before and after, so that the difference is the attack's.
             with noise.call(0):
-                before = objective(images)
+                before = loss(images)
             with noise.call(0):
-                after = objective(attacked)
+                after = loss(attacked)
         if not (before.isfinite() & after.isfinite()).all():
             raise BadComponent(f"attack {attack} has an objective that is not finite on the maps of {surrogate}")
-        return attacked, before, after
+        return attacked, *reports.values(), before, after
 
     with contextlib.ExitStack() as around, _frozen(network), measure(services.log, "attack", network) as passes, passes:
         for other in others:
             around.enter_context(_frozen(other))
             around.enter_context(passes.watch(other))
         results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.rows)
-    if len(results) == 1:
-        return {"images": results[0]}
+    names = ["images", *(f"reported/{name}" for name in reports)]
+    if len(results) == len(names):
+        return dict(zip(names, results, strict=True))
     few = slice(CHECKED)
     try:
         error = _check_gradient(victim, attack, images[few], targets[few], seed, test_data.rows[few])
     except RuntimeError:  # a network that computes in single precision whatever its input; the attack stands, flagged
         error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
-    return {**dict(zip(("images", "before", "after"), results, strict=True)), "gradient_error": error}
+    return {**dict(zip([*names, "before", "after"], results, strict=True)), "gradient_error": error}
 
 
 @value()

@@ -19,17 +19,17 @@ class BestCandidate:
     def __init__(self, victim: bench.Victim, images: Tensor, targets: Tensor, like: bench.Attack) -> None:
         self.victim = victim
         with torch.no_grad():
-            objective = like.objective(victim, images, targets)
-            if objective is None:
+            loss = like.make_loss(victim, images, targets)
+            if loss is None:
                 raise bench.BadValue(f"attack {like} has no objective to choose by; name another with like=(...)")
-            self.objective = objective
-            self.images, self.least = images, objective(images)
+            self.loss = loss
+            self.images, self.least = images, loss(images)
             self.prediction = victim.logits(images).argmax(1)
 
     def offer(self, candidates: Tensor) -> None:
         """Take over the candidates that score lower: (B, C, H, W)."""
         with torch.no_grad():
-            score, kept = self.objective(candidates), self.victim.logits(candidates).argmax(1) == self.prediction
+            score, kept = self.loss(candidates), self.victim.logits(candidates).argmax(1) == self.prediction
         better = kept & (score < self.least)
         self.images = torch.where(better[:, None, None, None], candidates, self.images)
         self.least = torch.where(better, score, self.least)

@@ -7,17 +7,14 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import bench
 from bench.gradients import slope, softened
-
-# The score to lower, and the logits: (B, C, H, W) -> (B,), (B, K). All else is fixed on the clean images.
-Aim = Callable[[Tensor], tuple[Tensor, Tensor]]
-# Move images along their gradient: (B, C, H, W), (B, C, H, W) -> (B, C, H, W). Every start takes a new one.
-Step = Callable[[Tensor, Tensor], Tensor]
+from bench_attacks.steps import Step
 
 FLAT = (
     "the gradient that the attack follows is zero on every image: the network is linear, or has activations in a form "
@@ -25,18 +22,16 @@ FLAT = (
 )
 
 
-def aim_at_maps(
-    victim: bench.Victim, images: Tensor, targets: Tensor, measure: Callable[[Tensor], Callable[[Tensor], Tensor]]
-) -> Aim:
-    """Make the aim of a measure of maps alone: `measure(clean maps)` returns a function (B, H, W) -> (B,)."""
-    with torch.no_grad():
-        score = measure(victim.maps(images, targets))
+class Seen(NamedTuple):
+    """What an aim makes of images: the score to lower, the logits, and the loss that iterates are chosen by."""
 
-    def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
-        maps, logits = victim.both(moved, targets)
-        return score(maps), logits
+    score: Tensor  # (B,)
+    logits: Tensor  # (B, K)
+    loss: Tensor  # (B,)
 
-    return aim
+
+# All else is fixed on the clean images.
+Aim = Callable[[Tensor], Seen]
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,13 @@ class Descent(bench.Attack):
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         """Return the function to lower. Everything fixed comes from the clean images."""
 
-    def objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+    def make_objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
         aim = self.aim(victim, images, targets)
-        return lambda moved: aim(moved)[0]
+        return lambda moved: aim(moved).score
+
+    def make_loss(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+        aim = self.aim(victim, images, targets)
+        return lambda moved: aim(moved).loss
 
     def refuse(self, case: bench.Case) -> str | None:
         if self.beta is not None and not case.surrogate.differentiable:
@@ -57,51 +56,44 @@ class Descent(bench.Attack):
         return None
 
 
-def steepest(ball: bench.Ball, length: float) -> Step:
-    """Take steepest steps in the norm of the ball; `length` is a share of eps."""
-    return lambda moved, gradient: moved - length * float(ball.eps) * ball.steepest(gradient)
-
-
-def adam(ball: bench.Ball, length: float) -> Step:
-    """Take steps of Adam (Kingma and Ba, ICLR 2015); the rate, `length`, is a share of eps."""
-    state: list[torch.optim.Adam] = []
-
-    def step(moved: Tensor, gradient: Tensor) -> Tensor:
-        if not state:
-            state.append(torch.optim.Adam([moved.clone()], lr=length * float(ball.eps)))
-        (leaf,) = state[0].param_groups[0]["params"]
-        leaf.copy_(moved)
-        leaf.grad = gradient
-        state[0].step()
-        return leaf.clone()
-
-    return step
-
-
 class Best:
-    """Each image's iterate with the smallest score so far, starting from the clean image.
+    """Each image's iterate with the smallest loss so far. With `keep`, an iterate counts only if it keeps the
+    prediction."""
 
-    With `keep`, an iterate counts only if it keeps the prediction.
-    """
+    def __init__(self, images: Tensor, prediction: Tensor, loss: Tensor, keep: bool = True) -> None:
+        self.images, self.prediction, self.loss, self.keep = images, prediction, loss, keep
 
-    def __init__(self, images: Tensor, aim: Aim, keep: bool) -> None:
-        self.aim, self.keep, self.images = aim, keep, images
+    @classmethod
+    def of(cls, images: Tensor, aim: Aim, keep: bool = True) -> Best:
+        """Begin with the clean images."""
         with torch.no_grad():
-            self.least, logits = aim(images)
-        self.prediction = logits.argmax(1)
+            _, logits, loss = aim(images)
+        return cls(images, logits.argmax(1), loss, keep)
 
-    def offer(self, moved: Tensor, score: Tensor, logits: Tensor) -> None:
+    def offer(self, moved: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Take over the iterates that score lower."""
-        better = score.detach() < self.least
+        better = loss.detach() < self.loss
         if self.keep:
             better &= logits.argmax(1) == self.prediction
         self.images = torch.where(better[:, None, None, None], moved.detach(), self.images)
-        self.least = torch.where(better, score.detach(), self.least)
+        self.loss = torch.where(better, loss.detach(), self.loss)
 
-    def judge(self, moved: Tensor) -> None:
+    def judge(self, moved: Tensor, aim: Aim) -> None:
         """Offer iterates, scored on the network itself."""
         with torch.no_grad():
-            self.offer(moved, *self.aim(moved))
+            _, logits, loss = aim(moved)
+        self.offer(moved, logits, loss)
+
+    def at(self, rows: Tensor) -> Best:
+        """The same for some of the images."""
+        return Best(self.images[rows], self.prediction[rows], self.loss[rows], self.keep)
+
+    def put(self, rows: Tensor, other: Best) -> None:
+        """Take back what `at` gave away."""
+        self.images, self.loss = (
+            self.images.index_copy(0, rows, other.images),
+            self.loss.index_copy(0, rows, other.loss),
+        )
 
 
 def descend(
@@ -118,35 +110,52 @@ def descend(
     """Take steps from each start, and return the best iterate of all; with `keep`, of those that keep the prediction.
 
     Gradients come from the network with softplus of sharpness `beta` in place of ReLU, because the gradients of a ReLU
-    network's maps vanish. Scores come from the network itself. Where nothing was softened, the pass that gives the
-    gradient also gives the score. Raises BadComponent for a gradient that is not finite.
+    network's maps vanish. Scores come from the network itself. Raises BadComponent for a gradient that is not finite.
     """
-    best = Best(images, aim, keep)
-    for moved in starts:
-        walk, judged = step(), True
-        for number in range(steps):
-            moved = moved.detach().requires_grad_()
-            with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
-                score, logits = aim(moved)
-                gradient = slope(score, moved)
-            bad = gradient.isfinite().flatten(1).all(1).logical_not()
-            # Where the network is judged as it comes, a broken iterate scores NaN and is passed over.
-            if (soft is None or soft.replaced) and bad.any():
-                owner = "the network" if beta is None else f"the maps of explainer {victim.explainer}"
-                raise bench.BadComponent(
-                    f"the gradient of {owner} contains NaN or infinity at step {number + 1} of {steps}, on image "
-                    f"{int(bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
-                    "without a gradient, such as random_search"
-                )
-            if number == 0 and ball.eps and beta is not None and not gradient.any():
-                warnings.warn(FLAT, stacklevel=2)
-            if not (soft and soft.replaced):
-                best.offer(moved, score, logits)
-            with torch.no_grad():
-                moved = ball.project(walk(moved.detach(), gradient), images)
-            judged = bool(soft and soft.replaced)
-            if judged:
-                best.judge(moved)
-        if not judged:
-            best.judge(moved)
+    best = Best.of(images, aim, keep)
+    for start in starts:
+        walk(victim, best, ball, images, aim, start, steps, step(), beta)
     return best.images
+
+
+def walk(
+    victim: bench.Victim,
+    best: Best,
+    ball: bench.Ball,
+    images: Tensor,
+    aim: Aim,
+    start: Tensor,
+    steps: int,
+    step: Step,
+    beta: float | None,
+) -> None:
+    """Take steps from a start, and offer each iterate.
+
+    Where nothing was softened, the pass that gives the gradient also gives the loss.
+    """
+    moved, judged = start, True
+    for number in range(steps):
+        moved = moved.detach().requires_grad_()
+        with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
+            score, logits, loss = aim(moved)
+            gradient = slope(score, moved)
+        bad = gradient.isfinite().flatten(1).all(1).logical_not()
+        # Where the network is judged as it comes, a broken iterate scores NaN and is passed over.
+        if (soft is None or soft.replaced) and bad.any():
+            owner = "the network" if beta is None else f"the maps of explainer {victim.explainer}"
+            raise bench.BadComponent(
+                f"the gradient of {owner} contains NaN or infinity at step {number + 1} of {steps}, on image "
+                f"{int(bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
+                "without a gradient, such as random_search"
+            )
+        if number == 0 and ball.eps and beta is not None and not gradient.any():
+            warnings.warn(FLAT, stacklevel=2)
+        if not (soft and soft.replaced):
+            best.offer(moved, logits, loss)
+        with torch.no_grad():
+            moved = ball.project(step(moved.detach(), gradient, score.detach()), images)
+        judged = bool(soft and soft.replaced)
+        if judged:
+            best.judge(moved, aim)
+    if not judged:
+        best.judge(moved, aim)

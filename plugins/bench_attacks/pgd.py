@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, Descent, descend, steepest
+from bench_attacks.descent import Aim, Descent, Seen, descend
+from bench_attacks.steps import steepest
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class PGD(Descent):
         with torch.no_grad():
             prediction = victim.logits(images).argmax(1)
 
-        def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
+        def aim(moved: Tensor) -> Seen:
             logits = victim.logits(moved)
-            return -F.cross_entropy(logits, prediction, reduction="none"), logits
+            score = -F.cross_entropy(logits, prediction, reduction="none")
+            return Seen(score, logits, score.detach())
 
         return aim

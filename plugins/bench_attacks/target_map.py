@@ -10,9 +10,8 @@ from torch import Tensor
 
 import bench
 from bench import noise
-from bench_attacks.descent import Aim, Descent, adam, descend, steepest
-
-STEPS = {"adam": adam, "sign": steepest}
+from bench_attacks.descent import Aim, Descent, Seen, descend
+from bench_attacks.steps import make
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,15 @@ class TargetMap(Descent):
         "https://arxiv.org/abs/1906.07983",
     )
     presets: ClassVar[dict[str, str]] = {"joo2023": "target=frame,optimiser=adam,steps=100,step=0.04,preserve=0.5"}
-    examples = ("steps=4", "target=reference,steps=4,optimiser=sign", "steps=3,restarts=2")
+    examples = (
+        "steps=4",
+        "target=reference,steps=4,optimiser=sign",
+        "steps=3,optimiser=adaptive",
+        "steps=3,restarts=2",
+    )
     target: Literal["frame", "reference"] = bench.param("frame", "what the map should look like")
     width: float = bench.param(5 / 32, "of a frame, as a share of the image's shorter side", low=0, high=0.5)
-    optimiser: Literal["adam", "sign"] = bench.param("adam", "Adam, or steepest steps in the ball's norm")
+    optimiser: Literal["adam", "sign", "adaptive"] = bench.param("adam", "Adam's, steepest or Auto-PGD's steps")
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.08, "rate of Adam, or length of a step, as a share of eps", low=0)
     preserve: float = bench.param(0.5, "weight of the mean squared change of the logits", low=0)
@@ -53,7 +57,14 @@ class TargetMap(Descent):
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
         return descend(
-            victim, images, ball, aim, starts, self.steps, lambda: STEPS[self.optimiser](ball, self.step), self.beta
+            victim,
+            images,
+            ball,
+            aim,
+            starts,
+            self.steps,
+            lambda: make(self.optimiser, ball, self.step, images, self.steps),
+            self.beta,
         )
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
@@ -61,10 +72,11 @@ class TargetMap(Descent):
             clean = victim.logits(images)
             goal = frame(images, self.width) if self.target == "frame" else reference_maps(victim, targets)
 
-        def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
+        def aim(moved: Tensor) -> Seen:
             maps, logits = victim.both(moved, targets)
             distance = 0.5 * (scale_to_peak(maps) - goal).square().sum((1, 2))
-            return distance + self.preserve * (logits - clean).square().mean(1), logits
+            score = distance + self.preserve * (logits - clean).square().mean(1)
+            return Seen(score, logits, score.detach())
 
         return aim
 

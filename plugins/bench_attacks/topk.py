@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 import bench
-from bench.maps import top_pixels
-from bench_attacks.descent import Aim, Descent, aim_at_maps, descend, steepest
+from bench_attacks.descent import Aim, Descent, Seen, descend
+from bench_attacks.objectives import Overlap, share
+from bench_attacks.steps import make
 
 
 @dataclass(frozen=True)
@@ -22,33 +24,50 @@ class TopK(Descent):
     from the network itself. Returns the iterate with the smallest share, the start included, among those that keep the
     prediction of the clean image.
 
+    objective=hinge lowers the overlap instead: the mean of relu(gap + slack), where the gaps are the log ratios of the
+    j-th weakest of the k pixels to the j-th strongest of the others, of which as many are positive as pixels stay. The
+    iterate with the smallest overlap is returned. optimiser=adaptive takes the steps of Auto-PGD, which start at 2 eps
+    whatever `step` says.
+
     Differs from the authors' code: iterates are clipped to the ball, not scaled into it; the last iterate counts too;
     the step is relative to eps.
     """
 
     name = "topk"
     paper = bench.papers.GHORBANI2019
-    examples = ("k=5,steps=4",)
+    presets: ClassVar[dict[str, str]] = {"ghorbani2019": "objective=mass,optimiser=sign"}
+    examples = ("k=5,steps=4", "k=5,steps=4,objective=hinge,optimiser=adaptive")
     k: int = bench.param(20, "pixels whose share is lowered", low=1)
     steps: int = bench.param(50, "gradient steps", low=1)
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
-
-    def measure(self, maps: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the share of a map's mass in the k largest pixels of the clean map."""
-        top = top_pixels(maps, self.k, self.name)
-        return lambda moved: share(moved, top)
+    optimiser: Literal["sign", "adaptive", "adam"] = bench.param("sign", "steepest steps, Auto-PGD's, or Adam's")
+    objective: Literal["mass", "hinge"] = bench.param("mass", "share of mass, or the hinge of the overlap")
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
-        return aim_at_maps(victim, images, targets, self.measure)
+        with torch.no_grad():
+            goal = Overlap.of(victim.maps(images, targets), self.k, self.name)
+
+        def aim(moved: Tensor) -> Seen:
+            maps, logits = victim.both(moved, targets)
+            if self.objective == "hinge":
+                return Seen(goal.follow(maps), logits, goal.loss(maps.detach()))
+            mass = share(maps, goal.fixed)
+            return Seen(mass, logits, mass.detach())
+
+        return aim
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(victim, images, ball, aim, starts, self.steps, lambda: steepest(ball, self.step), self.beta)
-
-
-def share(maps: Tensor, top: Tensor) -> Tensor:
-    """The mass of each map in the marked pixels: (B, H, W), (B, H, W) -> (B,)."""
-    return (maps * top).sum((1, 2))
+        return descend(
+            victim,
+            images,
+            ball,
+            aim,
+            starts,
+            self.steps,
+            lambda: make(self.optimiser, ball, self.step, images, self.steps),
+            self.beta,
+        )

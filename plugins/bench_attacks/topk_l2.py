@@ -9,7 +9,7 @@ from torch import Tensor
 
 import bench
 from bench.maps import top_elements
-from bench_attacks.descent import Aim, Descent, descend
+from bench_attacks.descent import Aim, Descent, Seen, descend
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TopKL2(Descent):
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        def step(moved: Tensor, gradient: Tensor) -> Tensor:
+        def step(moved: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
             return moved - self.step * float(ball.eps) * gradient.sign()
 
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
@@ -46,10 +46,11 @@ class TopKL2(Descent):
         with torch.no_grad():
             top = top_elements(victim.attributions_and_logits(images, targets)[0], self.share)
 
-        def aim(moved: Tensor) -> tuple[Tensor, Tensor]:
+        def aim(moved: Tensor) -> Seen:
             attributions, logits = victim.attributions_and_logits(moved, targets)
             sizes = attributions.abs()
             total = sizes.sum((1, 2, 3))
-            return (sizes * top).sum((1, 2, 3)) / torch.where(total > 0, total, torch.ones_like(total)), logits
+            share = (sizes * top).sum((1, 2, 3)) / torch.where(total > 0, total, torch.ones_like(total))
+            return Seen(share, logits, share.detach())
 
         return aim

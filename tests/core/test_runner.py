@@ -475,7 +475,7 @@ class Endless(bench.Attack):
     name = "endless"
     def perturb(self, victim, images, targets, ball):
         return images
-    def objective(self, victim, images, targets):
+    def make_objective(self, victim, images, targets):
         return lambda moved: victim.maps(moved, targets).amax((1, 2)) / 0.0
 
 @bench.hookimpl

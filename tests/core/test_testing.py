@@ -244,7 +244,7 @@ def test_a_mask_rule_that_does_not_exist_is_named():
 def climb(self, victim, images, targets, ball):
     moved = images.detach().clone().requires_grad_()
     with torch.enable_grad(), softened(20.0):
-        (slope,) = torch.autograd.grad(self.objective(victim, images, targets)(moved).sum(), moved)
+        (slope,) = torch.autograd.grad(self.make_objective(victim, images, targets)(moved).sum(), moved)
     return ball.project(images + float(ball.eps) * ball.steepest(slope), images)
 
 
@@ -326,7 +326,7 @@ ATTACKS = {
     "no beta": (
         {
             "perturb": lambda s, *given: bench.component("attack", "topk:k=5,steps=4").perturb(*given),
-            "objective": lambda s, *given: bench.component("attack", "topk:k=5").objective(*given),
+            "make_objective": lambda s, *given: bench.component("attack", "topk:k=5").make_objective(*given),
         },
         "lowers its objective",
         "no gradient on a ReLU network; give the attack a parameter beta",

@@ -112,7 +112,7 @@ def test_a_mobilenet_of_a_users_own_is_attacked():
     victim = bench.Victim(network, bench.component("explainer", "gradient"))
     attack = bench.component("attack", "topk:k=5,steps=4")
     moved = attack.perturb(victim, images, TARGETS, bench.Ball("linf", Fraction(8, 255)))
-    objective = attack.objective(victim, images, TARGETS)
+    objective = attack.make_objective(victim, images, TARGETS)
     with torch.no_grad():
         assert (objective(moved) < objective(images)).all()
 

@@ -306,7 +306,7 @@ def test_images_and_parameters_that_cannot_be_attacked_say_so(network):
 
 
 def test_the_centre_of_mass_by_hand():
-    from bench_attacks.mass_center import center
+    from bench_attacks.objectives import center
 
     maps = torch.zeros(2, 3, 4, dtype=torch.float64)
     maps[0, 2, 3] = 1
@@ -323,7 +323,7 @@ def test_more_starts_are_never_worse(network, attack):
     one, three = (perturbed(f"{attack},restarts={n}", network, ball) for n in (1, 3))
     with torch.no_grad():
         aimed = bench.component("attack", attack)
-        objective = getattr(aimed, "like", aimed).objective(victim(network), IMAGES, TARGETS)
+        objective = getattr(aimed, "like", aimed).make_objective(victim(network), IMAGES, TARGETS)
         assert (objective(three) <= objective(one) + 1e-12).all()
         assert (objective(three) < objective(one)).any()
 
@@ -333,7 +333,7 @@ def test_more_starts_are_never_worse(network, attack):
 def test_the_best_candidate_is_taken(network, kind, ball):
     joined = f"{kind}{',' if ':' in kind else ':'}candidates=5,like=(topk:k=5)"
     found = perturbed(joined, network, ball)
-    objective = bench.component("attack", "topk:k=5").objective(victim(network), IMAGES, TARGETS)
+    objective = bench.component("attack", "topk:k=5").make_objective(victim(network), IMAGES, TARGETS)
     draws, moved = [IMAGES], IMAGES
     with noise.rows(1, "attack", range(6)):
         for _ in range(5):
@@ -362,7 +362,7 @@ def test_one_draw_is_taken_as_it_comes(network):
 @pytest.mark.parametrize("ball", BALLS, ids=str)
 def test_random_search_keeps_what_is_better_and_asks_for_no_gradient(network, ball):
     few, many = (perturbed(f"random_search:queries={n},like=(topk:k=5)", network, ball) for n in (5, 60))
-    objective = bench.component("attack", "topk:k=5").objective(victim(network), IMAGES, TARGETS)
+    objective = bench.component("attack", "topk:k=5").make_objective(victim(network), IMAGES, TARGETS)
     with torch.no_grad():
         before, some, more = objective(IMAGES), objective(few), objective(many)
         assert (some <= before).all() and (more < before).float().mean() > 0.6 and more.mean() < some.mean()
@@ -381,7 +381,7 @@ def test_squares_lie_inside_and_move(network):
 
 def test_white_box_beats_as_many_candidates_of_noise(network):
     ball, steps = BALLS[0], 20
-    objective = bench.component("attack", "topk:k=5").objective(victim(network), IMAGES, TARGETS)
+    objective = bench.component("attack", "topk:k=5").make_objective(victim(network), IMAGES, TARGETS)
     with torch.no_grad():
         white = objective(perturbed(f"topk:k=5,steps={steps}", network, ball))
         for control in ("uniform_noise", "sign_noise"):

@@ -91,7 +91,7 @@ def test_an_untouched_library_network_takes_an_attack(text):
     explainer, attack = bench.component("explainer", "gradient"), bench.component("attack", "topk:steps=8")
     targets = network(images).argmax(1)
     moved = attack.perturb(bench.Victim(network, explainer), images, targets, bench.Ball("linf", Fraction(4, 255)))
-    objective = attack.objective(bench.Victim(network, explainer), images, targets)
+    objective = attack.make_objective(bench.Victim(network, explainer), images, targets)
     with torch.no_grad():
         assert (objective(moved) < objective(images)).all()
     assert (moved - images).abs().max() <= 4 / 255 + 1e-6

@@ -55,7 +55,7 @@ def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explai
     victim = dataclasses.replace(tiny_victim(NETWORK), explainer=explaining, prepared=learned.get(explainer))
     with noise.rows(1, "attack", range(len(IMAGES))):
         moved = method.perturb(victim, IMAGES, TARGETS, BALL)
-        objective = method.objective(victim, IMAGES, TARGETS)
+        objective = method.make_objective(victim, IMAGES, TARGETS)
     assert moved.shape == IMAGES.shape and moved.isfinite().all()
     assert_close(BALL.project(moved, IMAGES), moved, rtol=0, atol=1e-12)
     if objective is None:

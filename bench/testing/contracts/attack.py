@@ -72,7 +72,7 @@ def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
     images, targets = tiny_images()
     for smooth in (True, False):
         with torch.no_grad():
-            objective = component.objective(tiny_victim(tiny_network(smooth)), images, targets)
+            objective = component.make_loss(tiny_victim(tiny_network(smooth)), images, targets)
             if objective is None:
                 return
             before = objective(images)
