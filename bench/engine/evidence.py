@@ -28,6 +28,7 @@ from bench.networks import check_images, check_logits
 Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 
 CHECKED = 3  # images on which the gradient that an attack follows is compared with finite differences
+REPORTED = "reported/"  # before the names of what an attack reports, among the tensors of its run
 REFERENCES = 16  # training images whose maps an attack may aim at
 STEP = 1e-8  # half the width of the differences: small, since a max-pooling that switches within it makes a map jump
 
@@ -319,7 +320,7 @@ def attack_run(
             around.enter_context(_frozen(other))
             around.enter_context(passes.watch(other))
         results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.rows)
-    names = ["images", *(f"reported/{name}" for name in reports)]
+    names = ["images", *(REPORTED + name for name in reports)]
     if len(results) == len(names):
         return dict(zip(names, results, strict=True))
     few = slice(CHECKED)
@@ -342,6 +343,12 @@ def attack_success(attack_run: dict[str, Tensor], images: Tensor) -> Tensor:
     if "after" in attack_run:
         return attack_run["after"] < attack_run["before"]
     return (attack_run["images"] != images).flatten(1).any(1)
+
+
+@value()
+def attack_reports(attack_run: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the attack reports of each image: numbers (N,) by name; none for most attacks."""
+    return {name.removeprefix(REPORTED): tensor for name, tensor in attack_run.items() if name.startswith(REPORTED)}
 
 
 @value()

@@ -128,8 +128,9 @@ def walk(
     steps: int,
     step: Step,
     beta: float | None,
+    lenient: bool = False,
 ) -> None:
-    """Take steps from a start, and offer each iterate.
+    """Take steps from a start, and offer each iterate. With `lenient`, an image whose gradient is not finite stays.
 
     Where nothing was softened, the pass that gives the gradient also gives the loss.
     """
@@ -139,16 +140,18 @@ def walk(
         with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
             score, logits, loss = aim(moved)
             gradient = slope(score, moved)
-        bad = gradient.isfinite().flatten(1).all(1).logical_not()
+        is_bad = gradient.isfinite().flatten(1).all(1).logical_not()
+        if lenient:
+            gradient = torch.where(is_bad[:, None, None, None], 0.0, gradient)
         # Where the network is judged as it comes, a broken iterate scores NaN and is passed over.
-        if (soft is None or soft.replaced) and bad.any():
+        elif (soft is None or soft.replaced) and is_bad.any():
             owner = "the network" if beta is None else f"the maps of explainer {victim.explainer}"
             raise bench.BadComponent(
                 f"the gradient of {owner} contains NaN or infinity at step {number + 1} of {steps}, on image "
-                f"{int(bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
+                f"{int(is_bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
                 "without a gradient, such as random_search"
             )
-        if number == 0 and ball.eps and beta is not None and not gradient.any():
+        elif number == 0 and ball.eps and beta is not None and not gradient.any():
             warnings.warn(FLAT, stacklevel=2)
         if not (soft and soft.replaced):
             best.offer(moved, logits, loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from torch import Tensor
 import bench
 from bench import noise
 from bench.gradients import Passes, slope, softened
-from bench_attacks.descent import Aim, Best, Seen, walk
+from bench_attacks.descent import FLAT, Aim, Best, Seen, walk
 from bench_attacks.objectives import CenterShift, Goal, share
 from bench_attacks.random_search import corners, squares
 from bench_attacks.steps import Adaptive, Step, momentum
@@ -84,7 +85,10 @@ class Search:
         moved = self._near(self.images, ball).requires_grad_()
         with torch.enable_grad(), softened(BETA):
             gradient = slope(self.aim(OWN, self.everything)(moved).score, moved)
-        self.is_flat = gradient.flatten(1).any(1).logical_not()
+        flat = gradient.flatten(1)
+        self.is_flat = (flat.isfinite().all(1) & flat.any(1)).logical_not()
+        if ball.eps and not gradient.any():
+            warnings.warn(FLAT, stacklevel=2)
 
     def run(self, member: Member, ball: bench.Ball) -> None:
         """Let a member look for worse images where there is something left to gain, and report what it leaves."""
@@ -172,7 +176,7 @@ class Search:
         if member.network == "double":
             clean, start = clean.double(), start.double()
         step: Step = Adaptive(ball, clean, member.steps) if member.path == "adaptive" else momentum(ball, member.steps)
-        walk(self._victim(which), best, ball, clean, aim, start, member.steps, step, member.beta)
+        walk(self._victim(which), best, ball, clean, aim, start, member.steps, step, member.beta, lenient=True)
         self.best.put(rows, best)
 
     def _ask(self, member: Queries, rows: Tensor, ball: bench.Ball) -> None:

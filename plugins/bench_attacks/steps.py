@@ -110,4 +110,4 @@ def checkpoints(steps: int) -> list[int]:
     while places[-1] < 1:
         gap = max(gap - 0.03, 0.06)
         places.append(places[-1] + gap)
-    return [math.ceil(place * steps) for place in places if place < 1]
+    return [math.ceil(round(place * steps, 6)) for place in places if place < 1]
