@@ -100,7 +100,12 @@ class Search:
             chosen &= False
         rows, passes = self.everything[chosen], Passes()
         if len(rows):
-            with noise.take(rows), passes, passes.watch(victim.network):
+            followed = self._victim((member.explainer, member.network)) if isinstance(member, Walk) else victim
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(noise.take(rows))
+                stack.enter_context(passes)
+                for network in {victim.network, followed.network}:
+                    stack.enter_context(passes.watch(network))
                 if isinstance(member, Walk):
                     self._walk(member, rows, ball)
                 else:
@@ -171,7 +176,7 @@ class Search:
         elif isinstance(self._goal(which), CenterShift):  # the gradient of no distance is zero
             start = self._near(start, ball)
         if self.draws or which != OWN:
-            best = Looking(best, lambda moved: self.judge(rows, moved.to(clean.dtype)), -(-member.steps // LOOKS))
+            best = Looking(best, lambda moved: self.judge(rows, moved.to(self.images.dtype)), -(-member.steps // LOOKS))
         aim = self.aim(which, rows, member.objective)
         if member.network == "double":
             clean, start = clean.double(), start.double()

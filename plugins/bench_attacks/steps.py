@@ -42,7 +42,7 @@ def adam(ball: bench.Ball, length: float) -> Step:
     return step
 
 
-def momentum(ball: bench.Ball, steps: int, length: float = 1.0, kept: float = 0.9) -> Step:
+def momentum(ball: bench.Ball, steps: int, length: float = 1.0, kept: float = 0.75) -> Step:
     """Take steepest steps along a sum of gradients, each divided by its l1 norm (Dong et al., CVPR 2018).
 
     `length`, a share of eps, falls to zero over `steps` as half a cosine does. `kept` is the share of the sum that

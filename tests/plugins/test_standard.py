@@ -215,7 +215,7 @@ def test_logits_too_small_for_single_precision_are_attacked_in_double(monkeypatc
         with torch.no_grad():
             maps = [clean.maps(honest, each, TARGETS) for each in (images, moved)]
         left.append(float(topk_overlap(*maps, 20).mean()))
-    assert left[0] > 0.9 and left[1] < 0.6
+    assert left[0] > 0.8 and left[1] < 0.6
 
 
 def test_who_knows_the_noise_leaves_less():
