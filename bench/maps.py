@@ -52,10 +52,43 @@ def top_pixels(maps: Tensor, k: int, about: str = "") -> Tensor:
 
     Raises BadValue where the maps have fewer pixels. `about` names the caller in the message.
     """
+    _check_count(maps, k, about)
+    return ranks(maps) < k
+
+
+def _check_count(maps: Tensor, k: int, about: str) -> None:
     pixels = maps.shape[1:].numel()
     if k > pixels:
         raise BadValue(f"{about and about + ': '}k is {k}, but the maps have {pixels} pixels; lower k")
-    return ranks(maps) < k
+
+
+def least_overlap(first: Tensor, second: Tensor, count: int | Tensor, about: str = "") -> Tensor:
+    """How many of the first maps' largest values are among equally many of the second's, at the least: (N, ...),
+    (N, ...) -> (N,). Their number is one for all maps or has one for each, (N,).
+
+    Equal values leave it open which of them are among the largest: of all ways to break ties, in both maps, the one that
+    leaves the fewest in common counts. Raises BadValue where maps have fewer pixels, as `top_pixels` does.
+    """
+    if isinstance(count, int):
+        _check_count(first, count, about)
+        count = torch.full((len(first),), count, device=first.device)
+    count = count[:, None]
+    (above, equal, left), (above_there, equal_there, left_there) = (
+        _split_at(maps.flatten(1), count) for maps in (first, second)
+    )
+    # A map's open places go first where the other one has none of its largest, then to ties that the other can avoid.
+    left = (left - (equal & ~above_there & ~equal_there).sum(1)).clamp(min=0)
+    left_there = (left_there - (equal_there & ~above & ~equal).sum(1)).clamp(min=0)
+    shared = (left + left_there - (equal & equal_there).sum(1)).clamp(min=0)
+    return (above & above_there).sum(1) + shared
+
+
+def _split_at(values: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which values (N, P) are surely among the `count` (N, 1) largest, which equal the last of these, and how many of
+    the latter are among them (N,)."""
+    last = values.sort(dim=1, descending=True).values.gather(1, count - 1)
+    above = values > last
+    return above, values == last, count[:, 0] - above.sum(1)
 
 
 def top_elements(attributions: Tensor, share: float) -> Tensor:

@@ -269,12 +269,13 @@ class Attack(Component, ABC):
     """A way of changing images within a ball so that their maps change.
 
     The harness projects whatever an attack returns. The contracts still ask for images inside the ball, because an
-    attack must know which images it is measured on. `beta` is the sharpness of the softplus that replaces ReLU where
-    the attack follows a gradient of maps, which vanishes on ReLU networks; attacks that follow one declare it as a
-    parameter. None replaces nothing.
+    attack must know which images it is measured on. `moves` is False for a control that returns the images as they are.
+    `beta` is the sharpness of the softplus that replaces ReLU where the attack follows a gradient of maps, which vanishes
+    on ReLU networks; attacks that follow one declare it as a parameter. None replaces nothing.
     """
 
     kind: ClassVar[str] = "attack"
+    moves: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -117,7 +117,7 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
 def find_flags(graph: Graph, axes: frozenset[str]) -> list[str]:
     """What a reader must know about the attack of a case, for evidence that reaches these axes."""
     case, run, flags = graph.case, graph.get("attack_run"), []
-    if case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
+    if case.attack.moves and case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
         flags.append("nothing moved")
     error = float(run["gradient_error"].median()) if "gradient_error" in run else 0.0
     if not error <= GRADIENT_ERROR:  # nan fails as well

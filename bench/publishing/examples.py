@@ -15,7 +15,7 @@ from bench.components import Case, Data
 from bench.engine import VOCABULARY, Catalog, Graph, Memory, Store, find_flags, find_refusal
 from bench.errors import BadValue, EnvironmentProblem
 from bench.images import UNREADABLE, Frame, pixels
-from bench.maps import reduce, top_pixels
+from bench.maps import least_overlap, reduce
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 CLEAN = ("images", "targets", "clean_logits", "clean_attributions")
@@ -183,4 +183,4 @@ def overlap(first: Tensor, second: Tensor) -> float | None:
     count = max(1, round(SHARE * maps[0].numel()))
     if not all(each.any() for each in maps):
         return None
-    return float((top_pixels(maps[0], count) & top_pixels(maps[1], count)).sum()) / count
+    return float(least_overlap(maps[0], maps[1], count)) / count

@@ -14,10 +14,11 @@ from bench_metrics.topk_overlap import topk_overlap
 @dataclass(frozen=True)
 class GazeOverlap(bench.Metric):
     """Take the share of the clean map's most important pixels that are among equally many of the gaze map's (Gong et
-    al., CVPR 2024, at 5% and 10%). Chance is the share itself. Of equal pixels, the first in reading order comes first.
-    Undefined where one of the two maps is zero."""
+    al., CVPR 2024, at 5% and 10%). Chance is the share itself. Of all ways to break ties, in both maps, the one
+    with the smallest overlap counts. Undefined where one of the two maps is zero."""
 
     name = "gaze_overlap"
+    version = 2
     range = (0.0, 1.0)
     help = "share of the most important pixels that are among the most looked at"
     paper = bench.papers.GONG2024

@@ -13,9 +13,11 @@ from bench_metrics.localisation import VOID, off_void, where_present
 @dataclass(frozen=True)
 class PointingGame(bench.Metric):
     """Score 1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018;
-    without their margin of 15 pixels). Of equal pixels, the first in reading order counts. Void pixels do not."""
+    without their margin of 15 pixels). Where several pixels are most important, all of them must lie
+    there. Void pixels do not count."""
 
     name = "pointing_game"
+    version = 2
     range = (0.0, 1.0)
     help = "share of maps whose highest point lies on the object"
     paper = bench.Paper(
@@ -27,5 +29,6 @@ class PointingGame(bench.Metric):
     )
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
-        top = off_void(clean_maps, object_masks).flatten(1).argmax(1, keepdim=True)
-        return where_present((object_masks.flatten(1).gather(1, top) > VOID)[:, 0].double(), clean_maps, object_masks)
+        maps = off_void(clean_maps, object_masks).flatten(1)
+        beside = (maps == maps.max(1, keepdim=True).values) & (object_masks.flatten(1) <= VOID)
+        return where_present((~beside.any(1)).double(), clean_maps, object_masks)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 import bench
-from bench.maps import top_pixels
+from bench.maps import least_overlap
 from bench_metrics.similarity import where_defined
 
 
@@ -16,10 +16,13 @@ class TopKOverlap(bench.Metric):
     """Take the share of the clean map's k most important pixels that are among the attacked map's (Ghorbani et al.,
     AAAI 2019; "k-in" in the code of Wang et al., NeurIPS 2020, whose text defines the mass instead).
 
-    Chance is k over the number of pixels. Of equal pixels, the first in reading order comes first.
+    Chance is k over the number of pixels. Where equal pixels, in either map, leave it open which are the k most
+    important, the way to break these ties that keeps the fewest counts: a constant map keeps none, and one of three
+    nonzero pixels at most three. So an unmoved map keeps all of them only where its k-th pixel has no equal.
     """
 
     name = "topk_overlap"
+    version = 2
     range = (0.0, 1.0)
     help = "share of the k most important pixels that stay"
     paper = bench.papers.GHORBANI2019
@@ -31,5 +34,6 @@ class TopKOverlap(bench.Metric):
 
 
 def topk_overlap(first: Tensor, second: Tensor, k: int, about: str = "topk_overlap") -> Tensor:
-    """Return the share of the first maps' k largest pixels among the second's: (N, H, W), (N, H, W) -> (N,)."""
-    return (top_pixels(first, k, about) & top_pixels(second, k, about)).sum((1, 2)).double() / k
+    """Return the share of the first maps' k largest pixels among the second's, ties broken for the fewest: (N, H, W),
+    (N, H, W) -> (N,)."""
+    return least_overlap(first, second, k, about).double() / k

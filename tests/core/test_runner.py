@@ -612,6 +612,18 @@ def test_eps_zero_is_the_ceiling_and_no_flag(tiny_run):
     assert record.value == 1.0 and record.flags == ()
 
 
+def test_images_left_alone_give_the_ceiling_and_no_flag(tiny_run):
+    explainers = ["gradient", "smoothgrad:samples=2", "random_map"]
+    metrics = ["topk_overlap:k=5", "self_similarity:similarity=(topk_overlap:k=5)", "kept_rate"]
+    outcome = tiny_run(attack=["no_attack"], explainer=explainers, metric=metrics)
+    found = {(r.metric, r.axes.get("explainer")): r for r in outcome.records.values()}
+    assert not any(record.flags for record in found.values())
+    assert found["kept_rate", None].value == found["topk_overlap:k=5", "gradient"].value == 1.0
+    # Noise of the clean maps is drawn afresh for the attacked ones.
+    assert found["topk_overlap:k=5", "random_map"].value < found["topk_overlap:k=5", "smoothgrad:samples=2"].value < 1
+    assert all(found[metrics[1], explainer].value == 1.0 for explainer in explainers)
+
+
 def test_means_and_intervals_against_numpy():
     values = np.array([0.1, 0.4, np.nan, 0.9, 0.3])
     assert mean(values) == pytest.approx(np.nanmean(values)) and mean(np.array([np.nan])) is None

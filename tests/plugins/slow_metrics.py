@@ -218,7 +218,10 @@ def gaze_overlap(map, gaze, share) -> float:
     if not norm(map) or not norm(gaze):
         return math.nan
     k = max(1, round(share * map.shape[0] * map.shape[1]))
-    mine, theirs = descending(map.flatten().tolist())[:k], descending(gaze.flatten().tolist())[:k]
+    mine, theirs = map.flatten().tolist(), gaze.flatten().tolist()
+    # Without ties the order is one; of equal pixels, those come first that the other map has not.
+    theirs = sorted(range(len(theirs)), key=lambda place: (-theirs[place], mine[place]))[:k]
+    mine = sorted(range(len(mine)), key=lambda place: (-mine[place], place in theirs))[:k]
     return len([place for place in mine if place in theirs]) / k
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 
@@ -30,7 +31,8 @@ def kinds(size, seed=0):
 
 
 def score(text, first, second):
-    return bench.component("metric", text)(clean_maps=torch.tensor(first), attacked_maps=torch.tensor(second))
+    metric, maps = bench.component("metric", text), {"clean_maps": torch.tensor(first)}
+    return metric(**maps) if metric.name == "self_similarity" else metric(**maps, attacked_maps=torch.tensor(second))
 
 
 def expected(function, first, second):
@@ -49,13 +51,14 @@ def correlation(function):
 
 
 def slow_mass(a, b, k=1):
-    top = sorted(range(a.size), key=lambda i: -a.ravel()[i])[:k]
+    top = sorted(range(a.size), key=lambda i: (-a.ravel()[i], b.ravel()[i]))[:k]
     return b.ravel()[top].sum() / a.ravel()[top].sum()
 
 
-def slow_overlap(a, b, k=1):
-    sets = [set(sorted(range(m.size), key=lambda i, m=m: -m.ravel()[i])[:k]) for m in (a, b)]
-    return len(sets[0] & sets[1]) / k
+def slow_overlap(a, b):
+    """Of the single largest pixels: they are surely the same only where each map has one."""
+    first, second = ([i for i, v in enumerate(m.ravel()) if v == m.max()] for m in (a, b))
+    return float(first == second and len(first) == 1)
 
 
 ORACLES = {
@@ -121,6 +124,10 @@ def test_the_same_map_has_the_best_value_and_zero_maps_none(text, size):
     first, _ = kinds(size)
     best = 0.0 if bench.component("metric", text).better == "lower" else 1.0
     found = score(text, first, first)
+    if text == "topk_overlap:k=1":  # a map of which several pixels are largest surely keeps none
+        sole = [float((m == m.max()).sum() == 1) if m.any() else math.nan for m in first]
+        assert_close(found, torch.tensor(sole, dtype=torch.float64), equal_nan=True)
+        first, found = first[found == 1], found[found == 1]
     defined = ~found.isnan()
     assert_close(found[defined], torch.full_like(found[defined], best))
     assert defined.all() or text in ("pearson", "spearman") or not first.any((1, 2)).all()
@@ -140,6 +147,52 @@ def test_more_pixels_than_there_are_say_so(text):
     name = text.partition(":")[0]
     with pytest.raises(bench.BadValue, match=f"{name}: k is 145, but the maps have 144 pixels"):
         score(text, *kinds((12, 12)))
+
+
+def largest(values, k):
+    """Every set of places that may be the k largest, one for each way to break ties."""
+    last = sorted(values, reverse=True)[k - 1]
+    above = {i for i, v in enumerate(values) if v > last}
+    equal = [i for i, v in enumerate(values) if v == last]
+    return [above | set(rest) for rest in itertools.combinations(equal, k - len(above))]
+
+
+@pytest.mark.parametrize("levels", [(1, 1), (1, 9), (2, 2), (3, 2), (3, 60), (60, 3), (60, 60)], ids=str)
+def test_of_all_ways_to_break_ties_the_worst_counts(levels):
+    draw = np.random.default_rng(0)
+    first, second = (draw.integers(1, 1 + top, (60, 2, 4)) * 1.0 for top in levels)
+    for k in (1, 3, 6, 8):
+        expected = [
+            min(len(mine & theirs) for mine in largest(a.ravel(), k) for theirs in largest(b.ravel(), k)) / k
+            for a, b in zip(first, second, strict=True)
+        ]
+        assert score(f"topk_overlap:k={k}", first, second).tolist() == pytest.approx(expected)
+        elements = score_elements(f"topk_overlap_elements:share={k / 8}", first, second)
+        assert elements.tolist() == pytest.approx(expected)
+
+
+def score_elements(text, first, second):
+    return bench.component("metric", text)(
+        clean_attributions=torch.tensor(first)[:, None], attacked_attributions=-torch.tensor(second)[:, None]
+    )
+
+
+def test_constant_sparse_and_rounded_maps_gain_nothing_by_ties():
+    draw = np.random.default_rng(0)
+    constant, sparse, free = np.ones((1, 12, 12)), np.zeros((1, 12, 12)), draw.random((1, 12, 12))
+    sparse[0, 3, [2, 5, 7]] = 3, 2, 1
+    rounded = (free > 0.93) * 2.0 + (free <= 0.93)
+    above = int((rounded == 2).sum())
+    assert above < 20
+    assert score("topk_overlap", free, free) == 1
+    assert score("topk_overlap", constant, constant) == score("topk_overlap", free, constant) == 0
+    assert score("topk_overlap", sparse, sparse) == pytest.approx(3 / 20)
+    assert score("topk_overlap", rounded, rounded) == pytest.approx(above / 20)
+    assert score("self_similarity", sparse, sparse) == pytest.approx(3 / 20)
+    # All twenty tied pixels hold as much in the clean map, and the least twenty of the attacked one count.
+    assert score("topk_mass", constant / 144, free / free.sum()) == pytest.approx(
+        np.sort(free.ravel())[:20].sum() / free.sum() / (20 / 144)
+    )
 
 
 def test_explaining_and_attacking_take_time(tiny_run):

@@ -26,10 +26,10 @@ def stays_in_the_ball(component: Attack, catalog: Catalog) -> None:
         for ball in (BALL, Ball("l2", Fraction(1, 2)), Ball("linf", Fraction(0))):
             with forbid_side_effects(network, images, targets), noise.rows(0, "contract", range(5)):
                 attacked = component.perturb(tiny_victim(network), images, targets, ball)
-            _check_attacked(attacked, images, ball)
+            _check_attacked(component, attacked, images, ball)
 
 
-def _check_attacked(attacked: Tensor, images: Tensor, ball: Ball) -> None:
+def _check_attacked(component: Attack, attacked: Tensor, images: Tensor, ball: Ball) -> None:
     ensure(isinstance(attacked, Tensor), f"perturb returned a {type(attacked).__name__}, not a tensor")
     ensure(
         attacked.shape == images.shape,
@@ -45,7 +45,10 @@ def _check_attacked(attacked: Tensor, images: Tensor, ball: Ball) -> None:
         attacked.min() >= -ROUNDING and attacked.max() <= 1 + ROUNDING,
         "an attacked image leaves [0, 1]; use ball.project(moved, images)",
     )
-    ensure(change.any() or not ball.eps, f"it changes no image within the ball {ball}")
+    if component.moves:
+        ensure(change.any() or not ball.eps, f"it changes no image within the ball {ball}")
+    else:
+        ensure(not change.any(), "it changes images, although its class says moves = False; leave that out")
 
 
 def attacks_images_independently(component: Attack, catalog: Catalog) -> None:
@@ -65,7 +68,7 @@ def attacks_networks_of_strangers(component: Attack, catalog: Catalog) -> None:
         ensure(torch.allclose(perturb(other, images), expected), f"its images for a network {form} are others")
         ensure(torch.equal(images, before), f"a network {form} overwrites the images of the caller")
     half = images.bfloat16()
-    _check_attacked(perturb(copy.deepcopy(network).bfloat16(), half), half, BALL)
+    _check_attacked(component, perturb(copy.deepcopy(network).bfloat16(), half), half, BALL)
 
 
 def lowers_its_objective(component: Attack, catalog: Catalog) -> None:

@@ -1,0 +1,38 @@
+"""Measure what ties leave of a map's similarity with itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+import bench
+from bench_metrics.similarity import compare, no_similarity
+from bench_metrics.topk_overlap import TopKOverlap
+
+
+@dataclass(frozen=True)
+class SelfSimilarity(bench.Metric):
+    """Compare each clean map with itself: what a similarity that counts ties against a map can give it at most. Below
+    the best value for maps that are constant, sparse or rounded. A board adds what is missing to the ceiling of a row,
+    since a ceiling is lowered by noise alone."""
+
+    name = "self_similarity"
+    help = "similarity of a map with itself: below its best value where ties leave the most important pixels open"
+    examples = ("", "similarity=(cosine)")
+    similarity: bench.Metric = bench.param(TopKOverlap(), "a metric of clean_maps and attacked_maps")
+
+    @property
+    def better(self) -> Literal["higher", "lower"]:
+        return self.similarity.better
+
+    @property
+    def range(self) -> tuple[float | None, float | None]:
+        return self.similarity.range
+
+    def find_problem(self) -> str | None:
+        return no_similarity(self.similarity)
+
+    def __call__(self, clean_maps: Tensor) -> Tensor:
+        return compare(self.similarity, clean_maps, clean_maps)
