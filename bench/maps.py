@@ -66,8 +66,8 @@ def least_overlap(first: Tensor, second: Tensor, count: int | Tensor, about: str
     """How many of the first maps' largest values are among equally many of the second's, at the least: (N, ...),
     (N, ...) -> (N,). Their number is one for all maps or has one for each, (N,).
 
-    Equal values leave it open which of them are among the largest: of all ways to break ties, in both maps, the one that
-    leaves the fewest in common counts. Raises BadValue where maps have fewer pixels, as `top_pixels` does.
+    Equal values leave it open which of them are among the largest: of all ways to break ties, in both maps, the one
+    that leaves the fewest in common counts. Raises BadValue where maps have fewer pixels, as `top_pixels` does.
     """
     if isinstance(count, int):
         _check_count(first, count, about)

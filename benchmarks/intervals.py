@@ -1,4 +1,5 @@
-"""How often a nominal 95% interval holds the truth: of a record, of a row over seeds, of a paired difference.
+"""How often a nominal 95% interval holds the truth: of a record, of a row over seeds, of a paired
+difference, and of a share of a ceiling.
 
 python benchmarks/intervals.py [TRIALS]
 
@@ -25,7 +26,7 @@ from scipy.stats import norm
 from tabulate import tabulate
 
 from bench.boards.record import Range, Record
-from bench.boards.statistics import difference, estimate, interval
+from bench.boards.statistics import difference, estimate, interval, share
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # of values (seeds, images)
 UNIT: Range = (0.0, 1.0)
@@ -33,15 +34,26 @@ UNIT: Range = (0.0, 1.0)
 
 def shares(level: float, of_seeds: float, of_images: float, parts: int = 1) -> Draw:
     """Shares of `parts` trials whose probability has a mean of `level` and normal effects before the logistic."""
-    points = norm.ppf((np.arange(4000) + 0.5) / 4000) * math.hypot(of_seeds, of_images)
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(middle + points).mean() < level else (low, middle)
+    both = together((level,), of_seeds, of_images, parts)
+    return lambda rng, seeds, count: both(rng, seeds, count)[0]
 
-    def draw(rng: np.random.Generator, seeds: int, count: int) -> np.ndarray:
+
+def together(
+    levels: tuple[float, ...], of_seeds: float, of_images: float, parts: int
+) -> Callable[[np.random.Generator, int, int], list[np.ndarray]]:
+    """Shares as above of several means, over the same seeds and images."""
+    points = norm.ppf((np.arange(4000) + 0.5) / 4000) * math.hypot(of_seeds, of_images)
+    starts = []
+    for level in levels:
+        low, high = -20.0, 20.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if expit(middle + points).mean() < level else (low, middle)
+        starts.append(low)
+
+    def draw(rng: np.random.Generator, seeds: int, count: int) -> list[np.ndarray]:
         effects = rng.normal(0, of_seeds, (seeds, 1)) + rng.normal(0, of_images, (1, count))
-        return rng.binomial(parts, expit(low + effects)) / parts
+        return [rng.binomial(parts, expit(start + effects)) / parts for start in starts]
 
     return draw
 
@@ -122,6 +134,22 @@ def rows(trials: int) -> list[list[str]]:
             held += low <= shift <= high
             width += (high - low) / trials
         table.append([f"paired difference, {name}", 1, 100, f"{held / trials:.3f}", f"{width:.3f}"])
+    # Scores and ceilings of two rows, overlaps in twentieths: each row's share of its ceiling, and their difference.
+    for levels in ((0.15, 0.17, 0.12, 0.17), (0.3, 0.6, 0.25, 0.4), (0.1, 0.9, 0.2, 0.95)):
+        for seeds, count in [(1, 48), (1, 128), (3, 40), (3, 128)]:
+            rng, draw = np.random.default_rng(3), together(levels, 0.1 * (seeds > 1), 0.5, 20)
+            truths = [levels[0] / levels[1], levels[2] / levels[3]]
+            held, width = [0, 0], [0.0, 0.0]
+            for _ in range(trials):
+                parts = [estimate(*records(v, d, UNIT)) for v, d in zip(draw(rng, seeds, count), "abcd", strict=True)]
+                mine, base = share(*parts[:2]), share(*parts[2:])
+                ends = [(mine.ci95, truths[0]), (difference(mine, base).ci95, truths[0] - truths[1])]
+                for i, ((low, high), truth) in enumerate(ends):
+                    held[i] += low <= truth <= high
+                    width[i] += (high - low) / trials
+            for i, name in enumerate(("{:g} of a ceiling of {:g}", "difference from {2:g} of {3:g}")):
+                name = name.format(*levels)
+                table.append([name, seeds, count, f"{held[i] / trials:.3f}", f"{width[i]:.3f}"])
     return table
 
 

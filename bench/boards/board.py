@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.cell import COSTS, Cell, make_cell
-from bench.boards.doubts import flag_beaten
+from bench.boards.doubts import Images, flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
-from bench.boards.protocol import Protocol, read_protocol
+from bench.boards.protocol import Protocol, Score, read_protocol
 from bench.boards.record import Record
-from bench.boards.statistics import Estimate, Rank, area, estimate, of_seeds, rank, worst
+from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_noise
+from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, rank, share, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
-AREA, NORMALISED, WORST, CONTROLS = "AUC", "AUC normalised", "worst case", "controls"
+AREA, NORMALISED, WORST, SHARE, CONTROLS = "AUC", "AUC normalised", "worst case", "share of ceiling", "controls"
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
 
 
@@ -34,8 +35,8 @@ def devices(records: Iterable[Record]) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, with the attack and the budget that it depends on. The attack may be the worst of all for each image,
-    the budget the area over all."""
+    """A metric, with the attack and the budget that it depends on. In place of the attack there may be the worst of all
+    for each image, or the share of the ceiling; in place of the budget the area over all."""
 
     metric: str
     attack: str
@@ -44,7 +45,7 @@ class Column:
     @property
     def derived(self) -> bool:
         """Whether its estimates come from those of other columns."""
-        return self.attack == WORST or self.over
+        return self.attack in (WORST, SHARE) or self.over
 
     @property
     def over(self) -> bool:
@@ -53,8 +54,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """What a board says of one choice along the axes. `standing` is the score over the seeds that the protocol asks of
-    every row. `rank` is None for controls, and for a row that lacks what `missing` says."""
+    """What a board says of one choice along the axes. `standing` is over the seeds that the protocol asks of every row.
+    `rank` is None for controls, and for a row that is not ranked because of what `missing` says."""
 
     axes: dict[str, str]
     estimates: dict[Column, Estimate]
@@ -62,7 +63,7 @@ class Row:
     rank: Rank | None = None
     control: bool = False
     missing: str = ""
-    standing: Estimate | None = None
+    standing: Standing | None = None
 
     @functools.cached_property
     def records(self) -> list[Record]:
@@ -114,18 +115,52 @@ class Board:
         return max(balls, key=lambda c: Fraction(c.ball.partition(":")[2])).ball
 
     @functools.cached_property
-    def score(self) -> Column | None:
-        """The column that rows are ranked by, the worst case before single attacks; None without a score."""
-        if self.protocol.score is None:
+    def measured(self) -> Column | None:
+        """The column of the score, undivided: under the protocol's attack, or as long as that has no records the worst
+        case, before single attacks; None without a score."""
+        score = self.protocol.score
+        if score is None:
             return None
-        fits = [c for c in self.columns if c.metric == self.protocol.score.metric and c.ball in ("", self.ball)]
-        return min(fits, key=lambda c: c.attack not in ("", WORST), default=None)
+        fits = [c for c in self.columns if c.metric == score.metric and c.ball in ("", self.ball)]
+        fits = [c for c in fits if c.attack != SHARE and (not c.attack or c.attack != score.ceiling)]
+        return min(
+            fits, key=lambda c: (not c.attack or c.attack != score.attack, c.attack not in ("", WORST)), default=None
+        )
+
+    @functools.cached_property
+    def ceiling(self) -> Column | None:
+        """The column of the ceiling; None where the protocol or the records have none."""
+        score, measured = self.protocol.score, self.measured
+        if score is None or measured is None or not measured.attack:
+            return None
+        column = Column(score.metric, score.ceiling, measured.ball)
+        return column if column in self.columns else None
+
+    @functools.cached_property
+    def chance(self) -> Column | None:
+        """The column of the chance level; None where the protocol or the records have none."""
+        column = Column(self.protocol.score.chance if self.protocol.score else "", "", "")
+        return column if column in self.columns else None
+
+    def share_of(self, column: Column | None) -> Column | None:
+        """The column that has another one's share of the ceiling; None where there is none."""
+        share = Column(column.metric, SHARE, self.ball) if column else None
+        return share if share in self.columns else None
+
+    @functools.cached_property
+    def score(self) -> Column | None:
+        """The column that rows are ranked by: the share of the ceiling, else the score itself; None without a score."""
+        return self.share_of(self.measured) or self.measured
 
     @functools.cached_property
     def summary(self) -> list[Column]:
-        """The columns of the short table: the worst case of several attacks, the score's of several budgets."""
+        """The columns of the short table: the score, its ceiling and chance; then the worst case of several attacks,
+        the score's of several budgets."""
+        leading = [self.score, self.share_of(self.chance), self.measured, self.ceiling, self.chance]
+        first = [column for column in dict.fromkeys(leading) if column]
+        metric, still = (first[0].metric, self.ceiling and self.ceiling.attack) if first else ("", None)
         kept = [c for c in self.columns if c.ball in ("", self.ball) and (c.attack in ("", WORST) or self.sole(c))]
-        return sorted(kept, key=lambda c: c != self.score)
+        return [*first, *(c for c in kept if c not in first and c.metric != metric and c.attack not in (SHARE, still))]
 
     def sole(self, column: Column) -> bool:
         """Whether there is one attack only, and so no worst case."""
@@ -195,7 +230,8 @@ def read_board(folder: Path) -> Board:
     protocol = read_protocol(folder)
     records, images, origin = read_records(folder)
     check_one_version(folder, records)
-    records = flag_beaten(records, images)
+    score = protocol.score or Score("")
+    records = flag_beaten(records, images, score.attack, score.ceiling)
     values = {key: [value for value, _ in each] for key, each in images.items()}
     parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
     # Accuracy depends on no explainer: its records belong to every row that agrees with the axes they name.
@@ -204,13 +240,13 @@ def read_board(folder: Path) -> Board:
     columns = list({Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")): None for r in records})
     rows = [Row(axes, _estimates(axes, records, values)) for axes in choices]
     # Over the protocol's attacks: one that a submission adds would leave all other rows without a worst case.
-    attacks = protocol.choices("attack")
+    attacks = [attack for attack in protocol.choices("attack") if attack != score.ceiling]
     for column, those in _worst_columns(c for c in columns if c.attack in attacks).items():
         columns.append(column)
         for row in rows:
             if all(part in row.estimates for part in those):
                 row.estimates[column] = worst([row.estimates[part] for part in those])
-    for column, those in _area_columns(columns).items():
+    for column, those in _area_columns(c for c in columns if not c.attack or c.attack != score.ceiling).items():
         columns.append(column)
         for row in rows:
             curve = [row.estimates[part] for part in those if part in row.estimates]
@@ -226,7 +262,7 @@ def read_board(folder: Path) -> Board:
         with contextlib.suppress(BenchError):  # while it is being filled in; `validate` says what is wrong
             metas[name] = read_meta(folder / RECORDS / f"{name}{SUFFIX}")
     board = Board(folder.resolve().name, protocol, columns, rows, pictures, metas, origin)
-    return dataclasses.replace(board, rows=_rank_rows(board))
+    return _rank_rows(_stand_rows(board, images))
 
 
 def _estimates(
@@ -241,43 +277,100 @@ def _estimates(
     return {column: estimate(those, values) for column, those in mine.items()}
 
 
-def _rank_rows(board: Board) -> list[Row]:
-    """The rows by groups of rivals, with their ranks; a control, and a row with something missing, has none."""
-    score, protocol = board.score, board.protocol
-    rows = []
-    for row in board.rows:
-        group = ", ".join(f"{axis} {row.axes[axis]}" for axis in board.within if axis in row.axes)
-        whole = row.estimates.get(score) if score else None
-        standing = of_seeds(whole, board.ranked_seeds) if whole else None
-        missing = ""
-        if score and whole and not standing:
-            seeds = set(board.ranked_seeds)
-            missing = f"fewer seeds than its rivals: {len(seeds & set(whole.images))} of {len(seeds)}"
-        elif score and (not standing or standing.value is None):
-            missing = f"no {score.metric}" + (f" under every attack of {score.ball}" if score.attack == WORST else "")
-        control = protocol.is_control(row.axes)
-        rows.append(Row(row.axes, row.estimates, group, None, control, missing, standing))
-    if not score:
-        return rows
+def _stand_rows(board: Board, images: Images) -> Board:
+    """The board with a standing for each row, or the reason why it has none, and with shares of the ceiling. In the
+    column of the score, undefined images count as lost, and the attack may be a stronger one."""
+    measured = board.measured
+    if measured is None:
+        return board
+    divide = board.ceiling is not None and board.described[measured.metric].better == "higher"
+    shares = [Column(column.metric, SHARE, board.ball) for column in (measured, board.chance) if divide and column]
+    rows = [_stand_row(board, measured, row, images, divide) for row in board.rows]
+    columns = sorted([*board.columns, *shares], key=lambda column: _order(board.protocol, column))
+    return dataclasses.replace(board, columns=columns, rows=rows)
+
+
+def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide: bool) -> Row:
+    group = ", ".join(f"{axis} {row.axes[axis]}" for axis in board.within if axis in row.axes)
+    row = dataclasses.replace(row, group=group, control=board.protocol.is_control(row.axes))
+    score, seeds = board.protocol.score, set(board.ranked_seeds)
+    assert score is not None
+
+    def find(column: Column | None, ranked: bool) -> Estimate | None:
+        """The row's estimate in a column, over the seeds that rank or over all."""
+        found = row.estimates.get(column) if column else None
+        return of_seeds(found, seeds) if found and ranked else found
+
+    def find_standing(ranked: bool) -> Standing | str:
+        mine = find(source, ranked)
+        ceiling = find_ceiling(find(board.ceiling, ranked), find(Column(score.ties, "", ""), ranked))
+        if mine is None or not any(mine.images.values()):
+            return f"no {measured.metric}" + (
+                f" under every attack of {measured.ball}" if measured.attack == WORST else ""
+            )
+        if board.ceiling and ceiling is None:
+            return f"no {measured.metric} under {score.ceiling}, and so no ceiling"
+        if source != measured:
+            mine = dataclasses.replace(mine, under=source.attack)
+        found = stand(mine, ceiling, divide)
+        beaten = find(measured, ranked) if source != measured else None
+        return found if isinstance(found, str) else dataclasses.replace(found, beaten=beaten)
+
+    source = measured
+    mine = find(measured, True)
+    if mine and score.attack and measured.attack == score.attack:
+        attacks = [a for a in board.protocol.choices("attack") if a not in (score.attack, score.ceiling)]
+        others = {a: find(Column(measured.metric, a, measured.ball), True) for a in attacks}
+        filled = {a: each for a, other in others.items() if other and (each := fill(other))}
+        if (base := fill(mine)) and (stronger := find_stronger(base, filled, images)):
+            source = dataclasses.replace(measured, attack=stronger)
+    estimates = dict(row.estimates)
+    if not isinstance(shown := find_standing(False), str):
+        estimates[measured] = shown.score
+        if board.ceiling and shown.ceiling:
+            estimates[board.ceiling] = shown.ceiling
+        for column in (measured, board.chance) if divide else ():
+            if column in estimates and shown.ceiling and (part := share(estimates[column], shown.ceiling)):
+                estimates[Column(column.metric, SHARE, board.ball)] = part
+    whole = row.estimates.get(measured)
+    if whole and not mine:
+        missing = f"fewer seeds than its rivals: {len(seeds & set(whole.images))} of {len(seeds)}"
+        return dataclasses.replace(row, estimates=estimates, missing=missing)
+    standing = find_standing(True)
+    if isinstance(standing, str):
+        return dataclasses.replace(row, estimates=estimates, missing=standing)
+    noise = find(Column(measured.metric, score.noise, measured.ball), True)
+    flags = {flag for each in (mine, standing.score) if each for record in each.records for flag in record.flags}
+    doubts = [*sorted(flags), tell_noise(standing, noise, score.noise)]
+    return dataclasses.replace(row, estimates=estimates, standing=standing, missing="; ".join(filter(None, doubts)))
+
+
+def _rank_rows(board: Board) -> Board:
+    """The board with its rows by groups of rivals, and their ranks; a control, and a row that misses something, has
+    none."""
+    if board.measured is None:
+        return board
     # A group of controls alone has nothing to rank: they stand together at the end.
-    able = {row.group for row in rows if not row.control}
-    rows = [row if row.group in able else dataclasses.replace(row, group=CONTROLS) for row in rows]
+    able = {row.group for row in board.rows if not row.control}
+    rows = [row if row.group in able else dataclasses.replace(row, group=CONTROLS) for row in board.rows]
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
     ordered: list[Row] = []
     for name in sorted(groups, key=lambda name: name == CONTROLS):
-        rivals = [(row, row.standing) for row in groups[name] if row.standing and not (row.control or row.missing)]
-        places = rank([standing for _, standing in rivals])
+        rivals = [
+            (row, row.standing.value) for row in groups[name] if row.standing and not (row.control or row.missing)
+        ]
+        places = rank([value for _, value in rivals])
         sign = -1 if rivals and rivals[0][1].records[0].better == "higher" else 1
         ranked = [
-            (sign * round(standing.value or 0.0, 3), _place(protocol, row.axes), dataclasses.replace(row, rank=place))
-            for (row, standing), place in zip(rivals, places, strict=True)
+            (sign * round(own.value or 0.0, 3), _place(board.protocol, row.axes), dataclasses.replace(row, rank=place))
+            for (row, own), place in zip(rivals, places, strict=True)
         ]
         ordered += [row for *_, row in sorted(ranked, key=lambda each: each[:2])]
         ordered += [row for row in groups[name] if row.missing and not row.control]
         ordered += [row for row in groups[name] if row.control]
-    return ordered
+    return dataclasses.replace(board, rows=ordered)
 
 
 def _worst_columns(columns: Iterable[Column]) -> dict[Column, list[Column]]:
@@ -313,7 +406,7 @@ def _order(protocol: Protocol, column: Column) -> tuple[Any, ...]:
     norm, _, eps = column.ball.partition(":")
     return (
         _index(protocol.metrics, column.metric),
-        (-1, "") if column.attack == WORST else _index(protocol.axes["attack"], column.attack),
+        (-1, column.attack) if column.attack in (WORST, SHARE) else _index(protocol.axes["attack"], column.attack),
         _index(protocol.axes["norm"], norm),
         _index(protocol.axes["eps"], eps),
     )

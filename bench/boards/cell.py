@@ -49,10 +49,15 @@ def make_cell(mine: Estimate | None, base: Estimate | None, seeds: Set[str]) -> 
         mine.value,
         interval="[{:.2f}, {:.2f}]".format(*mine.ci95) if mine.ci95 else "",
         seeds=f"{len(own)} of {len(seeds)} seeds" if own and own != seeds else "",
-        mark="*" if mine.starred else "",
+        mark=_mark(mine),
         difference=there,
         estimate=mine,
     )
+
+
+def _mark(estimate: Estimate) -> str:
+    marks = ["*" if estimate.starred else "", f"{estimate.lost} lost" if estimate.lost else ""]
+    return " ".join(mark for mark in (*marks, f"under {estimate.under}" if estimate.under else "") if mark)
 
 
 def is_cost(estimate: Estimate) -> bool:

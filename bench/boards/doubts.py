@@ -13,30 +13,36 @@ from bench.boards.statistics import difference_range, interval
 Images = Mapping[str, Sequence[tuple[float | None, bool | None]]]
 
 
-def flag_beaten(records: Iterable[Record], images: Images) -> list[Record]:
+def flag_beaten(records: Iterable[Record], images: Images, standard: str = "", ceiling: str = "") -> list[Record]:
     """The records, with a flag on each white-box attack on a map's own explainer that noise, a transfer or a black-box
     attack beats in the same metric and budget: on the images whose prediction both keep, the 95% interval of the mean
-    difference is on its side of zero."""
+    difference is on its side of zero.
+
+    The attack of the score, `standard`, is taken as white-box, though it may follow more than one objective; that of
+    the ceiling beats nothing.
+    """
+
+    def is_white_box(record: Record) -> bool:
+        followed = bool(record.objective) or record.axes["attack"] == standard
+        return followed and record.axes["surrogate"] == record.axes["explainer"]
+
     arms: dict[tuple[str, str], list[Record]] = {}
     records = list(records)
     for record in records:
         # A score that depends on an explainer is a score of maps; an attack on maps does not aim at an accuracy.
-        if {"explainer", "attack"} <= set(record.axes) and not record.axes["ball"].endswith(":0"):
+        if not {"explainer", "attack"} <= set(record.axes) or record.axes["attack"] == ceiling:
+            continue
+        if not record.axes["ball"].endswith(":0"):
             rest = {axis: text for axis, text in record.axes.items() if axis not in ("attack", "surrogate")}
             arms.setdefault((record.metric, str(sorted(rest.items()))), []).append(record)
     flags: dict[str, tuple[str, ...]] = {}
     for arm in arms.values():
-        for record in filter(_is_white_box, arm):
-            better = [
-                other.axes["attack"] for other in arm if not _is_white_box(other) and _beats(other, record, images)
-            ]
+        blind = [other for other in arm if not is_white_box(other) and other.axes["attack"] != standard]
+        for record in filter(is_white_box, arm):
+            better = [other.axes["attack"] for other in blind if _beats(other, record, images)]
             if better:
                 flags[record.key] = (f"unreliable: moved further by {', '.join(sorted(set(better)))}",)
     return [dataclasses.replace(record, flags=(*record.flags, *flags.get(record.key, ()))) for record in records]
-
-
-def _is_white_box(record: Record) -> bool:
-    return bool(record.objective) and record.axes["surrogate"] == record.axes["explainer"]
 
 
 def _beats(other: Record, record: Record, images: Images) -> bool:

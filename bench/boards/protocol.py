@@ -26,9 +26,19 @@ REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
 @dataclass(frozen=True)
 class Score:
     """What rows are ranked by: a metric, at a budget where it depends on one (the largest by default), among the rows
-    that agree in the axes `within`. A plot shows it against a metric of usefulness, with one of cost."""
+    that agree in the axes `within`. A plot shows it against a metric of usefulness, with one of cost.
+
+    `attack` is the one that the score is under (the worst case of all by default), and `ceiling` the one that leaves
+    images alone: rows rank by the share of what remains under it. `ties` is the metric of what ties alone take from a
+    map, which is no part of that ceiling, `noise` the attack that is mere noise, and `chance` the metric of the chance
+    level."""
 
     metric: str
+    attack: str = ""
+    ceiling: str = ""
+    noise: str = ""
+    ties: str = ""
+    chance: str = ""
     ball: str = ""
     within: tuple[str, ...] = ()
     against: str = ""
@@ -105,7 +115,11 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
     parts = check(about, _PROTOCOL, parse_toml(about, raw))
     protocol = Protocol(**{_FIELDS.get(key, key): value for key, value in parts.items()})
     if score := protocol.score:
-        known = {**dict.fromkeys(("metric", "against", "cost"), protocol.metrics), "ball": protocol.choices("ball")}
+        known = {
+            **dict.fromkeys(("metric", "against", "cost", "ties", "chance"), protocol.metrics),
+            **dict.fromkeys(("attack", "ceiling", "noise"), protocol.choices("attack")),
+            "ball": protocol.choices("ball"),
+        }
         for key, choices in known.items():
             if (choice := getattr(score, key)) and choice not in choices:
                 raise BadValue(f"{about}: score.{key} is {quote(choice)}, must be one of {', '.join(choices)}")
@@ -136,9 +150,11 @@ def _reference(value: Any) -> Any:
 
 
 def _score(value: Any) -> Score:
-    name = text(1000, empty=True)
-    shapes = {"metric": text(1000), "ball": name, "within": list_of(one_of(*REQUIRED)), "against": name, "cost": name}
-    parts = table(shapes, optional=("ball", "within", "against", "cost"))(value)
+    names = dict.fromkeys(
+        ("attack", "ceiling", "noise", "ties", "chance", "ball", "against", "cost"), text(1000, empty=True)
+    )
+    shapes = {"metric": text(1000), **names, "within": list_of(one_of(*REQUIRED))}
+    parts = table(shapes, optional=(*names, "within"))(value)
     return Score(**{**parts, "within": tuple(parts.get("within", ()))})
 
 

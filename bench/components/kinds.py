@@ -270,8 +270,8 @@ class Attack(Component, ABC):
 
     The harness projects whatever an attack returns. The contracts still ask for images inside the ball, because an
     attack must know which images it is measured on. `moves` is False for a control that returns the images as they are.
-    `beta` is the sharpness of the softplus that replaces ReLU where the attack follows a gradient of maps, which vanishes
-    on ReLU networks; attacks that follow one declare it as a parameter. None replaces nothing.
+    `beta` is the sharpness of the softplus that replaces ReLU where the attack follows a gradient of maps, which
+    vanishes on ReLU networks; attacks that follow one declare it as a parameter. None replaces nothing.
     """
 
     kind: ClassVar[str] = "attack"

@@ -17,8 +17,8 @@ class TopKMass(bench.Metric):
     map's own share: 1 where nothing changed ("k-in" in the supplement of Wang et al., NeurIPS 2020, without the
     division; their code has `topk_overlap`).
 
-    More than 1 where an attack gathers mass on these pixels. Of equal pixels of the clean map, those with the least mass
-    in the attacked one come first.
+    More than 1 where an attack gathers mass on these pixels. Of equal pixels of the clean map, those with the least
+    mass in the attacked one come first.
     """
 
     name = "topk_mass"

@@ -70,9 +70,10 @@ def test_its_plugin_gives_a_row(corner, bench_):
     code, out, err = bench_("run", *words, *tiny, "--metric", "topk_overlap")
     rows = [line.split() for line in out.splitlines()[4:6]]
     assert (code, err) == (0, "")
+    # The same map always, but its 20th and its 21st pixel are equal: nobody knows which of them is on top.
     assert [row[:4] for row in rows] == [
-        ["ce", "corner", "uniform_noise", "1.000"],
-        ["ce", "corner:power=2.0", "uniform_noise", "1.000"],
+        ["ce", "corner", "uniform_noise", "0.950"],
+        ["ce", "corner:power=2.0", "uniform_noise", "0.950"],
     ]
 
 
@@ -89,7 +90,7 @@ def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
     assert "authors, licence, selection, selected_on are empty; fill in what is true" in err
     assert "axis samples is '10', but the board has 128" in err
     (row,) = (line for line in (board / "README.md").read_text().splitlines() if "| corner" in line)
-    assert "1.000 [0.66, 1.00]" in row
+    assert "0.950 [0.95, 0.95]" in row
 
 
 def test_its_metric_keeps_the_contracts(install, bench_):

@@ -779,3 +779,32 @@ def test_a_score_has_a_budget_of_its_board(bench_, folder, ball):
     (folder / "board.toml").write_text(PROTOCOL + f'[score]\nmetric = "topk_overlap"\nball = "{ball}"\n')
     code, _, err = bench_("leaderboard", "build", str(folder))
     assert code == 2 and f"board.toml: score.ball is '{ball}', must be one of linf:8/255\n" in err
+
+
+def test_a_board_with_a_ceiling_is_run_published_built_and_run_again(bench_, folder):
+    text = PROTOCOL.replace('metrics = ["accuracy", "topk_overlap", "train_time"]', f"metrics = {json.dumps(SCALE)}")
+    text = text.replace('"uniform_noise"]', '"uniform_noise", "no_attack"]').replace('["ce", "l2"]', '["ce"]')
+    text = text.replace('explainer = ["gradient"]', 'explainer = ["gradient", "smoothgrad:samples=2"]')
+    score = {"metric": SCALE[0], "chance": SCALE[1], "ties": SCALE[2], "attack": "topk:k=5,steps=2"}
+    score |= {"ceiling": "no_attack", "noise": "uniform_noise"}
+    (folder / "board.toml").write_text(
+        text + "[score]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in score.items())
+    )
+    assert bench_("run", "--board", str(folder))[0] == 0
+    assert bench_("leaderboard", "publish", str(folder))[0] == 0
+    assert bench_("leaderboard", "build", "--check", str(folder)) == (0, "", "")
+    assert bench_("leaderboard", "verify", str(folder))[:2] == (0, "10 published records compared, 0 differ\n")
+    board = read_board(folder)
+    ceilings = {row.axes["explainer"]: row.estimates[board.ceiling].value for row in board.rows}
+    assert ceilings["gradient"] == 1 and 0 < ceilings["smoothgrad:samples=2"] < 1
+    found = {row.axes["explainer"]: row.standing for row in board.rows}
+    assert found["gradient"].value.value == found["gradient"].score.value
+    noisy = found["smoothgrad:samples=2"]
+    assert noisy.value.value == pytest.approx(noisy.score.value / ceilings["smoothgrad:samples=2"])
+
+
+SCALE = [
+    "topk_overlap:k=5",
+    "data_dependence:similarity=(topk_overlap:k=5)",
+    "self_similarity:similarity=(topk_overlap:k=5)",
+]

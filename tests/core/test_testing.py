@@ -292,11 +292,7 @@ ATTACKS = {
         "images are torch.float64, but perturb returned torch.float32",
     ),
     "idle": ({"perturb": lambda s, v, i, t, b: i}, BALL, "it changes no image within the ball linf:8/255"),
-    "still": (
-        {"perturb": lambda s, v, i, t, b: b.sample(i), "moves": False},
-        BALL,
-        "although its class says moves = F",
-    ),
+    "still": ({"perturb": lambda s, v, i, t, b: b.sample(i), "moves": False}, BALL, "its class says moves = False"),
     "torch's RNG": (
         {"perturb": lambda s, v, i, t, b: b.project(i + torch.randn_like(i), i)},
         BALL,

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bench_metrics.data_dependence import partners
 from torch.testing import assert_close
 
 import bench
@@ -68,8 +69,6 @@ def test_rps_is_run_by_the_harness(tiny_run):
 
 
 def test_data_dependence_compares_each_map_with_another_ones():
-    from bench_metrics.data_dependence import partners
-
     groups = torch.tensor([0, 1, 0, 0, 1, 2])
     indices = torch.tensor([9, 3, 4, 11, 0, 7])
     anyone, own = partners(torch.zeros_like(groups), indices), partners(groups, indices)
@@ -89,6 +88,14 @@ def test_maps_that_are_all_the_same_depend_on_nothing(tiny_run):
     assert metric.better == "lower"
     assert_close(metric(clean_maps=maps[:1].expand(6, 4, 4), **given), torch.ones(6, dtype=torch.float64))
     assert metric(clean_maps=maps, **given).abs().max() < 0.99
+    # As a chance level of the overlap: each map with the next one in the order that is drawn, ties against it.
+    overlap = bench.component("metric", "data_dependence:similarity=(topk_overlap:k=4)")
+    other = partners(given["targets"], torch.arange(6))
+    tops = [set(m.flatten().argsort(descending=True)[:4].tolist()) for m in maps]
+    expected = [len(tops[i] & tops[int(j)]) / 4 for i, j in enumerate(other)]
+    assert overlap.better == "lower" and overlap(clean_maps=maps, **given).tolist() == expected
+    assert overlap(clean_maps=maps[:1].expand(6, 4, 4), **given).tolist() == [1.0] * 6
+    assert overlap(clean_maps=torch.ones(6, 4, 4), **given).tolist() == [0.0] * 6
     alone = {"targets": torch.zeros(1, dtype=torch.int64), "test_data": SimpleNamespace(rows=torch.arange(1))}
     assert metric(clean_maps=maps[:1], **alone).reason == "there is one image, and no other to compare it with"
     outcome = tiny_run(metric=["data_dependence", "data_dependence:within=class"])

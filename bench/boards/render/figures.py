@@ -30,8 +30,13 @@ def draw_figures(board: Board) -> list[Figure]:
         Figure(figure.svg, f"{group}: {figure.caption}" if group else figure.caption)
         for group, rows in group_rows(board).items()
         if group != CONTROLS
-        for draw in (_plot_tradeoff, _plot_budgets, _plot_levels)
-        for figure in draw(board, board.score, rows, colours)
+        for draw, column in (
+            (_plot_tradeoff, board.score),
+            (_plot_budgets, board.measured),
+            (_plot_levels, board.measured),
+        )
+        if column
+        for figure in draw(board, column, rows, colours)
     ]
 
 
@@ -125,6 +130,6 @@ def draw_histograms(board: Board) -> dict[str, Markup]:
 
 
 def _list_values(board: Board, row: Row) -> list[float]:
-    estimate = board.cell(row, board.score).estimate if board.score else None
+    estimate = board.cell(row, board.measured).estimate if board.measured else None
     images = estimate.images.values() if estimate else ()
     return [value for values in images for value in values if value is not None]

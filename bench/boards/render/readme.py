@@ -15,8 +15,10 @@ from bench.boards.render.wording import (
     compare_with_paper,
     describe_leaders,
     describe_metrics,
+    describe_score,
     find_shared_axes,
     format_rank,
+    list_unranked,
     name_column,
     name_ranked_seeds,
     split_heading,
@@ -35,7 +37,7 @@ def render_readme(board: Board) -> str:
         _write_list(describe_leaders(board)),
         _describe_ranks(board),
         _write_table(board, board.rows, board.summary, _format_cell, ranks=True) if board.rows else "No records yet.",
-        _write_list(write_legend(board)),
+        _write_list([*list_unranked(board), *write_legend(board)]),
         "## By attack and budget" if rest else "",
         _write_table(board, board.rows, rest, _format_cell) if rest else "",
         "## Across budgets" if over else "",
@@ -70,7 +72,7 @@ def _describe_ranks(board: Board) -> str:
         f"Ranked by **{escape_markdown(name_column(board.score))}**{escape_markdown(within)}, over "
         f"{name_ranked_seeds(board)}, which the protocol requires of every row. Rows share ranks where the 95% "
         "interval of their paired difference, image by image, contains zero. Controls, and rows without that score, "
-        "are not ranked."
+        f"are not ranked. {escape_markdown(' '.join(describe_score(board)))}"
     )
 
 

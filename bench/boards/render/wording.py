@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from bench.boards.board import AREA, CONTROLS, NORMALISED, ROW, WORST, Board, Column, Row, devices
+from bench.boards.board import AREA, CONTROLS, NORMALISED, ROW, SHARE, WORST, Board, Column, Row, devices
 from bench.boards.cell import format_value, is_cost
 from bench.boards.record import Record
-from bench.boards.statistics import difference
+from bench.boards.statistics import Estimate, difference
 
 
 def group_rows(board: Board) -> dict[str, list[Row]]:
@@ -40,7 +40,7 @@ def name_column(column: Column) -> str:
 
 def split_heading(board: Board, column: Column) -> list[str]:
     """The heading of a column in lines: the metric; the attack and the budget where the board has several."""
-    several = len({c.attack for c in board.columns} - {"", WORST}) > 1
+    several = len({c.attack for c in board.columns} - {"", WORST, SHARE}) > 1 or column.attack == SHARE
     budgets = len({c.ball for c in board.columns if not c.over} - {""}) > 1
     return [p for p in (column.metric, column.attack if several else "", column.ball if budgets else "") if p]
 
@@ -49,10 +49,20 @@ def describe_column(board: Board, column: Column) -> str:
     """What a column shows."""
     record = board.described[column.metric]
     text = f"{record.help[:1].upper()}{record.help[1:]}; {record.better} is better."
-    if column.attack == WORST:
+    if column.attack == SHARE:
+        text += " Divided by the row's ceiling, a ratio of means over the same images."
+    elif column.attack == WORST:
         text += " For each image, the worst result of any attack."
     elif column.attack:
         text += f" Attack: {column.attack}; budget: {column.ball}."
+    if column == board.measured:
+        text += " This is the score: an undefined image counts as lost, with the worst value that there is."
+    if column == board.ceiling:
+        text += (
+            " This is the ceiling: nothing is attacked, so only an explainer that draws noise has less than the best."
+        )
+    if column == board.chance:
+        text += " This is the chance level of the score."
     if column.over:
         text += " Area under the curve over all eps"
         text += ", divided by the number of steps." if column.ball.endswith(NORMALISED) else "."
@@ -70,7 +80,7 @@ def describe_metrics(board: Board) -> list[tuple[str, str, str]]:
 def find_shared_axes(board: Board) -> dict[str, str]:
     """The axes that all rows share, with their texts."""
     texts = {axis: {row.axes.get(axis, "") for row in board.rows} for axis in ROW}
-    texts |= {"attack": {c.attack for c in board.columns if c.attack not in ("", WORST)}}
+    texts |= {"attack": {c.attack for c in board.columns if c.attack not in ("", WORST, SHARE)}}
     texts |= {"ball": {c.ball for c in board.columns if c.ball and not c.over}}
     shared = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in board.naming}
     return {axis: text for axis, text in sorted(shared.items()) if text}
@@ -83,36 +93,95 @@ def describe_leaders(board: Board) -> list[str]:
 
 
 def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
-    column = board.score
-    assert column is not None
+    measured = board.measured
+    assert measured is not None
     # Over different images, each row may be beaten by some other: then none is first.
     first = [row for row in rows if row.rank and row.rank.best == 1] or list(rows)
-    standing = {row.name: row.standing for row in board.rows if row.standing and row.standing.value is not None}
-    score = column.metric + (f" ({column.attack})" if column.attack else "")
+    standing = {row.name: row.standing for row in board.rows if row.standing and row.standing.value.value is not None}
+    divided = board.score != measured
     names = [label_row(board, row) for row in first]
-    values = list(dict.fromkeys(format_value(standing[row.name]) for row in (first[0], first[-1])))
+    ends = [standing[row.name] for row in (first[0], first[-1])]
+    values = _span(end.value for end in ends)
+    if divided:
+        values += " of its ceiling" if len(first) == 1 else " of their ceilings"
     if len(first) == 1:
-        text = f"{names[0]} is ahead with {values[0]}"
+        text = f"{names[0]} is ahead with {values}"
     elif len(first) == len(rows):
-        text = f"no row is clearly ahead of all others, with {' to '.join(values)}"
+        text = f"no row is clearly ahead of all others, with {values}"
     else:
-        text = f"{', '.join(names[:-1])} and {names[-1]} share first place with {' to '.join(values)}"
-    text = (f"{group}: " if group else "") + f"{text} in {score}"
+        text = f"{', '.join(names[:-1])} and {names[-1]} share first place with {values}"
+    text = (f"{group}: " if group else "") + f"{text} in {measured.metric}"
+    text += f" ({measured.attack})" if measured.attack else ""
+    ceilings = [end.ceiling for end in ends if end.ceiling]
+    details = [f"{_span(end.score for end in ends)} of {_span(ceilings)}"] if divided else []
+    details += [f"the ceiling is {_span(ceilings)}"] if ceilings and not divided else []
+    chances = [row.estimates[board.chance] for row in (first[0], first[-1]) if board.chance in row.estimates]
+    details += [f"chance is {_span(chances)}"] if all(each.value is not None for each in chances) and chances else []
+    details += [f"under {attack}" for attack in dict.fromkeys(end.score.under for end in ends) if attack]
+    text += f" [{', '.join(details)}]" if details else ""
     base = board.reference(first[0])
-    if any(row.standing is not row.estimates.get(column) for row in (*first, *([base] if base else []))):
+    if any(_has_more_seeds(board, row) for row in (*first, *([base] if base else []))):
         text += f" over {name_ranked_seeds(board)}"
     if base is None or base in first or base.name not in standing:
         return text
-    mine, theirs = standing[first[0].name], standing[base.name]
+    mine, theirs = standing[first[0].name].value, standing[base.name].value
     text += f"; the reference, {label_row(board, base)}, has {format_value(theirs)}"
     there = difference(mine, theirs) if len(first) == 1 else None
     if there and there.ci95:
-        pair = [round(mean, 3) for mean in there.means]
-        if pair != [round(estimate.value or 0.0, 3) for estimate in (mine, theirs)]:
-            text += "; on the images that both have, {:.3f} and {:.3f}".format(*pair)
         # Between the printed numbers: a reader may subtract them.
-        text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(pair[0] - pair[1], *there.ci95)
+        apart = round(mine.value or 0.0, 3) - round(theirs.value or 0.0, 3)
+        text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(apart, *there.ci95)
     return text
+
+
+def _span(estimates: Iterable[Estimate]) -> str:
+    """The values of the first and the last of some estimates, or the one that both have."""
+    return " to ".join(dict.fromkeys(format_value(estimate) for estimate in estimates))
+
+
+def _has_more_seeds(board: Board, row: Row) -> bool:
+    whole = row.estimates.get(board.score) if board.score else None
+    return bool(whole and row.standing and set(whole.images) != set(row.standing.value.images))
+
+
+def describe_score(board: Board) -> list[str]:
+    """How rows are scored and ranked, a sentence for each thing that a reader must know."""
+    protocol, measured = board.protocol.score, board.measured
+    if protocol is None or measured is None:
+        return []
+    lines = []
+    if protocol.attack and measured.attack != protocol.attack:
+        other = "the worst case of all attacks" if measured.attack == WORST else measured.attack or "no attack"
+        lines.append(f"There are no records under {protocol.attack} yet, so the score is that of {other}.")
+    elif protocol.attack:
+        lines.append(
+            f"The score is what {measured.attack} leaves. Where another attack of the protocol leaves surely less, "
+            "by 5% or more, the score is that attack's, and the cell names it."
+        )
+    if board.score != measured:
+        lines.append(
+            f"Rows rank by the share of their ceiling, which is what {protocol.ceiling} leaves: an explainer that "
+            "draws noise is compared with itself under fresh noise."
+        )
+    elif protocol.ceiling and not board.ceiling:
+        lines.append(f"There are no records under {protocol.ceiling} yet, so scores are not divided by their ceiling.")
+    if board.ceiling and protocol.noise:
+        lines.append(
+            f"A score whose interval holds its ceiling and what {protocol.noise} leaves tells noise, not robustness, "
+            "and is not ranked."
+        )
+    if board.chance:
+        lines.append(f"Chance is {board.chance.metric}: what the maps of other images share.")
+    return [*lines, "An undefined image counts as lost. A row whose score carries a flag is not ranked."]
+
+
+def list_unranked(board: Board) -> list[str]:
+    """The rows that are not ranked, with the reasons."""
+    about: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row.missing and not row.control:
+            about.setdefault(row.missing, []).append(label_row(board, row, inside=False))
+    return [f"Not ranked: {', '.join(names)} ({reason})." for reason, names in about.items()]
 
 
 def name_ranked_seeds(board: Board) -> str:
@@ -155,8 +224,21 @@ def write_legend(board: Board) -> list[str]:
             f"{AREA}: area under the curve over all eps, by the trapezoidal rule with steps of width 1; {NORMALISED}: "
             "divided by the number of steps, so that it lies between the values."
         )
+    if any(column.attack == SHARE for column in board.columns):
+        lines.append(f"{SHARE}: the mean divided by that of the ceiling, over the same images and seeds.")
+    lines += list_stronger(board)
     lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
     return [*lines, *write_notes(board.records)]
+
+
+def list_stronger(board: Board) -> list[str]:
+    """The rows whose score is that of a stronger attack, with what both leave."""
+    return [
+        f"{label_row(board, row, inside=False)}: the score is under {score.under}, which leaves {format_value(score)} "
+        f"where {board.measured.attack if board.measured else ''} leaves {format_value(beaten)}."
+        for row in board.rows
+        if row.standing and (score := row.standing.score) and (beaten := row.standing.beaten)
+    ]
 
 
 def write_notes(records: Collection[Record]) -> list[str]:
