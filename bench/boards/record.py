@@ -108,7 +108,7 @@ def values_file(
     flat = values.astype(np.float64).reshape(-1)
     table = pyarrow.table(
         {
-            "key": pyarrow.array([key] * flat.size),
+            "key": pyarrow.array([key] * flat.size, pyarrow.string()),
             "image": np.repeat(images, levels),
             "level": pyarrow.array(list(names) * count, pyarrow.string()),
             "value": pyarrow.array(flat, mask=np.isnan(flat)),

@@ -86,7 +86,7 @@ def build(place, rows=ROWS, toml=TOML, flags=(), flips=(), bounds=(0.0, 1.0), se
     (place / "board.toml").write_text(toml)
     (place / "records" / "suite.jsonl").write_text("".join(one.line() + "\n" for one, *_ in made))
     files = [
-        values_file(one.key, np.arange(COUNT), names, table, None if kept is None else np.full(COUNT, kept))
+        values_file(one.key, np.arange(len(table)), names, table, None if kept is None else np.full(len(table), kept))
         for one, table, names, kept in made
     ]
     tables = [pyarrow.parquet.read_table(io.BytesIO(file)) for file in files]
@@ -99,7 +99,7 @@ def changed(**rows):
 
 
 def record_of(metric, axes, values, bounds, better):
-    one, *_ = record(metric, axes, np.nan_to_num(values)[:, None])
+    one, *_ = record(metric, axes, np.zeros((1, 1)))
     found = summarise(np.array(values)[:, None], ("",), None, bounds)
     return dataclasses.replace(
         one, value=found.value, ci95=found.ci95, undefined=found.undefined, range=bounds,
@@ -207,6 +207,15 @@ def test_a_row_without_a_ceiling_is_not_ranked(tmp_path):
     }
 
 
+@pytest.mark.parametrize("missing", ["topk", "strong", "noise", "still", "itself", "chance"])
+def test_a_record_without_values_leaves_the_other_rows_alone(tmp_path, missing):
+    board = build(tmp_path / "b", changed(good={missing: np.empty(0)}))
+    reasons = {"strong": "no overlap", "still": "no share of its ceiling, which is zero or of other images"}
+    found = ranks(board)
+    assert found["good"] == reasons.get(missing, "1") and found["ce"] == "21"[missing in reasons]
+    assert set(render_board(board)) == {"README.md", "table.csv", "table.tex", "board.json", "index.html"}
+
+
 def test_a_score_that_tells_noise_is_not_ranked(tmp_path):
     told = "noise: the interval of the score holds its ceiling and what noise leaves"
     fires = changed(good={"strong": 0.5, "noise": 0.501, "still": 0.499})
@@ -260,6 +269,7 @@ def test_undefined_images_count_as_lost(tmp_path):
     assert (line["undefined"], line["lost"]) == ("10", "10") and float(line["value"]) == pytest.approx(
         expected, abs=1e-5
     )
+    assert "lost: undefined images, which count with the worst value" in render_board(board)["README.md"]
     # The record keeps the mean over the other images.
     assert next(r for r in good.standing.score.records).value == pytest.approx(np.nanmean(holes(0.4)))
 
@@ -345,10 +355,10 @@ def test_ceiling_and_chance_stand_beside_the_score_in_its_scale(tmp_path):
     good = row_of(board, "good")
     assert good.estimates[board.share_of(chance)].value == pytest.approx(spread(0.05).mean() / spread(0.5).mean())
     leader = describe_leaders(board)[0]
-    figures = [spread(level).mean() for level in (0.4, 0.5, 0.05)]
+    score, ceiling, level = (spread(level).mean() for level in (0.4, 0.5, 0.05))
     assert leader.startswith(
-        f"good is ahead with {figures[0] / figures[1]:.3f} of its ceiling in overlap (strong) "
-        "[{:.3f} of {:.3f}, chance is {:.3f}]; the reference, ce, has ".format(*figures)
+        f"good is ahead with {score / ceiling:.3f} of its ceiling in overlap (strong), where chance has "
+        f"{level / ceiling:.3f} [score {score:.3f}, ceiling {ceiling:.3f}, chance {level:.3f}]; the reference, ce, has "
     )
     files = render_board(board)
     for name in ("README.md", "index.html", "table.tex", "table.csv", "board.json"):
@@ -371,7 +381,7 @@ def test_a_row_ranks_by_its_share_over_the_protocols_seeds(tmp_path):
 def test_where_lower_is_better_the_ceiling_stands_beside_and_divides_nothing(tmp_path):
     board = build(tmp_path / "b", {d: {**c, "noise": 0.01, "topk": 0.02} for d, c in ROWS.items()}, better="lower")
     assert board.ceiling and board.score == board.measured and ranks(board)["ce"] == "1"
-    assert "[the ceiling is 1.000, chance is 0.1" in describe_leaders(board)[0]
+    assert "[ceiling 1.000, chance 0.1" in describe_leaders(board)[0]
 
 
 @pytest.mark.parametrize("part", ["attack", "ceiling", "noise", "ties", "chance"])

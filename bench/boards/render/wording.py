@@ -112,11 +112,14 @@ def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
         text = f"{', '.join(names[:-1])} and {names[-1]} share first place with {values}"
     text = (f"{group}: " if group else "") + f"{text} in {measured.metric}"
     text += f" ({measured.attack})" if measured.attack else ""
-    ceilings = [end.ceiling for end in ends if end.ceiling]
-    details = [f"{_span(end.score for end in ends)} of {_span(ceilings)}"] if divided else []
-    details += [f"the ceiling is {_span(ceilings)}"] if ceilings and not divided else []
-    chances = [row.estimates[board.chance] for row in (first[0], first[-1]) if board.chance in row.estimates]
-    details += [f"chance is {_span(chances)}"] if all(each.value is not None for each in chances) and chances else []
+    if chance := _span_of(board.share_of(board.chance), first):
+        text += f", where chance has {chance}"
+    parts = {
+        "score": _span(end.score for end in ends) if divided else "",
+        "ceiling": _span(end.ceiling for end in ends if end.ceiling),
+        "chance": _span_of(board.chance, first),
+    }
+    details = [f"{name} {span}" for name, span in parts.items() if span]
     details += [f"under {attack}" for attack in dict.fromkeys(end.score.under for end in ends) if attack]
     text += f" [{', '.join(details)}]" if details else ""
     base = board.reference(first[0])
@@ -137,6 +140,11 @@ def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
 def _span(estimates: Iterable[Estimate]) -> str:
     """The values of the first and the last of some estimates, or the one that both have."""
     return " to ".join(dict.fromkeys(format_value(estimate) for estimate in estimates))
+
+
+def _span_of(column: Column | None, rows: Sequence[Row]) -> str:
+    found = [row.estimates[column] for row in (rows[0], rows[-1]) if column and column in row.estimates]
+    return _span(estimate for estimate in found if estimate.value is not None)
 
 
 def _has_more_seeds(board: Board, row: Row) -> bool:
@@ -226,6 +234,8 @@ def write_legend(board: Board) -> list[str]:
         )
     if any(column.attack == SHARE for column in board.columns):
         lines.append(f"{SHARE}: the mean divided by that of the ceiling, over the same images and seeds.")
+    if any(row.standing and row.standing.score.lost for row in board.rows):
+        lines.append("lost: undefined images, which count with the worst value in the score and in it alone.")
     lines += list_stronger(board)
     lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
     return [*lines, *write_notes(board.records)]
