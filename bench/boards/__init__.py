@@ -1,7 +1,8 @@
 """Records to tables and pages, and what strangers submit. Needs no torch and runs no plugin."""
 
-from bench.boards.board import ROW, compare_runs, devices, read_board, row_name
+from bench.boards.board import ROW, devices, read_board, row_name
 from bench.boards.folder import EXAMPLES, RECORDS, find_outdated, read_records, write_submission
 from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
+from bench.boards.reruns import compare_runs
 from bench.boards.statistics import summarise

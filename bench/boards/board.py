@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from bench.boards.cell import COSTS, Cell, make_cell
+from bench.boards.cell import Cell, make_cell
 from bench.boards.doubts import Images, flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
 from bench.boards.protocol import Protocol, Score, read_protocol
@@ -291,58 +291,79 @@ def _stand_rows(board: Board, images: Images) -> Board:
 
 
 def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide: bool) -> Row:
-    group = ", ".join(f"{axis} {row.axes[axis]}" for axis in board.within if axis in row.axes)
-    row = dataclasses.replace(row, group=group, control=board.protocol.is_control(row.axes))
-    score, seeds = board.protocol.score, set(board.ranked_seeds)
+    seeds, score = board.ranked_seeds, board.protocol.score
     assert score is not None
-
-    def find(column: Column | None, ranked: bool) -> Estimate | None:
-        """The row's estimate in a column, over the seeds that rank or over all."""
-        found = row.estimates.get(column) if column else None
-        return of_seeds(found, seeds) if found and ranked else found
-
-    def find_standing(ranked: bool) -> Standing | str:
-        mine = find(source, ranked)
-        ceiling = find_ceiling(find(board.ceiling, ranked), find(Column(score.ties, "", ""), ranked))
-        if mine is None or not any(mine.images.values()):
-            return f"no {measured.metric}" + (
-                f" under every attack of {measured.ball}" if measured.attack == WORST else ""
-            )
-        if board.ceiling and ceiling is None:
-            return f"no {measured.metric} under {score.ceiling}, and so no ceiling"
-        if source != measured:
-            mine = dataclasses.replace(mine, under=source.attack)
-        found = stand(mine, ceiling, divide)
-        beaten = find(measured, ranked) if source != measured else None
-        return found if isinstance(found, str) else dataclasses.replace(found, beaten=beaten)
-
-    source = measured
-    mine = find(measured, True)
-    if mine and score.attack and measured.attack == score.attack:
-        attacks = [a for a in board.protocol.choices("attack") if a not in (score.attack, score.ceiling)]
-        others = {a: find(Column(measured.metric, a, measured.ball), True) for a in attacks}
-        filled = {a: each for a, other in others.items() if other and (each := fill(other))}
-        if (base := fill(mine)) and (stronger := find_stronger(base, filled, images)):
-            source = dataclasses.replace(measured, attack=stronger)
+    group = ", ".join(f"{axis} {row.axes[axis]}" for axis in board.within if axis in row.axes)
+    source = _choose_attack(board, measured, row, images)
+    shown, standing = (_find_standing(board, measured, source, row, choice, divide) for choice in (None, seeds))
     estimates = dict(row.estimates)
-    if not isinstance(shown := find_standing(False), str):
+    if isinstance(shown, Standing):
         estimates[measured] = shown.score
         if board.ceiling and shown.ceiling:
             estimates[board.ceiling] = shown.ceiling
         for column in (measured, board.chance) if divide else ():
             if column in estimates and shown.ceiling and (part := share(estimates[column], shown.ceiling)):
                 estimates[Column(column.metric, SHARE, board.ball)] = part
-    whole = row.estimates.get(measured)
-    if whole and not mine:
-        missing = f"fewer seeds than its rivals: {len(seeds & set(whole.images))} of {len(seeds)}"
-        return dataclasses.replace(row, estimates=estimates, missing=missing)
-    standing = find_standing(True)
-    if isinstance(standing, str):
-        return dataclasses.replace(row, estimates=estimates, missing=standing)
-    noise = find(Column(measured.metric, score.noise, measured.ball), True)
-    flags = {flag for each in (mine, standing.score) if each for record in each.records for flag in record.flags}
-    doubts = [*sorted(flags), tell_noise(standing, noise, score.noise)]
-    return dataclasses.replace(row, estimates=estimates, standing=standing, missing="; ".join(filter(None, doubts)))
+    missing = "" if isinstance(standing, Standing) else standing
+    if isinstance(standing, Standing):
+        noise = _find(row, Column(measured.metric, score.noise, measured.ball), seeds)
+        scores = [each for each in (standing.score, standing.beaten) if each]
+        flags = {flag for each in scores for record in each.records for flag in record.flags}
+        missing = "; ".join([*sorted(flags), *tell_noise(standing, noise, score.noise)])
+    return dataclasses.replace(
+        row,
+        estimates=estimates,
+        group=group,
+        control=board.protocol.is_control(row.axes),
+        missing=missing,
+        standing=standing if isinstance(standing, Standing) else None,
+    )
+
+
+def _find(row: Row, column: Column | None, seeds: Sequence[str] | None) -> Estimate | None:
+    """A row's estimate in a column, over some seeds or over all; None where it has no values."""
+    found = row.estimates.get(column) if column else None
+    found = of_seeds(found, seeds) if found and seeds is not None else found
+    return found if found and any(found.images.values()) else None
+
+
+def _choose_attack(board: Board, measured: Column, row: Row, images: Images) -> Column:
+    """The column that gives a row's score: that of the score's attack, or of a stronger one of the protocol."""
+    score, mine = board.protocol.score, _find(row, measured, board.ranked_seeds)
+    mine = fill(mine) if mine else None
+    if mine is None or score is None or not score.attack or measured.attack != score.attack:
+        return measured
+    attacks = [attack for attack in board.protocol.choices("attack") if attack not in (score.attack, score.ceiling)]
+    others = {a: _find(row, Column(measured.metric, a, measured.ball), board.ranked_seeds) for a in attacks}
+    filled = {attack: each for attack, other in others.items() if other and (each := fill(other))}
+    return dataclasses.replace(measured, attack=find_stronger(mine, filled, images) or measured.attack)
+
+
+def _find_standing(
+    board: Board, measured: Column, source: Column, row: Row, seeds: Sequence[str] | None, divide: bool
+) -> Standing | str:
+    """Where a row stands over some seeds or over all, or why it stands nowhere."""
+    score, whole = board.protocol.score, row.estimates.get(measured)
+    assert score is not None
+    if whole and seeds is not None and of_seeds(whole, seeds) is None:
+        return f"fewer seeds than its rivals: {len(set(seeds) & set(whole.images))} of {len(seeds)}"
+    mine, ties = _find(row, source, seeds), Column(score.ties, "", "")
+    if mine is None:
+        return f"no {measured.metric}" + (f" under every attack of {measured.ball}" if measured.attack == WORST else "")
+    # What could speak against a row must not be left out of its records.
+    attacks = board.protocol.choices("attack") if measured.attack == score.attack else [score.noise, score.ceiling]
+    needed = [*(Column(measured.metric, attack, measured.ball) for attack in attacks if attack), ties]
+    lacks = [column for column in needed if column in board.columns and not _find(row, column, seeds)]
+    if lacks:
+        return "no " + ", ".join(f"{c.metric} under {c.attack}" if c.attack else c.metric for c in lacks)
+    ceiling = find_ceiling(_find(row, board.ceiling, seeds), _find(row, ties, seeds))
+    if board.ceiling and ceiling is None:
+        return f"undefined for some images under {score.ceiling}, which have no best value to count with"
+    found = stand(mine, ceiling, divide)
+    if isinstance(found, str) or source == measured:
+        return found
+    beaten = dataclasses.replace(found.score, under=source.attack)
+    return dataclasses.replace(found, score=beaten, beaten=_find(row, measured, seeds))
 
 
 def _rank_rows(board: Board) -> Board:
@@ -415,24 +436,3 @@ def _order(protocol: Protocol, column: Column) -> tuple[Any, ...]:
 def _index(choices: Sequence[Any], text: str) -> tuple[int, str]:
     texts = [str(choice) for choice in choices]
     return (texts.index(text) if text in texts else len(texts), text)
-
-
-def compare_runs(protocol: Protocol, published: Iterable[Record], again: Mapping[str, Record]) -> list[str]:
-    """A line for each published record whose value a new run misses by more than the protocol allows; costs are not
-    compared."""
-    lines = []
-    for record in published:
-        shown_axes = ("defense", "explainer", "attack", "ball", "seed")
-        about = f"{record.metric} of " + ", ".join(f"{a} {record.axes[a]}" for a in shown_axes if a in record.axes)
-        new = again.get(record.key)
-        if new is None:
-            lines.append(f"{about}: published, but no longer part of the board's protocol; publish the board again")
-        elif record.unit not in COSTS:
-            allowed = protocol.allowed(record.metric)
-            if (record.value is None) != (new.value is None):
-                lines.append(f"{about}: published {record.value}, computed {new.value}")
-            elif record.value is not None and new.value is not None and abs(record.value - new.value) > allowed:
-                lines.append(
-                    f"{about}: published {record.value:.4f}, computed {new.value:.4f}; the tolerance is {allowed:g}"
-                )
-    return lines

@@ -86,11 +86,11 @@ def _keep(estimate: Estimate, images: Images) -> Estimate:
     return dataclasses.replace(estimate, images=kept)
 
 
-def tell_noise(standing: Standing, noise: Estimate | None, name: str) -> str:
-    """Why a score tells noise and not robustness, "" where it does not: its interval holds its own ceiling and what
-    noise leaves."""
+def tell_noise(standing: Standing, noise: Estimate | None, name: str) -> list[str]:
+    """Why a score tells noise and not robustness, if it does: its interval holds its own ceiling and what noise
+    leaves."""
     ceiling, ends = standing.ceiling, standing.score.ci95
     marks = [estimate.value for estimate in (ceiling, noise) if estimate and estimate.value is not None]
     if ends and len(marks) == 2 and all(ends[0] <= mark <= ends[1] for mark in marks):
-        return f"noise: the interval of the score holds its ceiling and what {name} leaves"
-    return ""
+        return [f"noise: the interval of the score holds its ceiling and what {name} leaves"]
+    return []

@@ -264,7 +264,8 @@ def share(part: Estimate, whole: Estimate) -> Estimate | None:
         for seed, both in pairs.items()
     }
     bounds = (0.0, None) if part.range[0] == 0 else (None, None)
-    return Estimate(records, ratio, interval(ratio, list(images.values()), bounds), images, bounds)
+    ci95 = interval(ratio, list(images.values()), bounds)
+    return Estimate(records, ratio, ci95, images, bounds, part.lost, part.under)
 
 
 @dataclass(frozen=True)

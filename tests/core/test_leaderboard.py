@@ -18,12 +18,13 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench.boards import board as boards
-from bench.boards.board import Column, compare_runs, read_board
+from bench.boards.board import Column, read_board
 from bench.boards.protocol import parse_protocol, quick_protocol
 from bench.boards.record import Record, values_file
 from bench.boards.render.data import format_field
 from bench.boards.render.escape import escape_formula, escape_markdown
 from bench.boards.render.site import render_board
+from bench.boards.reruns import compare_runs
 from bench.boards.statistics import area, difference, estimate, interval, worst
 from bench.keys import hash_spec
 

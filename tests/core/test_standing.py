@@ -202,7 +202,7 @@ def test_a_row_without_a_ceiling_is_not_ranked(tmp_path):
     rows["ce"]["still"] = np.zeros(COUNT)
     assert ranks(build(tmp_path / "b", rows)) == {
         "ce": "no share of its ceiling, which is zero or of other images",
-        "good": "no overlap under still, and so no ceiling",
+        "good": "no overlap under still",
         "odd": "control",
     }
 
@@ -210,9 +210,11 @@ def test_a_row_without_a_ceiling_is_not_ranked(tmp_path):
 @pytest.mark.parametrize("missing", ["topk", "strong", "noise", "still", "itself", "chance"])
 def test_a_record_without_values_leaves_the_other_rows_alone(tmp_path, missing):
     board = build(tmp_path / "b", changed(good={missing: np.empty(0)}))
-    reasons = {"strong": "no overlap", "still": "no share of its ceiling, which is zero or of other images"}
     found = ranks(board)
-    assert found["good"] == reasons.get(missing, "1") and found["ce"] == "21"[missing in reasons]
+    # What could speak against a row must be there.
+    reasons = {"strong": "no overlap", "itself": "no itself", "chance": "1"}
+    assert found["good"] == reasons.get(missing, f"no overlap under {missing}")
+    assert found["ce"] == ("2" if missing == "chance" else "1")
     assert set(render_board(board)) == {"README.md", "table.csv", "table.tex", "board.json", "index.html"}
 
 
@@ -296,6 +298,12 @@ def test_without_a_worst_value_a_row_with_undefined_images_is_not_ranked(tmp_pat
         "ce": "1", "odd": "control",
         "good": "undefined for 10 of 40 images, which have no worst value to count with",
     }  # fmt: skip
+
+
+def test_without_a_best_value_there_is_no_ceiling_to_divide_by(tmp_path):
+    board = build(tmp_path / "b", changed(good={"still": holes(0.5)}), bounds=(0.0, None))
+    assert ranks(board)["good"] == "undefined for some images under still, which have no best value to count with"
+    assert ranks(board)["ce"] == "1"
 
 
 def test_a_stronger_attack_of_the_protocol_gives_the_score(tmp_path):
