@@ -142,3 +142,39 @@ def test_outside_any_rows_seed_zero_and_the_row_number_serve():
     assert torch.equal(noise.normal(like)[:1], noise.normal(like[:1]))
     with noise.repeat(2, rows=3):
         assert noise.normal(torch.empty(6, 5)).unique(dim=0).shape == (6, 5)
+
+
+def test_renamed_gives_the_noise_of_another_value():
+    like = torch.empty(3, 4)
+    with noise.rows(5, "attacked_attributions", [3, 8, 9]), noise.call():
+        expected = noise.normal(like)
+    with noise.rows(5, "attack_run", [3, 8, 9]), noise.call():
+        noise.normal(like)  # draws before count for nothing
+        for _ in range(2):
+            with noise.renamed("attacked_attributions"), noise.call():
+                assert torch.equal(noise.normal(like), expected)
+        with noise.take(torch.tensor([2, 0])), noise.renamed("attacked_attributions"), noise.call():
+            assert torch.equal(noise.normal(like[:2]), expected[[2, 0]])
+
+
+def test_renamed_needs_to_know_the_images():
+    inside = pytest.raises(bench.BadComponent, match="rows have no images")
+    with noise.rows(0, "", range(2)), noise.repeat(2), inside, noise.renamed("other"):
+        pass
+    like = torch.empty(2, 3)
+    with noise.renamed("other"):
+        assert torch.equal(noise.normal(like), noise.normal(like))
+
+
+def test_ensured_draws_afresh_where_nothing_counts():
+    like = torch.empty(2, 3)
+    with noise.ensured(2):
+        first, second = [], []
+        for found in (first, second):
+            with noise.call():
+                found.append(noise.normal(like))
+        assert not torch.equal(first[0], second[0])
+    with noise.rows(1, "x", [4, 5]):
+        expected = noise.normal(like)
+    with noise.rows(1, "x", [4, 5]), noise.ensured(2):
+        assert torch.equal(noise.normal(like), expected)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 import bench
 from bench.engine import catalog as catalogs
@@ -29,6 +31,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch.testing import assert_close
 
 import bench
 from bench import noise
@@ -166,6 +169,23 @@ def test_a_problem_of_version_0_1_is_still_found(install):
         pytest.raises(bench.BadValue, match="above"),
     ):
         catalogs.load().read("explainer", "faint:low=0.5,high=0.1")
+
+
+def test_an_objective_of_version_0_1_still_counts():
+    @dataclasses.dataclass(frozen=True)
+    class Dim(bench.Attack):
+        name = "dim"
+
+        def objective(self, victim, images, targets):
+            return lambda moved: moved.mean((1, 2, 3))
+
+        def perturb(self, victim, images, targets, ball):
+            return ball.project(images - 1, images)
+
+    images = torch.full((2, 3, 2, 2), 0.5)
+    for method in (Dim().make_objective, Dim().make_loss):
+        with pytest.warns(DeprecationWarning, match="Attack.objective is now called make_objective"):
+            assert_close(method(None, images, None)(images), torch.tensor([0.5, 0.5]))
 
 
 def test_a_step_of_an_attack_does_not_wait_for_the_device(monkeypatch):
