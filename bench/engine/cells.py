@@ -79,9 +79,22 @@ def list_cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric
 def _make_cell(catalog: Catalog, case: Case, metric: Metric) -> Cell:
     names = dependencies(type(metric).__call__)
     made = describe_record(VERSION, metric.identity)
-    # A record under attack also has a value over the images whose prediction is kept.
-    whole = (*names, "kept") if "attack" in VOCABULARY.reach(names)[0] else names
-    return Cell(case, metric, str(VOCABULARY.spec(made, whole, case)), find_refusal(catalog, case, names, metric))
+    return Cell(
+        case,
+        metric,
+        str(VOCABULARY.spec(made, list_needs(case, names), case)),
+        find_refusal(catalog, case, names, metric),
+    )
+
+
+def list_needs(case: Case, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The evidence of a record: what its metric names, and what its value over kept predictions and its flags need."""
+    axes = VOCABULARY.reach(names)[0]
+    if "attack" not in axes:
+        return names
+    maps = ("map_checks",) if "explainer" in axes else ()
+    attack = ("attack_checks",) if maps and case.surrogate == case.explainer else ()
+    return (*names, "kept", *attack, *maps)
 
 
 def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: Metric | None = None) -> str | None:

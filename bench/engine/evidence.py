@@ -6,7 +6,6 @@ Positional parameters say what a value is made from; the keyword-only `services`
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,21 +15,19 @@ from torch import Tensor, nn
 
 from bench import noise
 from bench.components import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Prepared, Schedule, Victim
+from bench.engine.checks import CHECKED, COMPARED, check_attack, check_gradient, check_maps, compare_maps
 from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
 from bench.engine.recipe import Recipe, Refit
+from bench.engine.victims import make_victim, trained_by
 from bench.errors import BadComponent, BadValue, EnvironmentProblem
-from bench.gradients import slope, softened
 from bench.maps import mask, reduce
 from bench.networks import check_images, check_logits
 
 Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 
-CHECKED = 3  # images on which the gradient that an attack follows is compared with finite differences
 REPORTED = "reported/"  # before the names of what an attack reports, among the tensors of its run
-REFERENCES = 16  # training images whose maps an attack may aim at
-STEP = 1e-8  # half the width of the differences: small, since a max-pooling that switches within it makes a map jump
 
 
 @value()
@@ -217,43 +214,6 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
     return mask(clean_attributions, explainer.mask_rule)
 
 
-def _check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor) -> Tensor:
-    """Error of the gradient that an attack follows against finite differences, relative to either: (n,).
-
-    Taken in float64, near the clean images.
-    """
-    exact = dataclasses.replace(
-        victim,
-        network=copy.deepcopy(victim.network).double(),
-        references=None if victim.references is None else victim.references.double(),
-        prepared={n: t.double() if t.is_floating_point() else t for n, t in (victim.prepared or {}).items()},
-    )
-    clean = images.double()
-    with noise.rows(seed, "gradient_error", rows):
-        objective = attack.make_objective(exact, clean, targets)
-        assert objective is not None  # the caller has seen one
-        start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
-
-        def value(moved: Tensor) -> Tensor:
-            with noise.call(0), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
-                return objective(moved)
-
-        with torch.enable_grad():
-            leaf = start.requires_grad_()
-            gradient = slope(value(leaf), leaf)
-        with torch.no_grad():
-            difference = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
-    followed = (gradient * direction).flatten(1).sum(1)
-    return (followed - difference).abs() / (followed.abs() + difference.abs()).clamp(min=1e-12)
-
-
-def references(train_data: Data, images: Tensor) -> Tensor:
-    """The training images whose maps an attack may aim at, the same for all; none where a set is for testing only."""
-    if not len(train_data):
-        return images[:0]
-    return train_data.at(train_data.choice(min(REFERENCES, len(train_data)))).images.to(images.device)
-
-
 @value(stored=True, version=3)
 def attack_run(
     network: nn.Module,
@@ -273,23 +233,12 @@ def attack_run(
     """The attacked images, and what the attack reports of each; for an attack with an objective also its values before
     and after on the real network, and the error of its gradient against finite differences on the first images."""
 
-    def trained_by(defense: Defense) -> nn.Module:
-        network: nn.Module = services.with_defense(defense).get("network")
-        return network
-
     # Trained before the clock starts: their cost stands beside their weights.
-    sources = tuple(trained_by(source) for source in attack.sources(defense))
+    sources = tuple(trained_by(services, source) for source in attack.sources(defense))
     others = {*sources} - {network}
+    victim = make_victim(network, surrogate, prepared_surrogate, sources, train_data, images, services)
     reports: dict[str, Tensor] = {}
-    victim = Victim(
-        network,
-        surrogate,
-        references(train_data, images),
-        trained_by,
-        prepared_surrogate,
-        sources=sources,
-        report=reports.__setitem__,
-    )
+    victim = dataclasses.replace(victim, report=reports.__setitem__)
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         reports.clear()
@@ -323,12 +272,69 @@ def attack_run(
     names = ["images", *(REPORTED + name for name in reports)]
     if len(results) == len(names):
         return dict(zip(names, results, strict=True))
-    few = slice(CHECKED)
+    few = slice(COMPARED)
     try:
-        error = _check_gradient(victim, attack, images[few], targets[few], seed, test_data.rows[few])
+        error = check_gradient(victim, attack, images[few], targets[few], seed, test_data.rows[few])
     except RuntimeError:  # a network that computes in single precision whatever its input; the attack stands, flagged
         error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
     return {**dict(zip([*names, "before", "after"], results, strict=True)), "gradient_error": error}
+
+
+@value(stored=True)
+def attack_checks(
+    network: nn.Module,
+    defense: Defense,
+    surrogate: Explainer,
+    prepared_surrogate: Prepared,
+    attack: Attack,
+    ball: Ball,
+    images: Tensor,
+    targets: Tensor,
+    seed: int,
+    train_data: Data,
+    test_data: Data,
+    attack_run: dict[str, Tensor],
+    *,
+    services: Services,
+) -> dict[str, Tensor]:
+    """Figures of `check_attack` on the first images, for an attack that follows a gradient of maps; else none."""
+    if "after" not in attack_run or attack.beta is None or not ball.eps:
+        return {}
+
+    sources = tuple(trained_by(services, source) for source in attack.sources(defense))
+    victim = make_victim(network, surrogate, prepared_surrogate, sources, train_data, images, services)
+    names: list[str] = []
+
+    def check(*rows: Tensor) -> tuple[Tensor, ...]:
+        figures = check_attack(victim, attack, ball, seed, *rows)
+        names[:] = figures
+        return tuple(figures.values())
+
+    few = [rows[:CHECKED] for rows in (images, targets, attack_run["images"], test_data.rows)]
+    with _frozen(network), measure(services.log, "check", network) as passes, passes:
+        figures = chunked(check, *few, seed=seed, name="attack_checks", indices=test_data.rows)
+    return dict(zip(names, figures, strict=True))
+
+
+@value(stored=True)
+def map_checks(
+    network: nn.Module,
+    explainer: Explainer,
+    prepared: Prepared,
+    clean_maps: Tensor,
+    clean_logits: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    seed: int,
+    test_data: Data,
+    *,
+    services: Services,
+) -> dict[str, Tensor]:
+    """Figures of `compare_maps` on all images, and of `check_maps` on the first."""
+    victim, few = Victim(network, explainer, prepared=prepared), slice(CHECKED)
+    with _frozen(network), measure(services.log, "check", network) as passes, passes:
+        figures = check_maps(victim, images[few], targets[few], clean_logits.shape[1], seed, test_data.rows[few])
+    return compare_maps(clean_maps, targets) | figures
 
 
 @value()

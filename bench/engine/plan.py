@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bench.engine.cells import Cell
+from bench.engine.cells import Cell, list_needs
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST, Graph, Memory
 from bench.engine.report import group_reasons
@@ -45,7 +45,7 @@ def make_plan(cells: list[Cell], store: Store) -> Plan:
         else:
             plan.todo += 1
             graph = Graph(VOCABULARY, cell.case, store, torch.device("cpu"), Memory())
-            for name in graph.stored((*cell.names, *(["kept"] if cell.reaches_attack else []))):
+            for name in graph.stored(list_needs(cell.case, cell.names)):
                 if not store.has(name, graph.key(name)):
                     missing[name, graph.key(name)] = None
     for name, _ in missing:

@@ -15,6 +15,7 @@ from bench.boards import RECORD, VALUES, Record, summarise, values_file
 from bench.components import Case, Levels, Metric, Undefined
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell, published_text
+from bench.engine.checks import UNMOVED, flag_attack, flag_maps
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import Graph
 from bench.engine.provenance import provenance
@@ -117,15 +118,27 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
 def find_flags(graph: Graph, axes: frozenset[str]) -> list[str]:
     """What a reader must know about the attack of a case, for evidence that reaches these axes."""
     case, run, flags = graph.case, graph.get("attack_run"), []
-    if case.attack.moves and case.ball.eps > 0 and torch.equal(run["images"], graph.get("images")):
+    unmoved = 0.0
+    if case.attack.moves and case.ball.eps > 0:
+        unmoved = float((run["images"] == graph.get("images")).flatten(1).all(1).double().mean())
+    if unmoved == 1:
         flags.append("nothing moved")
+    elif unmoved > UNMOVED:
+        flags.append(f"attack fails: it returns {unmoved:.0%} of the images as they were")
     error = float(run["gradient_error"].median()) if "gradient_error" in run else 0.0
     if not error <= GRADIENT_ERROR:  # nan fails as well
         off = "it could not be computed" if math.isnan(error) else f"off by {error:.1%}"
         flags.append(f"gradient check failed: {off}")
-    if "explainer" in axes and _follows_maps(case, run) and case.surrogate != case.explainer:
+    if "explainer" not in axes:
+        return flags
+    if _follows_maps(case, run) and case.surrogate != case.explainer:
         flags.append(f"transfer: the attack followed {case.surrogate}")
-    return flags
+    if graph.given:  # a user's pictures are few, and nobody ranks them
+        return flags
+    maps = graph.get("map_checks")
+    if case.surrogate == case.explainer and (checks := graph.get("attack_checks")):
+        flags += flag_attack(checks, float(maps["others"].nanmean()))
+    return [*flags, *flag_maps(maps)]
 
 
 def _follows_maps(case: Case, run: dict[str, Tensor]) -> bool:

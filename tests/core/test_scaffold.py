@@ -66,7 +66,7 @@ def test_a_scaffold_gives_a_row(catalog, tiny_run, kind):
     name = f"own_{kind}"
     text = f"{name}:epochs=1,limit=64" if kind == "schedule" else name
     metric = METRIC.get(kind, "topk_overlap")
-    outcome = tiny_run(catalog, **{"metric": [metric], kind: [text]})
+    outcome = tiny_run(catalog, **{"metric": [metric], "attack": ["topk:k=5,steps=20"], kind: [text]})
     assert not outcome.failures
     (record,) = [r for r in outcome.records.values() if text in (r.metric, r.axes.get(kind))]
     assert record.value is not None and not record.flags

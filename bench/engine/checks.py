@@ -1,0 +1,300 @@
+"""Checks of an attack and of the maps that it is to change: figures per image, and the flags that they raise.
+
+Thresholds lie between what honest explainers and cheats give; docs/threat-model.md has the figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from bench import noise
+from bench.components import Attack, Ball, Victim
+from bench.errors import BenchError
+from bench.gradients import slope, softened
+from bench.maps import top_pixels
+
+Figures = Mapping[str, Tensor]
+
+COMPARED = 3  # images on which the gradient that an attack follows is compared with fine differences
+STEP = 1e-8  # half the width of these: small, since a max-pooling that switches within it makes a map jump
+CHECKED = 8  # test images on which an attack is checked
+TOP = 20  # pixels whose overlap is the score that checks compare
+TRIES = 50  # images that the blind search tries, or as many as the attack takes steps where these are fewer
+DRAWS = 4  # calls over which the score of an explainer that draws is averaged
+LEVEL = 1 / 510  # longest half step of a coarse difference, as a change of every pixel: half a grey level
+
+GAIN = 0.05  # share of a score by which two runs must differ, besides twice the standard error of the difference
+ABOVE_CHANCE = 0.2  # overlap that a wide ball may leave beyond that of different images
+FELL = 0.8  # share of images on which the objective must fall along its gradient
+SLOPE = (0.5, 2.0)  # what it must change by along its gradient, as a share of the prediction
+UNMOVED = 0.25  # share of images that an attack may return as they were
+ALIKE = 0.4  # overlap of maps of different images from which on they hardly depend on the image
+MATES = 0.6  # the same of images of one class, where classes have few images
+SAME = 0.99  # overlap of maps of two classes from which on they do not depend on the class
+BLANK = 0.05  # share of images that may have no map
+WIDE = Fraction(1, 4)  # of the largest ball: in that itself, a step flips predictions, and attacks stand still
+WEIGHT = 4.0  # pixels, of equal mass, that the top ones must at least amount to
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Share of the first maps' top pixels among the second's, zero where either has none: (N, H, W) twice -> (N,)."""
+    return (_top(first) * _top(second)).sum(1)
+
+
+def _top(maps: Tensor) -> Tensor:
+    """The top pixels of each map, as rows whose product is their overlap; zero where there is no map: (N, H * W)."""
+    k = min(TOP, maps[0].numel())
+    return (top_pixels(maps, k) & _is_map(maps)[:, None, None]).flatten(1).double() / k**0.5
+
+
+def _is_map(maps: Tensor) -> Tensor:
+    return maps.flatten(1).any(1)
+
+
+def check_attack(
+    victim: Victim,
+    attack: Attack,
+    ball: Ball,
+    seed: int,
+    images: Tensor,
+    targets: Tensor,
+    attacked: Tensor,
+    rows: Tensor,
+) -> dict[str, Tensor]:
+    """Figures per image, (n,) each, of an attack and the images that it returned; `rows` are the images' indices.
+
+    The overlap with the clean maps that is left: by the attack ("left"), with twice its steps ("doubled"), in a ball of
+    twice the size ("larger"), in one a quarter of the largest ("wide"), and by a blind search ("blind"). NaN where a
+    run failed. Whether the map of the attacked image alone is zero ("lost"), and the gradient of the objective
+    ("flat"). How the objective changes along its gradient, over a grey level or a fifth of eps, as predicted and on the
+    real network ("predicted", "actual").
+    """
+    score = _make_score(victim, images, targets)
+
+    def left(attack: Attack, ball: Ball) -> Tensor:
+        try:
+            with noise.rows(seed, "attack_run", rows):  # the noise of the attack proper
+                moved = attack.perturb(victim, images.clone(), targets.clone(), ball).detach()
+        except BenchError:  # such as a gradient that is not finite, where the attack proper met none
+            return torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
+        return score(ball.project(moved, images))
+
+    with torch.no_grad():
+        whole = _largest(ball, images).eps
+        figures = {
+            "left": score(attacked),
+            "doubled": left(attack.doubled, ball) if attack.doubled else score(attacked),
+            "larger": left(attack, dataclasses.replace(ball, eps=min(2 * ball.eps, whole))),
+            "wide": left(attack, dataclasses.replace(ball, eps=max(WIDE * whole, ball.eps))),
+            "blind": score(_search_blindly(victim, score, ball, images, getattr(attack, "steps", TRIES))),
+        }
+        with noise.call(0):
+            figures["lost"] = _is_map(victim.maps(images, targets))
+        with noise.call(0):
+            figures["lost"] &= _is_map(victim.maps(attacked, targets)).logical_not()
+    return figures | _compare_slopes(victim, attack, ball, images, targets)
+
+
+def _make_score(victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function (n, C, H, W) -> (n,): overlap with the clean maps on the real network, under the same noise."""
+
+    def draw(number: int, moved: Tensor) -> Tensor:
+        with noise.call(number):
+            return victim.maps(moved, targets)
+
+    with torch.no_grad():
+        clean = [draw(number, images) for number in range(2)]
+        same = torch.equal(*clean)
+        clean = clean[:1] if same else [*clean, *(draw(number, images) for number in range(2, DRAWS))]
+    return lambda moved: torch.stack([overlap(c, draw(n, moved)) for n, c in enumerate(clean)]).mean(0)
+
+
+def _largest(ball: Ball, images: Tensor) -> Ball:
+    """The ball of a norm that holds every image."""
+    reach = Fraction(1) if ball.norm == "linf" else Fraction(images[0].numel() ** 0.5)
+    return dataclasses.replace(ball, eps=max(reach, Fraction(ball.eps)))
+
+
+def _search_blindly(
+    victim: Victim, score: Callable[[Tensor], Tensor], ball: Ball, images: Tensor, steps: int
+) -> Tensor:
+    """The best of the draws from the ball, and of random blocks moved on the best so far, that keep the prediction."""
+    best, least, prediction = images, score(images), victim.logits(images).argmax(1)
+    tries = min(steps, TRIES)
+    for number in range(tries):
+        if number % 2:
+            tried = ball.sample(images)
+        else:
+            side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - number / tries)))
+            corner = images + float(ball.eps) * noise.signs(images[:, :, :1, :1])
+            tried = ball.project(torch.where(_draw_blocks(images, side), corner, best), images)
+        now = score(tried)
+        better = (now <= least) & (victim.logits(tried).argmax(1) == prediction)
+        best, least = torch.where(better[:, None, None, None], tried, best), torch.where(better, now, least)
+    return best
+
+
+def _draw_blocks(images: Tensor, side: int) -> Tensor:
+    """Mark a block of pixels at a random place in each image: (n, 1, H, W) bool."""
+    place = noise.uniform(images.new_empty(len(images), 2), 0, 1)
+    rows, columns = (
+        torch.arange(size, device=images.device) - (place[:, axis, None] * (size - side + 1)).long()
+        for axis, size in enumerate(images.shape[2:])
+    )
+    inside = [(offset >= 0) & (offset < side) for offset in (rows, columns)]
+    return inside[0][:, None, :, None] & inside[1][:, None, None, :]
+
+
+def check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor) -> Tensor:
+    """Error of the gradient that an attack follows against finite differences, relative to either: (n,).
+
+    Taken in float64, near the clean images.
+    """
+    exact = dataclasses.replace(
+        victim,
+        network=copy.deepcopy(victim.network).double(),
+        references=None if victim.references is None else victim.references.double(),
+        prepared={n: t.double() if t.is_floating_point() else t for n, t in (victim.prepared or {}).items()},
+    )
+    clean = images.double()
+    with noise.rows(seed, "gradient_error", rows):
+        objective = attack.make_objective(exact, clean, targets)
+        assert objective is not None  # the caller has seen one
+        start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
+
+        def value(moved: Tensor) -> Tensor:
+            with noise.call(0), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
+                return objective(moved)
+
+        with torch.enable_grad():
+            leaf = start.requires_grad_()
+            gradient = slope(value(leaf), leaf)
+        with torch.no_grad():
+            difference = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
+    followed = (gradient * direction).flatten(1).sum(1)
+    return (followed - difference).abs() / (followed.abs() + difference.abs()).clamp(min=1e-12)
+
+
+def _compare_slopes(victim: Victim, attack: Attack, ball: Ball, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        objective = attack.make_objective(victim, images, targets)
+        assert objective is not None  # the caller has seen one
+        start = ball.sample(images)
+
+    def value(moved: Tensor) -> Tensor:
+        with noise.call(0):
+            return objective(moved)
+
+    with torch.enable_grad(), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
+        leaf = start.clone().requires_grad_()
+        gradient = slope(value(leaf), leaf)
+    half = min(float(ball.eps) / 10, LEVEL * float(_largest(ball, images).eps)) * ball.steepest(gradient)
+    with torch.no_grad():
+        above, below = (start + half).clamp(0, 1), (start - half).clamp(0, 1)
+        return {
+            "flat": gradient.flatten(1).any(1).logical_not(),
+            "predicted": (gradient * (above - below)).flatten(1).sum(1).double(),
+            "actual": (value(above) - value(below)).double(),
+        }
+
+
+def check_maps(
+    victim: Victim, images: Tensor, targets: Tensor, classes: int, seed: int, rows: Tensor
+) -> dict[str, Tensor]:
+    """Overlap of each image's map, (n,) each, with that of another image under the same noise ("swapped"), and with
+    that of another class ("class"); the latter is NaN for two classes, whose logits may mirror each other."""
+
+    def explain(images: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad(), noise.rows(seed, "map_checks", rows):
+            return victim.maps(images, targets)
+
+    maps = explain(images, targets)
+    swapped = overlap(maps, explain(images.roll(1, 0), targets.roll(1, 0)))
+    other = overlap(maps, explain(images, (targets + 1) % classes))
+    nowhere = torch.full_like(other, torch.nan)
+    return {"swapped": swapped if len(images) > 1 else nowhere, "class": other if classes > 2 else nowhere}
+
+
+def compare_maps(maps: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Figures per map, (N,) each.
+
+    The mean overlap with the maps of other images ("others"), and of those of the same class ("class_mates"), NaN where
+    there are none. Whether it is zero ("blank"). The number of pixels of equal mass that its top pixels amount to,
+    (sum m)^2 / sum m^2 ("weight").
+    """
+    top = _top(maps)
+    pairs = torch.eye(len(maps), dtype=torch.bool, device=maps.device).logical_not()
+    mates = pairs & (targets[:, None] == targets)
+    shared = top @ top.T
+    mass = maps.flatten(1).double().sort(1, descending=True).values[:, :TOP]
+    return {
+        "others": (shared * pairs).sum(1) / pairs.sum(1),
+        "class_mates": (shared * mates).sum(1) / mates.sum(1),
+        "blank": _is_map(maps).logical_not(),
+        "weight": mass.sum(1).square() / mass.square().sum(1),
+    }
+
+
+def flag_attack(figures: Figures, chance: float) -> Iterator[str]:
+    """What the figures of `check_attack` say against an attack; `chance` is the overlap of maps of different images."""
+    left, n = figures["left"], len(figures["left"])
+    about = f"of the top {TOP} pixels on {n} images"
+
+    def compare(more: Tensor, less: Tensor) -> str | None:
+        gain = more - less
+        error = float(gain.std()) / n**0.5 if n > 1 else 0.0
+        if not float(gain.mean()) > max(GAIN * float(more.mean()), 2 * error):
+            return None
+        return f"{float(less.mean()):.3f} instead of {float(more.mean()):.3f} {about}"
+
+    if better := compare(left, figures["doubled"]):
+        yield f"attack too short: twice its steps leave {better}"
+    if better := compare(figures["larger"], left):
+        yield f"attack stuck: half the budget leaves {better}"
+    if better := compare(left, figures["blind"]):
+        yield f"attack beaten: a blind search leaves {better}"
+    # A wide ball holds the smaller ones.
+    least = torch.stack([left, figures["larger"], figures["wide"]]).amin(0)
+    if float(least.mean()) > chance + ABOVE_CHANCE:
+        yield f"attack blocked: with a wide budget it leaves {float(least.mean()):.3f} {about}, chance is {chance:.3f}"
+    if failed := [name for name in ("doubled", "larger", "wide") if figures[name].isnan().any()]:
+        yield f"attack unstable: it fails in the checks {', '.join(failed)}"
+    if figures["flat"].any():
+        yield f"gradient masked: it is zero on {_share(figures['flat'])} of {n} images"
+    predicted, actual = figures["predicted"], figures["actual"]
+    fell, ratio = (predicted * actual > 0).double(), float(actual.sum() / predicted.sum())
+    if not (float(fell.mean()) >= FELL and SLOPE[0] <= ratio <= SLOPE[1]) and not figures["flat"].all():
+        yield (
+            f"gradient misleading: along it the objective falls on {_share(fell)} of {n} images, by {ratio:.2f} of the "
+            "prediction"
+        )
+    if figures["lost"].any():
+        yield f"map lost: it is zero on {_share(figures['lost'])} of {n} attacked images"
+
+
+def flag_maps(figures: Figures) -> Iterator[str]:
+    """What the figures of `check_maps` and `compare_maps` say against maps."""
+    means = {name: float(values.double().nanmean()) for name, values in figures.items()}
+    about = f"of their top {TOP} pixels"
+    images = max(means["others"], means["swapped"])
+    if images > ALIKE:
+        yield f"the map hardly depends on the image: maps of different images share {images:.3f} {about}"
+    elif means["class_mates"] > MATES:
+        yield f"the map hardly depends on the image: maps of one class share {means['class_mates']:.3f} {about}"
+    if means["class"] > SAME:
+        yield f"the map does not depend on the class explained: maps of two classes share {means['class']:.3f} {about}"
+    if means["blank"] > BLANK:
+        yield f"no map: it is zero on {means['blank']:.0%} of the clean images"
+    if means["weight"] < WEIGHT:
+        yield f"few pixels: the top {TOP} weigh as much as {means['weight']:.1f} equal ones"
+
+
+def _share(marks: Tensor) -> str:
+    return f"{float(marks.double().mean()):.0%}"
