@@ -8,6 +8,7 @@ stays zero and counts as undefined. The explained class, the target, is fixed on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import typing
@@ -38,6 +39,7 @@ if typing.TYPE_CHECKING:
 
 
 Direction = Literal["higher", "lower"]
+EFFORTS = ("steps", "queries", "candidates")  # parameters that say how hard an attack tries
 SLACK = 0.1  # by which an image that is explained may leave [0, 1]: noise and differences take it there
 
 
@@ -288,6 +290,16 @@ class Attack(Component, ABC):
     def sources(self, defense: Defense) -> tuple[Defense, ...]:
         """The defenses whose networks the attack uses in a case of a defense; `Victim.sources` has the networks."""
         return tuple(defenses_in(self))
+
+    @property
+    def doubled(self) -> Attack | None:
+        """The same attack with twice the steps, queries or candidates; None where it has none, or may have no more."""
+        own = {parameter.name for parameter in dataclasses.fields(self)}
+        for name in EFFORTS:
+            if name in own:
+                with contextlib.suppress(BadValue):
+                    return dataclasses.replace(self, **{name: 2 * getattr(self, name)})
+        return None
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:
