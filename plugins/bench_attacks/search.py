@@ -25,6 +25,7 @@ from bench_attacks.steps import Adaptive, Step, momentum
 DRAWS = 8  # of maps that draw noise, over which the clean maps and the judgement of an iterate are averaged
 LOOKS = 5  # iterates of a walk that are judged where it sees one draw, or other maps
 BETA = 20.0  # sharpness of the softplus that replaces ReLU, unless a member says otherwise
+MARGIN = 0.5  # between the prediction's logit and the next, below which a walk turns back from the decision boundary
 NEAR = 0.1  # how far from the clean image, as a share of the way into the ball, where the gradient there may be zero
 
 MakeGoal = Callable[[Tensor], Goal]  # the goal on clean maps (B, H, W)
@@ -72,7 +73,7 @@ class Search:
         self, victim: bench.Victim, images: Tensor, targets: Tensor, make_goal: MakeGoal, known: bool = False
     ) -> None:
         self.images, self.targets, self.make_goal, self.known = images, targets, make_goal, known
-        self.victims, self.goals = {OWN: victim}, dict[Which, Goal]()
+        self.victims, self.goals, self.predictions = {OWN: victim}, dict[Which, Goal](), dict[Which, Tensor]()
         self.everything = torch.arange(len(images), device=images.device)
         with torch.no_grad():
             first, again = (self._explain(OWN, images, targets)[0] for _ in range(2))
@@ -115,12 +116,12 @@ class Search:
 
     def aim(self, which: Which, rows: Tensor, objective: str = "goal") -> Aim:
         """The aim of a walk for some of the images."""
-        goal, targets = self._goal(which).at(rows), self.targets[rows]
+        goal, targets, prediction = self._goal(which).at(rows), self.targets[rows], self._prediction(which)[rows]
 
         def aim(moved: Tensor) -> Seen:
             maps, logits = self._explain(which, moved, targets)
             score = share(maps, goal.fixed) if objective == "mass" else goal.follow(maps)
-            return Seen(score, logits, goal.loss(maps.detach()))
+            return Seen(score + (MARGIN - margins(logits, prediction)).relu(), logits, goal.loss(maps.detach()))
 
         return aim
 
@@ -155,10 +156,20 @@ class Search:
             self.victims[which] = dataclasses.replace(own, **given)
         return self.victims[which]
 
+    def _prediction(self, which: Which) -> Tensor:
+        """What the network that a walk follows makes of the clean images."""
+        if which not in self.predictions:
+            with torch.no_grad():
+                self.predictions[which] = self._victim(which).logits(self._clean(which)).argmax(1)
+        return self.predictions[which]
+
+    def _clean(self, which: Which) -> Tensor:
+        return self.images.double() if which[1] == "double" else self.images
+
     def _goal(self, which: Which) -> Goal:
         """What has to go wrong with the maps that a walk follows."""
         if which not in self.goals:
-            images = self.images.double() if which[1] == "double" else self.images
+            images = self._clean(which)
             with torch.no_grad(), noise.renamed("clean_attributions") if self.known else contextlib.nullcontext():
                 maps = [self._victim(which).maps(images, self.targets) for _ in range(DRAWS if self.draws else 1)]
             self.goals[which] = self.make_goal(torch.stack(maps).mean(0))
@@ -216,6 +227,12 @@ class Looking(Best):
         if self.seen % self.every == 0:
             loss, logits = self.judge_images(moved.detach())
             super().offer(moved.to(self.images.dtype), logits, loss)
+
+
+def margins(logits: Tensor, prediction: Tensor) -> Tensor:
+    """The prediction's logit less the largest of the others: (B, K), (B,) -> (B,)."""
+    mine = prediction[:, None]
+    return logits.gather(1, mine)[:, 0] - logits.scatter(1, mine, -torch.inf).amax(1)
 
 
 def throw_squares(images: Tensor, best: Best, ball: bench.Ball, steps: int) -> Iterator[Tensor]:

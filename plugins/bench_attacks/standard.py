@@ -15,21 +15,20 @@ from bench_attacks.objectives import CenterShift, Cosine, Goal, Overlap, RankCor
 from bench_attacks.search import OWN, Member, Queries, Search, Walk
 
 K = 20  # the pixels of `topk_overlap`
-RESCUE = Walk("double precision", 20, network="double")
+RESCUE = Walk("double precision", 20, "momentum", network="double")
 
 FULL: tuple[Member, ...] = (
-    Walk("adaptive", 75),
-    Walk("momentum", 75, "momentum", "ball"),
-    Walk("adaptive, best", 50, start="best"),
-    Walk("sharper", 50, "momentum", "ball", beta=60.0),
+    Walk("momentum", 100, "momentum"),
+    Walk("momentum, ball", 100, "momentum", "ball"),
+    Walk("adaptive, best", 75, "adaptive", "best", beta=60.0),
     RESCUE,
-    Walk("gradient", 10, explainer="gradient"),
-    Walk("reference", 10, network="source"),
-    Queries("squares", 30, "squares"),
-    Queries("evolution", 10, "evolution"),
+    Walk("gradient", 10, "momentum", explainer="gradient"),
+    Walk("reference", 10, "momentum", network="source"),
+    Queries("squares", 20, "squares"),
+    Queries("evolution", 5, "evolution"),
 )
 MEMBERS: dict[str, tuple[Member, ...]] = {
-    "quick": (Walk("adaptive", 20), Walk("momentum", 15, "momentum", "ball"), RESCUE),
+    "quick": (Walk("momentum", 20, "momentum"), Walk("momentum, ball", 15, "momentum", "ball"), RESCUE),
     "full": FULL,
     "plus": tuple(dataclasses.replace(member, steps=2 * member.steps) for member in FULL),
 }
@@ -39,12 +38,13 @@ MEMBERS: dict[str, tuple[Member, ...]] = {
 class Standard(bench.Attack):
     """Take the worst image that a fixed ensemble finds, for each image on its own. Boards rank by what it leaves.
 
-    Follows AutoAttack (Croce and Hein, ICML 2020) in that there is nothing to choose. The members are descents with the
-    steps of Auto-PGD and with momentum, from the clean image, from the ball and from the worst image so far, on
-    surrogates of two sharpnesses; descents on the maps of the plain gradient and on the network that cross-entropy
-    trains; and searches by queries. They lower what is counted: a descent follows the hinge of the overlap of the 20
-    most important pixels, and an iterate is judged by the overlap itself, then by the mass in these pixels. Every
-    iterate has to keep the prediction. An image with nothing left to lose leaves the search.
+    Follows AutoAttack (Croce and Hein, ICML 2020) in that there is nothing to choose. The members are descents with
+    momentum and with the steps of Auto-PGD, from the clean image, from the ball and from the worst image so far, on
+    surrogates of two sharpnesses; a descent in double precision, where single precision gives no gradient; descents on
+    the maps of the plain gradient and on the network that cross-entropy trains; and searches by queries. They lower
+    what is counted: a descent follows the hinge of the overlap of the 20 most important pixels, and an iterate is
+    judged by the overlap itself, then by the mass in these pixels. Near the decision boundary, a descent also follows
+    the margin of the prediction, which every image has to keep. An image with nothing left to lose leaves the search.
 
     Maps that draw noise are followed under fresh draws and judged over eight others; noise=known gives the attack the
     noise of the evaluation. `against` names the metric that is to suffer.
