@@ -74,7 +74,8 @@ class Standard(bench.Attack):
 
     @property
     def doubled(self) -> Standard | None:
-        return None if self.size == "plus" else dataclasses.replace(self, size="plus")
+        """`plus` for the full size; the quick one is short on purpose."""
+        return dataclasses.replace(self, size="plus") if self.size == "full" else None
 
     def sources(self, defense: bench.Defense) -> tuple[bench.Defense, ...]:
         reference = bench.component("defense", "ce")

@@ -310,17 +310,17 @@ ATTACKS = {
         "an image's result must not depend on the others",
     ),
     "climbs": (
-        {"perturb": climb, "objective": lambda s, v, i, t: first_row(v, i, t), **BETA},
+        {"perturb": climb, "make_objective": lambda s, v, i, t: first_row(v, i, t), **BETA},
         "lowers its objective",
         "the objective of an image is higher after the attack than before",
     ),
     "still objective": (
-        {"perturb": add_noise, "objective": lambda s, v, i, t: lambda moved: moved.new_zeros(len(moved)), **BETA},
+        {"perturb": add_noise, "make_objective": lambda s, v, i, t: lambda moved: moved.new_zeros(len(moved)), **BETA},
         "lowers its objective",
         "its objective is no lower after the attack than before",
     ),
     "one number": (
-        {"perturb": add_noise, "objective": lambda s, v, i, t: lambda moved: moved.sum(), **BETA},
+        {"perturb": add_noise, "make_objective": lambda s, v, i, t: lambda moved: moved.sum(), **BETA},
         "lowers its objective",
         r"for 5 images, its objective has shape \(\), not \(5,\)",
     ),
