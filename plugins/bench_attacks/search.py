@@ -18,7 +18,7 @@ import bench
 from bench import noise
 from bench.gradients import Passes, slope, softened
 from bench_attacks.descent import FLAT, Aim, Best, Seen, walk
-from bench_attacks.objectives import CenterShift, Goal, share
+from bench_attacks.objectives import CenterShift, Goal
 from bench_attacks.random_search import corners, squares
 from bench_attacks.steps import Adaptive, Step, momentum
 
@@ -33,7 +33,7 @@ MakeGoal = Callable[[Tensor], Goal]  # the goal on clean maps (B, H, W)
 
 @dataclass(frozen=True)
 class Walk:
-    """A member that follows gradients, of its goal or of the mass in the clean map's top pixels.
+    """A member that follows gradients.
 
     It follows the victim's own maps unless it names another explainer, or another network: the first of the victim's
     sources, or the victim's own in double precision, for the images where single precision gives no gradient.
@@ -43,7 +43,6 @@ class Walk:
     steps: int
     path: Literal["adaptive", "momentum"] = "adaptive"
     start: Literal["clean", "ball", "best"] = "clean"
-    objective: Literal["goal", "mass"] = "goal"
     beta: float = BETA
     explainer: str = ""
     network: Literal["own", "source", "double"] = "own"
@@ -95,33 +94,35 @@ class Search:
         """Let a member look for worse images where there is something left to gain, and report what it leaves."""
         victim = self.victims[OWN]
         chosen = self._goal(OWN).is_open(self.best.loss)
-        if isinstance(member, Walk) and member.network == "double":
-            chosen &= self.is_flat
-        if isinstance(member, Walk) and member.network == "source" and not victim.sources:
-            chosen &= False
+        if isinstance(member, Walk):
+            if member.network == "double":
+                chosen &= self.is_flat
+            if (member.network == "source" and not victim.sources) or member.explainer == str(victim.explainer):
+                chosen &= False
+        which = (member.explainer, member.network) if isinstance(member, Walk) else OWN
         rows, passes = self.everything[chosen], Passes()
         if len(rows):
-            followed = self._victim((member.explainer, member.network)) if isinstance(member, Walk) else victim
+            self._goal(which), self._prediction(which)  # of all images, before noise is that of some rows
             with contextlib.ExitStack() as stack:
                 stack.enter_context(noise.take(rows))
                 stack.enter_context(passes)
-                for network in {victim.network, followed.network}:
+                for network in {victim.network, self._victim(which).network}:
                     stack.enter_context(passes.watch(network))
                 if isinstance(member, Walk):
-                    self._walk(member, rows, ball)
+                    self._walk(member, which, rows, ball)
                 else:
                     self._ask(member, rows, ball)
         victim.report(f"left after {member.name}", self.best.loss)
         victim.report(f"passes of {member.name}", chosen * float(passes.forwards + passes.backwards))
 
-    def aim(self, which: Which, rows: Tensor, objective: str = "goal") -> Aim:
+    def aim(self, which: Which, rows: Tensor) -> Aim:
         """The aim of a walk for some of the images."""
         goal, targets, prediction = self._goal(which).at(rows), self.targets[rows], self._prediction(which)[rows]
 
         def aim(moved: Tensor) -> Seen:
             maps, logits = self._explain(which, moved, targets)
-            score = share(maps, goal.fixed) if objective == "mass" else goal.follow(maps)
-            return Seen(score + (MARGIN - margins(logits, prediction)).relu(), logits, goal.loss(maps.detach()))
+            score = goal.follow(maps) + (MARGIN - margins(logits, prediction)).relu()
+            return Seen(score, logits, goal.loss(maps.detach()))
 
         return aim
 
@@ -178,8 +179,7 @@ class Search:
     def _near(self, images: Tensor, ball: bench.Ball) -> Tensor:
         return images + NEAR * (ball.sample(images) - images)
 
-    def _walk(self, member: Walk, rows: Tensor, ball: bench.Ball) -> None:
-        which: Which = (member.explainer, member.network)
+    def _walk(self, member: Walk, which: Which, rows: Tensor, ball: bench.Ball) -> None:
         clean, best = self.images[rows], self.best.at(rows)
         start = {"clean": clean, "best": best.images}.get(member.start)
         if start is None:
@@ -188,7 +188,7 @@ class Search:
             start = self._near(start, ball)
         if self.draws or which != OWN:
             best = Looking(best, lambda moved: self.judge(rows, moved.to(self.images.dtype)), -(-member.steps // LOOKS))
-        aim = self.aim(which, rows, member.objective)
+        aim = self.aim(which, rows)
         if member.network == "double":
             clean, start = clean.double(), start.double()
         step: Step = Adaptive(ball, clean, member.steps) if member.path == "adaptive" else momentum(ball, member.steps)

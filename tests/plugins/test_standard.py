@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from fractions import Fraction
@@ -181,8 +182,23 @@ def test_every_member_runs_and_reports_what_it_leaves_and_costs():
         assert (after <= before).all()
     for member, cost, before in zip(standard.FULL, passes, [None, *left], strict=False):
         goes_on = before is None or before >= 1 / 20
-        idle = member.name == "double precision"  # single precision gives a gradient everywhere
+        # Single precision gives a gradient everywhere, and the maps are those of the gradient already.
+        idle = member.name in ("double precision", "gradient")
         assert ((cost > 0) == (torch.as_tensor(goes_on).expand(4) & (not idle))).all(), member
+
+
+@pytest.mark.parametrize("member", [m for m in standard.FULL if m.name != "double precision"], ids=lambda m: m.name)
+def test_members_look_only_where_something_is_left(member):
+    victim = bench.Victim(
+        tiny_network(True), bench.component("explainer", "smoothgrad:samples=2"), sources=(tiny_network(False),)
+    )
+    with noise.rows(0, "attack_run", range(4)):
+        looking = search.Search(victim, IMAGES, TARGETS, lambda maps: Overlap.of(maps, 20, ""))
+        looking.start(LINF)
+        looking.best.loss = torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+        looking.run(dataclasses.replace(member, steps=2), LINF)
+    moved = (looking.best.images != IMAGES).flatten(1).any(1)
+    assert not moved[[0, 3]].any() and (moved[[1, 2]].all() or isinstance(member, search.Queries))
 
 
 def test_the_larger_size_takes_twice_the_steps_and_leaves_no_more():
