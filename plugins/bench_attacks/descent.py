@@ -22,6 +22,9 @@ FLAT = (
 )
 
 
+PATIENCE = 10  # steps between looks whether anything is left to gain, for which a GPU has to wait
+
+
 class Seen(NamedTuple):
     """What an aim makes of images: the score to lower, the logits, and the loss that iterates are chosen by."""
 
@@ -56,12 +59,27 @@ class Descent(bench.Attack):
         return None
 
 
-class Best:
-    """Each image's iterate with the smallest loss so far. With `keep`, an iterate counts only if it keeps the
-    prediction."""
+def everywhere(loss: Tensor) -> Tensor:
+    """There is always something left to gain: (B,) -> (B,) bool."""
+    return torch.ones_like(loss, dtype=torch.bool)
 
-    def __init__(self, images: Tensor, prediction: Tensor, loss: Tensor, keep: bool = True) -> None:
-        self.images, self.prediction, self.loss, self.keep = images, prediction, loss, keep
+
+class Best:
+    """Each image's iterate with the smallest loss so far.
+
+    With `keep`, an iterate counts only if it keeps the prediction. `is_open` says, by the loss, on which images there
+    is something left to gain; the others stay as they are.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        prediction: Tensor,
+        loss: Tensor,
+        keep: bool = True,
+        is_open: Callable[[Tensor], Tensor] = everywhere,
+    ) -> None:
+        self.images, self.prediction, self.loss, self.keep, self.is_open = images, prediction, loss, keep, is_open
 
     @classmethod
     def of(cls, images: Tensor, aim: Aim, keep: bool = True) -> Best:
@@ -72,7 +90,7 @@ class Best:
 
     def offer(self, moved: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Take over the iterates that score lower."""
-        better = loss.detach() < self.loss
+        better = (loss.detach() < self.loss) & self.is_open(self.loss)
         if self.keep:
             better &= logits.argmax(1) == self.prediction
         self.images = torch.where(better[:, None, None, None], moved.detach(), self.images)
@@ -86,7 +104,7 @@ class Best:
 
     def at(self, rows: Tensor) -> Best:
         """The same for some of the images."""
-        return Best(self.images[rows], self.prediction[rows], self.loss[rows], self.keep)
+        return Best(self.images[rows], self.prediction[rows], self.loss[rows], self.keep, self.is_open)
 
     def put(self, rows: Tensor, other: Best) -> None:
         """Take back what `at` gave away."""
@@ -132,10 +150,13 @@ def walk(
 ) -> None:
     """Take steps from a start, and offer each iterate. With `lenient`, an image whose gradient is not finite stays.
 
-    Where nothing was softened, the pass that gives the gradient also gives the loss.
+    Where nothing was softened, the pass that gives the gradient also gives the loss. The walk ends early where nothing
+    is left to gain.
     """
     moved, judged = start, True
     for number in range(steps):
+        if number % PATIENCE == PATIENCE - 1 and not best.is_open(best.loss).any():
+            break
         moved = moved.detach().requires_grad_()
         with torch.enable_grad(), contextlib.nullcontext() if beta is None else softened(beta) as soft:
             score, logits, loss = aim(moved)

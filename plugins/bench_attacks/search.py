@@ -81,7 +81,7 @@ class Search:
     def start(self, ball: bench.Ball) -> None:
         """Begin with the clean images, and look where single precision gives no gradient."""
         loss, logits = self.judge(self.everything, self.images)
-        self.best = Best(self.images, logits.argmax(1), loss)
+        self.best = Best(self.images, logits.argmax(1), loss, is_open=self._goal(OWN).is_open)
         moved = self._near(self.images, ball).requires_grad_()
         with torch.enable_grad(), softened(BETA):
             gradient = slope(self.aim(OWN, self.everything)(moved).score, moved)
@@ -93,7 +93,7 @@ class Search:
     def run(self, member: Member, ball: bench.Ball) -> None:
         """Let a member look for worse images where there is something left to gain, and report what it leaves."""
         victim = self.victims[OWN]
-        chosen = self._goal(OWN).is_open(self.best.loss)
+        chosen = self.best.is_open(self.best.loss)
         if isinstance(member, Walk):
             if member.network == "double":
                 chosen &= self.is_flat
@@ -213,7 +213,7 @@ class Looking(Best):
     one draw of maps that draw noise, or other maps."""
 
     def __init__(self, best: Best, judge: Callable[[Tensor], tuple[Tensor, Tensor]], every: int) -> None:
-        super().__init__(best.images, best.prediction, best.loss)
+        super().__init__(best.images, best.prediction, best.loss, is_open=best.is_open)
         self.judge_images, self.every, self.seen = judge, every, 0
 
     def offer(self, moved: Tensor, logits: Tensor, loss: Tensor) -> None:

@@ -10,8 +10,9 @@ from fractions import Fraction
 import pytest
 import torch
 from bench_attacks import search, standard
+from bench_attacks.descent import Best, Seen, walk
 from bench_attacks.objectives import CenterShift, Cosine, Overlap, RankCorrelation, hinge, log_ratios
-from bench_attacks.steps import Adaptive, checkpoints, momentum
+from bench_attacks.steps import Adaptive, checkpoints, momentum, steepest
 from bench_metrics.topk_overlap import topk_overlap
 from scipy.stats import spearmanr
 from torch.testing import assert_close
@@ -199,6 +200,21 @@ def test_members_look_only_where_something_is_left(member):
         looking.run(dataclasses.replace(member, steps=2), LINF)
     moved = (looking.best.images != IMAGES).flatten(1).any(1)
     assert not moved[[0, 3]].any() and (moved[[1, 2]].all() or isinstance(member, search.Queries))
+
+
+def test_a_walk_ends_where_nothing_is_left_to_gain():
+    calls = []
+
+    def aim(moved):
+        calls.append(1)
+        score = moved.mean((1, 2, 3))
+        return Seen(score, torch.tensor([[1.0, 0.0]]).repeat(len(moved), 1), score.detach())
+
+    best = Best.of(IMAGES, aim)
+    best.is_open = lambda loss: loss > IMAGES.mean((1, 2, 3)) - 0.01
+    walk(None, best, LINF, IMAGES, aim, IMAGES, 100, steepest(LINF, 0.5), None)
+    assert 10 <= len(calls) <= 12
+    assert (best.loss < IMAGES.mean((1, 2, 3)) - 0.01).all() and (best.loss > IMAGES.mean((1, 2, 3)) - 0.02).all()
 
 
 def test_the_larger_size_takes_twice_the_steps_and_leaves_no_more():

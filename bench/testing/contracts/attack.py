@@ -75,10 +75,11 @@ def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
     images, targets = tiny_images()
     for smooth in (True, False):
         with torch.no_grad():
-            objective = component.make_loss(tiny_victim(tiny_network(smooth)), images, targets)
-            if objective is None:
+            objective = component.make_objective(tiny_victim(tiny_network(smooth)), images, targets)
+            loss = component.make_loss(tiny_victim(tiny_network(smooth)), images, targets)
+            if objective is None or loss is None:
                 return
-            before = objective(images)
+            before = loss(images)
         ensure(before.shape == (5,), f"for 5 images, its objective has shape {tuple(before.shape)}, not (5,)")
         if component.beta is None and not smooth:
             ensure(
@@ -88,7 +89,7 @@ def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
             )
         attacked = _perturb(component, smooth)(images, targets)
         with torch.no_grad():
-            after = objective(attacked)
+            after = loss(attacked)
         ensure((after <= before + 1e-9).all(), "the objective of an image is higher after the attack than before")
         ensure(after.mean() < before.mean(), "its objective is no lower after the attack than before")
 
