@@ -110,7 +110,7 @@ def publish(
     answer(f"{count} records published as {name}")
     for other, number in sorted(shared.items()):
         answer(f"{number} records left out, since {other} has published them")
-    pictures = draw_examples(Path(board), name, cells, opened)
+    pictures = draw_examples(Path(board), name, cells, opened, replace)
     if pictures:
         answer(f"{pictures} rows drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)

@@ -149,8 +149,9 @@ def _checksum_weights(store: Store, cell: Cell, sums: dict[str, str]) -> str:
     return sums[key]
 
 
-def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store) -> int:
-    """Draw the board's example images for every row of a submission that has none. Returns the number of pictures.
+def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store, replace: bool = False) -> int:
+    """Draw the board's example images for every row of a submission that has none, or with `replace` for all. Returns
+    the number of pictures.
 
     They show stored values under the first attack, at the score's budget or the largest.
     """
@@ -169,6 +170,8 @@ def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store) 
         if axes["ball"] == ball or (larger and not ball):
             cases[row] = cell.case
     place, memory = folder / EXAMPLES / name, Memory()
+    for file in place.glob("*.png") if replace else ():  # of rows that are no longer there, or have other records
+        file.unlink()
     for row, case in cases.items() if protocol.examples else ():
         file = place / f"{row}.png"
         if file.exists():

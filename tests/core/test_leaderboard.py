@@ -110,6 +110,10 @@ def test_what_is_published_has_pictures_weights_and_papers(bench_, folder, store
     before = picture.stat().st_mtime_ns
     code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference")
     assert code == 0 and "drawn" not in out and picture.stat().st_mtime_ns == before
+    stray = picture.with_name(f"{'0' * 16}.png")
+    stray.write_bytes(picture.read_bytes())
+    code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference", "--replace")
+    assert code == 0 and "1 rows drawn" in out and picture.exists() and not stray.exists()
     code, _, err = bench_("leaderboard", "validate", str(folder))
     assert code == 1 and err.count("\n") == 1 and "authors, licence, selection, selected_on are empty" in err
 
