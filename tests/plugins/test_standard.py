@@ -250,6 +250,29 @@ def test_logits_too_small_for_single_precision_are_attacked_in_double(monkeypatc
     assert left[0] > 0.8 and left[1] < 0.6
 
 
+@dataclasses.dataclass(frozen=True)
+class Sharpened(bench.Explainer):
+    """A power of the map of the gradient, in whose mass one pixel counts and the others do not."""
+
+    name = "sharpened"
+    differentiable = True
+    power: float = bench.param(8.0)
+
+    def attribute(self, network, images, targets):
+        size = bench.gradients.input_gradient(network, images, targets).abs().sum(1, keepdim=True)
+        return (size / size.detach().amax((1, 2, 3), keepdim=True)) ** self.power
+
+
+def test_a_power_of_the_map_does_not_help():
+    network, left = tiny_network(True), []
+    for power in (1.0, 8.0):
+        victim = bench.Victim(network, Sharpened(power=power))
+        with noise.rows(0, "attack_run", range(4)):
+            moved = bench.component("attack", "standard:quick").perturb(victim, IMAGES, TARGETS, LINF)
+        left.append(float(overlap(network, moved).mean()))
+    assert left[1] < left[0] + 0.1
+
+
 def test_who_knows_the_noise_leaves_less():
     network, explainer = tiny_network(True), "smoothgrad:samples=2,noise=0.3"
     fresh, known = (attacked(text, network, explainer) for text in ("standard:quick", "standard:quick,noise=known"))
