@@ -54,6 +54,13 @@ class Standard(bench.Attack):
     """
 
     name = "standard"
+    paper = bench.Paper(
+        "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
+        "Francesco Croce and Matthias Hein",
+        "ICML",
+        2020,
+        "https://arxiv.org/abs/2003.01690",
+    )
     presets: ClassVar[dict[str, str]] = {
         "quick": "size=quick",
         "plus": "size=plus",
