@@ -20,7 +20,7 @@ from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
 from bench.engine.recipe import Recipe, Refit
-from bench.engine.victims import make_victim, trained_by
+from bench.engine.victims import make_victim
 from bench.errors import BadComponent, BadValue, EnvironmentProblem
 from bench.maps import mask, reduce
 from bench.networks import check_images, check_logits
@@ -233,12 +233,10 @@ def attack_run(
     """The attacked images, and what the attack reports of each; for an attack with an objective also its values before
     and after on the real network, and the error of its gradient against finite differences on the first images."""
 
-    # Trained before the clock starts: their cost stands beside their weights.
-    sources = tuple(trained_by(services, source) for source in attack.sources(defense))
-    others = {*sources} - {network}
-    victim = make_victim(network, surrogate, prepared_surrogate, sources, train_data, images, services)
     reports: dict[str, Tensor] = {}
+    victim = make_victim(network, defense, surrogate, prepared_surrogate, attack, train_data, images, services)
     victim = dataclasses.replace(victim, report=reports.__setitem__)
+    others = {*victim.sources} - {network}
 
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         reports.clear()
@@ -301,8 +299,7 @@ def attack_checks(
     if "after" not in attack_run or attack.beta is None or not ball.eps:
         return {}
 
-    sources = tuple(trained_by(services, source) for source in attack.sources(defense))
-    victim = make_victim(network, surrogate, prepared_surrogate, sources, train_data, images, services)
+    victim = make_victim(network, defense, surrogate, prepared_surrogate, attack, train_data, images, services)
     names: list[str] = []
 
     def check(*rows: Tensor) -> tuple[Tensor, ...]:

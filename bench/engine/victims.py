@@ -6,7 +6,7 @@ import functools
 
 from torch import Tensor, nn
 
-from bench.components import Data, Defense, Explainer, Prepared, Victim
+from bench.components import Attack, Data, Defense, Explainer, Prepared, Victim
 from bench.engine.graph import Services
 
 REFERENCES = 16  # training images whose maps an attack may aim at
@@ -14,16 +14,21 @@ REFERENCES = 16  # training images whose maps an attack may aim at
 
 def make_victim(
     network: nn.Module,
+    defense: Defense,
     surrogate: Explainer,
     prepared: Prepared,
-    sources: tuple[nn.Module, ...],
+    attack: Attack,
     train_data: Data,
     images: Tensor,
     services: Services,
 ) -> Victim:
-    """What an attack sees of a case."""
-    known, train = references(train_data, images), functools.partial(trained_by, services)
-    return Victim(network, surrogate, known, train, prepared, sources=sources)
+    """What an attack sees of a case.
+
+    The networks that it uses besides are trained here, before its clock starts: their cost stands beside their weights.
+    """
+    train = functools.partial(trained_by, services)
+    sources = tuple(map(train, attack.sources(defense)))
+    return Victim(network, surrogate, references(train_data, images), train, prepared, sources=sources)
 
 
 def trained_by(services: Services, defense: Defense) -> nn.Module:

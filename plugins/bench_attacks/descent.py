@@ -7,14 +7,14 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 import bench
 from bench.gradients import slope, softened
-from bench_attacks.steps import Step
+from bench_attacks.steps import Step, make
 
 FLAT = (
     "the gradient that the attack follows is zero on every image: the network is linear, or has activations in a form "
@@ -134,6 +134,35 @@ def descend(
     for start in starts:
         walk(victim, best, ball, images, aim, start, steps, step(), beta)
     return best.images
+
+
+class Optimised(Protocol):
+    """An attack whose parameters say how it descends."""
+
+    @property
+    def optimiser(self) -> str: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def beta(self) -> float | None: ...
+
+
+def follow(
+    attack: Optimised, victim: bench.Victim, images: Tensor, ball: bench.Ball, aim: Aim, starts: list[Tensor]
+) -> Tensor:
+    """Descend as the parameters of an attack say."""
+    return descend(
+        victim,
+        images,
+        ball,
+        aim,
+        starts,
+        attack.steps,
+        lambda: make(attack.optimiser, ball, attack.step, images, attack.steps),
+        attack.beta,
+    )
 
 
 def walk(

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, Descent, Seen, descend
+from bench_attacks.descent import Aim, Descent, Seen, follow
 from bench_attacks.objectives import CenterShift
-from bench_attacks.steps import make
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,4 @@ class MassCenter(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images + self.step * (ball.sample(images) - images) for _ in range(self.restarts)]
-        return descend(
-            victim,
-            images,
-            ball,
-            aim,
-            starts,
-            self.steps,
-            lambda: make(self.optimiser, ball, self.step, images, self.steps),
-            self.beta,
-        )
+        return follow(self, victim, images, ball, aim, starts)

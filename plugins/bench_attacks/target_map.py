@@ -10,8 +10,7 @@ from torch import Tensor
 
 import bench
 from bench import noise
-from bench_attacks.descent import Aim, Descent, Seen, descend
-from bench_attacks.steps import make
+from bench_attacks.descent import Aim, Descent, Seen, follow
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,7 @@ class TargetMap(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(
-            victim,
-            images,
-            ball,
-            aim,
-            starts,
-            self.steps,
-            lambda: make(self.optimiser, ball, self.step, images, self.steps),
-            self.beta,
-        )
+        return follow(self, victim, images, ball, aim, starts)
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 import bench
-from bench_attacks.descent import Aim, Descent, Seen, descend
+from bench_attacks.descent import Aim, Descent, Seen, follow
 from bench_attacks.objectives import Overlap, share
-from bench_attacks.steps import make
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,4 @@ class TopK(Descent):
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
-        return descend(
-            victim,
-            images,
-            ball,
-            aim,
-            starts,
-            self.steps,
-            lambda: make(self.optimiser, ball, self.step, images, self.steps),
-            self.beta,
-        )
+        return follow(self, victim, images, ball, aim, starts)
