@@ -229,7 +229,7 @@ def test_slopes_of_an_objective_whose_derivative_is_known(victim, rows):
         def perturb(self, victim, images, targets, ball):
             return images - float(ball.eps)
 
-        def objective(self, victim, images, targets):
+        def make_objective(self, victim, images, targets):
             # Falls half as fast as its gradient says.
             return lambda moved: moved.sum((1, 2, 3)) - moved.sum((1, 2, 3)).detach() / 2
 
