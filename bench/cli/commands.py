@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -19,12 +23,13 @@ from bench.cli.options import (
     answer,
     complain,
     explaining,
+    finish,
     load_catalog,
     select_cells,
     selecting,
     split_lists,
 )
-from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion
+from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion, summarise_error
 
 INTERRUPTED = 130
 
@@ -33,14 +38,19 @@ class Group(click.Group):
     """Turns our errors, click's and an interrupt into one line and an exit code."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        own = threading.enumerate()
         try:
-            sys.exit(super().main(*args, **{**extra, "standalone_mode": False}))
+            # As its object, the context knows whether the process is this command alone.
+            code = super().main(*args, **{**extra, "standalone_mode": False, "obj": not args})
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
-            sys.exit(error.exit_code)
+            code = error.exit_code
         except click.ClickException as error:
             complain(" ".join(error.format_message().split()))
-            sys.exit(error.exit_code)
+            code = error.exit_code
+        if any(thread not in own and not thread.daemon for thread in threading.enumerate()):
+            _end_process(code)
+        sys.exit(code)
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -51,11 +61,25 @@ class Group(click.Group):
         except KeyboardInterrupt:
             complain("interrupted; finished results are kept, and the same command continues from there")
             return INTERRUPTED
+        except Exception:
+            raise
+        except BaseException as error:
+            complain(f"a plugin ended the command by {summarise_error(error)}; finished results are kept")
+            return CellFailed.exit_code
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if self.get_command(context, args[0]) is None:
             raise UnknownName(f"no command called {args[0]!r}{suggestion(args[0], self.list_commands(context))}")
         return super().resolve_command(context, args)
+
+
+def _end_process(code: Any) -> NoReturn:
+    """End without waiting for threads that a plugin left behind."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -75,6 +99,13 @@ def main() -> None:
 @selecting
 @BOARD
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
+@click.option("--isolate", is_flag=True, help="Compute in a process of its own, so that a crash costs one cell.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a cell that takes longer, training and attack included. Isolates.",
+)
 def run(
     without: tuple[str, ...],
     reference: bool,
@@ -82,6 +113,8 @@ def run(
     store: str | None,
     device: str,
     as_json: bool,
+    isolate: bool,
+    timeout: float | None,
     **options: tuple[str, ...],
 ) -> None:
     """Train, attack, measure, and print a table.
@@ -89,17 +122,21 @@ def run(
     Options that you leave out take their values from the suite's quick.toml. Stored results are reused, so the same
     command continues after an interruption. Options that name components can be repeated, and accept `all`.
     """
-    from bench.engine import choose_device, describe_troubles, format_records, open_store, run_cells
+    from bench.engine import choose_device, describe_troubles, format_records, open_store, run_cells, run_isolated
 
     catalog, cells = select_cells(without, reference, board, options)
-    outcome = run_cells(cells, catalog, open_store(store, complain), choose_device(device))
+    place, chosen = open_store(store, complain), choose_device(device)
+    if isolate or timeout is not None:
+        outcome = run_isolated(cells, catalog, place, chosen, timeout)
+    else:
+        outcome = run_cells(cells, catalog, place, chosen)
     if as_json:
         answer("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
     elif outcome.records:
         answer(format_records(outcome))
     for text in describe_troubles(outcome):
         complain(text)
-    sys.exit(outcome.exit_code)
+    finish(outcome.exit_code)
 
 
 @main.command()
@@ -144,7 +181,7 @@ def explain(
     """
     import json
 
-    from bench.engine import choose_device, open_store, select
+    from bench.engine import Shared, choose_device, open_store, select
     from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures
 
     catalog = load_catalog(without)
@@ -155,7 +192,8 @@ def explain(
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise BadValue(f"--out {out} is not a file in an existing folder; name one, such as panel.png")
     pictures, chosen = list_pictures(images), choose_device(device)
-    examples = explain_pictures(pictures, selection.cases, attack, label, open_store(store, complain), chosen)
+    place, shared = open_store(store, complain), Shared(catalog.library)
+    examples = explain_pictures(pictures, selection.cases, attack, label, place, chosen, shared)
     file.write_bytes(draw_panel(examples))
     if as_json:
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
@@ -228,7 +266,7 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
         answer(f"{each.component:<{widths[0]}}  {each.words:<{widths[1]}}  {f'FAILED: {why}' if why else 'ok'}")
     if failed:
         complain(f"{failed} of {len(checks) + len(broken)} checks failed")
-        sys.exit(CellFailed.exit_code)
+        finish(CellFailed.exit_code)
 
 
 @main.command()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from bench.cli.options import answer, complain, load_catalog, select_cells, selecting
+from bench.cli.options import answer, complain, finish, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 
 
@@ -60,7 +59,7 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
                 f"{path} is not what the records give: they have changed since it was built, or it was edited by hand; "
                 f"run bench leaderboard build{folder}"
             )
-        sys.exit(CellFailed.exit_code if outdated else 0)
+        finish(CellFailed.exit_code if outdated else 0)
 
 
 def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -168,7 +167,7 @@ def verify(
         complain(text)
     differ = len(lines) - len(told) + len(problems)
     answer(f"{len(records)} published records compared, {differ} differ")
-    sys.exit(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+    finish(outcome.exit_code or (CellFailed.exit_code if lines else 0))
 
 
 @leaderboard.command()
@@ -233,5 +232,5 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
     for text in lines:
         complain(text)
     if lines:
-        sys.exit(CellFailed.exit_code)
+        finish(CellFailed.exit_code)
     answer(f"{submissions} submissions, {records} records valid")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -31,9 +31,17 @@ def answer(text: object, nl: bool = True) -> None:
     click.echo(text, click.get_current_context().meta.get(DATA), nl)
 
 
+def finish(code: int) -> NoReturn:
+    """End the command with an exit code."""
+    click.get_current_context().exit(code)
+
+
 @contextlib.contextmanager
-def keep_stdout() -> Iterator[TextIO]:
-    """Yield stdout. Inside, whatever else is printed goes to stderr, also by C libraries and by processes."""
+def keep_stdout(for_good: bool) -> Iterator[TextIO]:
+    """Yield stdout. Inside, whatever else is printed goes to stderr, also by C libraries and by processes.
+
+    It stays so if `for_good`, since what a plugin has started may print as long as the process lives.
+    """
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         try:
@@ -47,7 +55,9 @@ def keep_stdout() -> Iterator[TextIO]:
             try:
                 yield data
             finally:
-                os.dup2(data.fileno(), number)
+                stdout.flush()  # what was printed inside may wait in the buffer
+                if not for_good:
+                    os.dup2(data.fileno(), number)
 
 
 WITHOUT = click.option(
@@ -138,7 +148,7 @@ def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
 
     context = click.get_current_context()
     if DATA not in context.meta:
-        context.meta[DATA] = context.with_resource(keep_stdout())  # until the command ends
+        context.meta[DATA] = context.with_resource(keep_stdout(bool(context.find_root().obj)))  # until the command ends
     catalog = load(without)
     if not broken:
         catalog.require_whole()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 
@@ -13,8 +14,11 @@ import pluggy
 from bench.components import KINDS, Component, Metric, check_parameters, read
 from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
+from bench.engine.shared import Library, unchanged
 from bench.errors import BadValue, BenchError, PluginError, UnknownName, suggestion, summarise_error
 from bench.keys import NAME
+
+DISTRIBUTION = "robust-explanation-bench"
 
 
 class _Clash(PluginError):
@@ -39,6 +43,8 @@ class Catalog:
     plugins: list[Plugin] = field(default_factory=list)
     components: dict[str, dict[str, type[Component]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     sources: dict[type[Component], Plugin] = field(default_factory=dict)
+    library: Library = field(default_factory=Library)
+    without: tuple[str, ...] = ()
 
     @property
     def broken(self) -> list[Plugin]:
@@ -80,8 +86,12 @@ def load(without: Collection[str] = ()) -> Catalog:
     """
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
-    catalog = Catalog(manager)
-    found = sorted(entry_points(group=hooks.PROJECT), key=lambda point: (_owner(point).lower(), point.name))
+    catalog = Catalog(manager, without=tuple(without))
+    # The suite's own come first, so that what others replace in them as they are imported is found.
+    found = sorted(
+        entry_points(group=hooks.PROJECT),
+        key=lambda point: (_owner(point) != DISTRIBUTION, _owner(point).lower(), point.name),
+    )
     names = {_owner(point) for point in found} | {point.name for point in found}
     for name in without:
         if name not in names:
@@ -89,15 +99,22 @@ def load(without: Collection[str] = ()) -> Catalog:
     for point in found:
         if point.name not in without and _owner(point) not in without:
             plugin = Plugin(point.name, _owner(point), point.dist.version if point.dist else "")
+            about = f"plugin {plugin.name!r} of {plugin.distribution}"
             try:
-                for cls in _components(manager, point, plugin):
-                    _add(catalog, cls, plugin)
+                with unchanged(about, catalog.library):
+                    found_here = _components(manager, point, about)
+                for cls in found_here:
+                    _add(catalog, cls, plugin, about)
+                if plugin.distribution == DISTRIBUTION:
+                    catalog.library = Library()
             except _Clash as problem:
                 plugin = dataclasses.replace(plugin, problem=str(problem))
             except BenchError as problem:
                 remedy = f"fix it, or continue with --without {plugin.distribution}"
                 plugin = dataclasses.replace(plugin, problem=f"{problem}; {remedy}")
+                catalog.library = Library()  # what this plugin replaced is not the fault of the next one
             catalog.plugins.append(plugin)
+    catalog.library = Library(sys.modules[cls.__module__] for cls in catalog.sources)
     return catalog
 
 
@@ -105,9 +122,8 @@ def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist else point.value
 
 
-def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin) -> Iterable[type[Component]]:
+def _components(manager: pluggy.PluginManager, point: EntryPoint, about: str) -> list[type[Component]]:
     """Import and register one plugin, and return the classes that it yields."""
-    about = f"plugin {plugin.name!r} of {plugin.distribution}"
     try:
         module = point.load()
     except KeyboardInterrupt:
@@ -125,7 +141,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
     if not meant:
         raise PluginError(f"{about} implements no hook; is @bench.hookimpl missing above bench_components?")
     try:
-        manager.register(module, name=f"{plugin.distribution}/{plugin.name}")
+        manager.register(module, name=about)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{about}: {' '.join(str(error).split())}") from None
@@ -141,8 +157,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
         raise PluginError(f"{about}: bench_components failed ({summarise_error(error)})") from error
 
 
-def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
-    about = f"plugin {plugin.name!r} of {plugin.distribution}"
+def _add(catalog: Catalog, cls: type[Component], plugin: Plugin, about: str) -> None:
     if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
         raise PluginError(f"{about}: {cls!r} is not a class of a kind ({', '.join(KINDS)})")
     parameters = vars(cls).get("__dataclass_params__")

@@ -12,6 +12,7 @@ from bench.components import Case, Component, Metric, defenses_in, freeze_files
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
+from bench.engine.shared import unchanged
 from bench.errors import BenchError, PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec
 
@@ -73,7 +74,8 @@ def published_text(choice: Any) -> str:
 @freeze_files()
 def list_cells(catalog: Catalog, cases: Iterable[Case], metrics: Sequence[Metric]) -> list[Cell]:
     """Every metric of every case, refused ones included."""
-    return [_make_cell(catalog, case, metric) for case in cases for metric in metrics]
+    with unchanged("a component's identity or refusal, or the hook bench_refuse,", catalog.library):
+        return [_make_cell(catalog, case, metric) for case in cases for metric in metrics]
 
 
 def _make_cell(catalog: Catalog, case: Case, metric: Metric) -> Cell:
@@ -124,7 +126,7 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
         source = "the hook bench_refuse"
         refusal: str | None = catalog.hooks.hook.bench_refuse(case=case, used=used)
         return refusal
-    except BenchError:
+    except (BenchError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit included
         raise PluginError(f"{source} failed ({summarise_error(error)})") from error

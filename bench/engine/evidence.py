@@ -30,13 +30,13 @@ Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 REPORTED = "reported/"  # before the names of what an attack reports, among the tensors of its run
 
 
-@value()
+@value(runs=("dataset",))
 def train_data(dataset: Dataset) -> Data:
     """The training images, a Data; never a validation row."""
     return dataset.load("train")
 
 
-@value()
+@value(runs=("dataset",))
 def test_data(dataset: Dataset, split: str, samples: int) -> Data:
     """The images measured on, a Data."""
     data = dataset.load(split)
@@ -90,7 +90,7 @@ def recipe(train_data: Data, model: Model, schedule: Schedule, seed: int) -> Rec
     return Recipe(train_data, model, schedule, seed)
 
 
-@value(version=2, stored=True, resumable=True)
+@value(version=2, stored=True, resumable=True, runs=("defense", "model"))
 def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 
@@ -98,10 +98,12 @@ def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str
         graph = services.with_defense(other)
         return graph.get("network"), graph.cost("trained")
 
-    return defense.train(recipe.fit(services, trained_by)).state_dict()
+    # Copies, here and below: whoever made a tensor may still hold it.
+    weights = defense.train(recipe.fit(services, trained_by)).state_dict()
+    return {name: tensor.clone() for name, tensor in weights.items()}
 
 
-@value()
+@value(runs=("model",))
 def network(trained: dict[str, Tensor], recipe: Recipe, *, services: Services) -> nn.Module:
     """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
     return recipe.build(trained, services.device)
@@ -128,7 +130,7 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         network.eval().requires_grad_(False)
 
 
-@value()
+@value(runs=("model",))
 def clean_logits(network: nn.Module, images: Tensor, test_data: Data) -> Tensor:
     """(N, K) at the clean images."""
     return _logits(network, images, "clean_logits", test_data)
@@ -152,20 +154,20 @@ def _prepare(explainer: Explainer, network: nn.Module, recipe: Recipe, services:
             learned = explainer.prepare(network, recipe.data, recipe.fit(services, trained_by))
         if not learned or not all(isinstance(tensor, Tensor) for tensor in learned.values()):
             raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out if it learns nothing")
-        return {name: tensor.detach() for name, tensor in learned.items()}
+        return {name: tensor.detach().clone() for name, tensor in learned.items()}
 
     # Keyed by the explainer's identity and not by its axis: as a surrogate it learns the same.
     spec = services.spec_of(f"prepared/{explainer.identity}", ("network",))
     return services.store_extra("prepared", spec, make)[0]
 
 
-@value()
+@value(runs=("explainer",))
 def prepared(explainer: Explainer, network: nn.Module, recipe: Recipe, *, services: Services) -> Prepared:
     """What the explainer has learned about the network, tensors by name; empty for most."""
     return _prepare(explainer, network, recipe, services)
 
 
-@value()
+@value(runs=("surrogate",))
 def prepared_surrogate(surrogate: Explainer, network: nn.Module, recipe: Recipe, *, services: Services) -> Prepared:
     """What the surrogate has learned about the network; the same where surrogate and explainer are the same."""
     return _prepare(surrogate, network, recipe, services)
@@ -196,7 +198,7 @@ def attribute(network: nn.Module, explainer: Explainer, prepared: Prepared, seed
     return attribute_all
 
 
-@value(stored=True)
+@value(stored=True, runs=("explainer", "model"))
 def clean_attributions(attribute: Attribute, images: Tensor, targets: Tensor, *, services: Services) -> Tensor:
     """(N, C or 1, H, W): raw and signed, at the clean images."""
     return attribute(images, targets, "clean_attributions", services.log)
@@ -214,7 +216,7 @@ def clean_masks(explainer: Explainer, clean_attributions: Tensor) -> Tensor:
     return mask(clean_attributions, explainer.mask_rule)
 
 
-@value(stored=True, version=3)
+@value(stored=True, version=3, runs=("attack", "surrogate", "model"))
 def attack_run(
     network: nn.Module,
     defense: Defense,
@@ -278,7 +280,7 @@ def attack_run(
     return {**dict(zip([*names, "before", "after"], results, strict=True)), "gradient_error": error}
 
 
-@value(stored=True)
+@value(stored=True, runs=("attack", "surrogate", "model"))
 def attack_checks(
     network: nn.Module,
     defense: Defense,
@@ -313,7 +315,7 @@ def attack_checks(
     return dict(zip(names, figures, strict=True))
 
 
-@value(stored=True)
+@value(stored=True, runs=("explainer", "model"))
 def map_checks(
     network: nn.Module,
     explainer: Explainer,
@@ -354,13 +356,13 @@ def attack_reports(attack_run: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(REPORTED): tensor for name, tensor in attack_run.items() if name.startswith(REPORTED)}
 
 
-@value()
+@value(runs=("model",))
 def attacked_logits(network: nn.Module, attacked_images: Tensor, test_data: Data) -> Tensor:
     """(N, K) at the attacked images."""
     return _logits(network, attacked_images, "attacked_logits", test_data)
 
 
-@value(stored=True)
+@value(stored=True, runs=("explainer", "model"))
 def attacked_attributions(
     attribute: Attribute, attacked_images: Tensor, targets: Tensor, *, services: Services
 ) -> Tensor:

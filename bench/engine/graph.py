@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.axes import AXES
 from bench.components import Case, Component, Defense
 from bench.engine.phases import Phase
+from bench.engine.shared import Shared
 from bench.engine.store import Store, Unfinished, pack_tensors
 from bench.errors import StoreError, UnknownName, suggestion
 from bench.keys import Spec, hash_spec
@@ -25,7 +26,10 @@ from bench.keys import Spec, hash_spec
 TENSORS, COST, SPEC = "value.safetensors", "cost.json", "spec.json"
 ALONE = "value"  # the name, in a file, of a tensor that is a value by itself
 
+HANDS_OUT = {"train_data", "test_data", "recipe", "refit"}  # evidence through which components get whole data sets
+
 Made = dict[str, Tensor]
+Making = Callable[[str], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Value:
 
     Its positional parameters name axes and other values, which its key depends on. A keyword-only parameter `services`
     receives the harness's `Services`, which decide where the value is computed, never what it is. `keyed`: whether
-    its name and version enter keys; a value that only groups others needs no version of its own.
+    its name and version enter keys; a value that only groups others needs no version of its own. `runs`: the axes
+    whose components' code runs here.
     """
 
     function: Callable[..., Any]
@@ -42,6 +47,7 @@ class Value:
     stored: bool
     resumable: bool
     keyed: bool
+    runs: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -53,10 +59,10 @@ class Value:
 
 
 def value(
-    version: int = 1, stored: bool = False, resumable: bool = False, keyed: bool = True
+    version: int = 1, stored: bool = False, resumable: bool = False, keyed: bool = True, runs: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Value]:
     """Declare a function of the vocabulary. Raise `version` when its numbers change."""
-    return lambda function: Value(function, version, stored, resumable, keyed)
+    return lambda function: Value(function, version, stored, resumable, keyed, runs)
 
 
 def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -152,7 +158,7 @@ class Graph:
     ) -> None:
         self.vocabulary, self.case, self.store, self.device, self.memory = vocabulary, case, store, device, memory
         self.given = dict(given or {})
-        self.private = Memory()
+        self.private = Memory(memory.shared)
         self.specs: dict[str, str] = {}
 
     def spec(self, name: str) -> str:
@@ -169,6 +175,8 @@ class Graph:
             return self.given[name]
         if name in AXES:
             return getattr(self.case, name)
+        if self.memory.shared:
+            self.memory.shared.audit()
         made = self.vocabulary.values[name]
         if self._depends_on_given(name):
             return self.private.get(self.spec(name), lambda: self._compute(made, self.services()))
@@ -220,7 +228,16 @@ class Graph:
 
     def _compute(self, made: Value, services: Services) -> Any:
         named = {"services": services} if made.takes_services else {}
-        return made.function(*(self.get(name) for name in dependencies(made.function)), **named)
+        names = dependencies(made.function)
+        make = functools.partial(made.function, *map(self.get, names), **named)
+        return self.call([getattr(self.case, axis) for axis in made.runs], make, names) if made.runs else make()
+
+    def call(self, components: Iterable[Component], make: Callable[[], Any], names: Iterable[str]) -> Any:
+        """Call a function that runs components, and that is made from some evidence, as `Shared.call` does."""
+        if self.memory.shared is None:
+            return make()
+        who = " or ".join(dict.fromkeys(f"{component.kind} {component}" for component in components))
+        return self.memory.shared.call(who, make, hands_out=not HANDS_OUT.isdisjoint(names))
 
     def _keep(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
         """What the store holds under a spec, or else what `make(services)` returns, which is then stored."""
@@ -257,24 +274,44 @@ class Graph:
 
 
 class Memory:
-    """Values in use, by spec. What failed once in a run is not tried again in it."""
+    """Values in use, by spec. What failed once in a run is not tried again in it.
 
-    def __init__(self) -> None:
+    `shared` guards the calls that make them, and has them made again where a component has changed them. `making(spec)`
+    surrounds each computation; `failures` are those of earlier runs.
+    """
+
+    def __init__(
+        self,
+        shared: Shared | None = None,
+        making: Making = contextlib.nullcontext,
+        failures: Mapping[str, Exception] | None = None,
+    ) -> None:
+        self.shared = shared
+        self.making = making
         self.values: dict[str, Any] = {}
-        self.failures: dict[str, Exception] = {}
+        self.failures = dict(failures or {})
+        if shared:
+            shared.on_change(self.values.clear)
 
     def get(self, spec: str, make: Callable[[], Any]) -> Any:
         if spec in self.failures:
             raise self.failures[spec]
         if spec not in self.values:
             try:
-                self.values[spec] = make()
+                with self.making(spec):
+                    made = make()
             except Exception as error:
                 self.failures[spec] = error
                 raise
+            if self.shared:
+                self.shared.remember(spec, made)
+            self.values[spec] = made
         return self.values[spec]
 
     def keep(self, specs: Iterable[str]) -> None:
         """Forget all values but these."""
         kept = set(specs)
-        self.values = {spec: v for spec, v in self.values.items() if spec in kept}
+        for spec in [spec for spec in self.values if spec not in kept]:
+            del self.values[spec]
+        if self.shared:
+            self.shared.keep(kept)

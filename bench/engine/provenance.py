@@ -12,10 +12,8 @@ from typing import Any
 import torch
 
 from bench.components import Component
-from bench.engine.catalog import Catalog
+from bench.engine.catalog import DISTRIBUTION, Catalog
 from bench.engine.cells import Cell
-
-DISTRIBUTION = "robust-explanation-bench"
 
 
 def provenance(cell: Cell, catalog: Catalog, device: torch.device) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from bench.boards import RECORD, Record
 from bench.components import Component, Metric, freeze_files, use_data_dir
-from bench.engine.catalog import Catalog, installed
+from bench.engine.catalog import DISTRIBUTION, Catalog, installed
 from bench.engine.cells import Cell, list_cells
 from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import Graph, Memory
-from bench.engine.provenance import DISTRIBUTION
+from bench.engine.graph import Graph, Making, Memory
 from bench.engine.scoring import compute_record
 from bench.engine.selection import select
+from bench.engine.shared import Shared, Spoiled
 from bench.engine.store import Store
 from bench.engine.training import products_in
 from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, summarise_error
@@ -44,10 +44,23 @@ class Outcome:
 
 @products_in("float32")
 @freeze_files()
-def run_cells(cells: list[Cell], catalog: Catalog, store: Store, device: torch.device) -> Outcome:
-    """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept."""
+def run_cells(
+    cells: list[Cell],
+    catalog: Catalog,
+    store: Store,
+    device: torch.device,
+    begin: Callable[[Cell], object] = lambda cell: None,
+    making: Making = contextlib.nullcontext,
+    failures: Mapping[str, Exception] | None = None,
+) -> Outcome:
+    """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept.
+
+    `begin(cell)` is called before a cell is computed, and `making(spec)` surrounds the computation of each value.
+    `failures` are those of earlier runs, by spec, which are not tried again.
+    """
     outcome = Outcome(cells)
-    memory = Memory()
+    shared = Shared(catalog.library)
+    memory = Memory(shared, making, failures)
     earlier: list[Record] = []
     reported: set[Metric] = set()
     is_writable, graph = False, None
@@ -69,6 +82,7 @@ def run_cells(cells: list[Cell], catalog: Catalog, store: Store, device: torch.d
                 if graph is None or graph.case != cell.case:
                     graph = Graph(VOCABULARY, cell.case, store, device, memory)
                     memory.keep(graph.spec(name) for name in VOCABULARY.values)
+                begin(cell)
                 try:
                     with contextlib.redirect_stdout(sys.stderr):  # stdout is data, whatever a plugin prints
                         record = compute_record(cell, graph, catalog)
@@ -77,19 +91,25 @@ def run_cells(cells: list[Cell], catalog: Catalog, store: Store, device: torch.d
                 except Exception as error:
                     outcome.failures[cell.key] = error
                 else:
-                    _notify(catalog, store, record)
+                    _notify(catalog, store, shared, record)
             if record is not None:
                 outcome.records[cell.key] = record
             bar.update()
     return outcome
 
 
-def _notify(catalog: Catalog, store: Store, record: Record) -> None:
+def _notify(catalog: Catalog, store: Store, shared: Shared, record: Record) -> None:
     """Call the plugins' hook for a new record, which is stored already: a failing hook costs nothing."""
+    hook = catalog.hooks.hook.bench_recorded
+    if not hook.get_hookimpls():
+        return
     try:
-        catalog.hooks.hook.bench_recorded(record=record)
+        # A copy: its fields are dictionaries.
+        shared.call("the hook bench_recorded", lambda: hook(record=Record.parse(record.line())))
+    except Spoiled:  # every later cell says so
+        pass
     except Exception as error:
-        store.warn(f"the hook bench_recorded failed ({summarise_error(error)}); the record is kept")
+        store.warn(f"the hook bench_recorded failed ({explain_failure(error)}); the record is kept")
 
 
 def explain_failure(error: Exception) -> str:

@@ -30,14 +30,17 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     """Compute one cell, and store its record and per-image values."""
     # First, so that a set that is too small says so before anything is trained.
     data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
-    # Copies: a metric that works in place must not reach what is stored from the same tensors.
-    values = {name: graph.get(name) for name in cell.names}
-    evidence: dict[str, Any] = {n: v.clone() if isinstance(v, Tensor) else v for n, v in values.items()}
+    evidence: dict[str, Any] = {name: _copy(graph.get(name)) for name in cell.names}
     refit = evidence.get("refit")
     if refit is not None:
         evidence["refit"] = refit = refit.for_metric(functools.partial(_refit_spec, cell))
-    with seeded(cell.case.seed if "seed" in cell.axes else 0, cell.metric.identity), torch.no_grad():
-        score = cell.metric(**evidence)
+
+    def compute() -> Any:
+        with seeded(cell.case.seed if "seed" in cell.axes else 0, cell.metric.identity), torch.no_grad():
+            return cell.metric(**evidence)
+
+    runs = [cell.case.components[axis] for axis in ("explainer", "model") if axis in cell.axes]
+    score = graph.call([cell.metric, *runs], compute, cell.names)
     reaches_images = cell.reaches_attack and isinstance(score, Tensor | Levels)
     kept = graph.get("kept").cpu().numpy() if reaches_images else None
     cost = {name: sum(phase.seconds for phase in graph.cost(name)) for name in graph.stored(cell.names)}
@@ -73,6 +76,13 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     files = {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, scores, kept)}
     graph.store.write("record", cell.key, files)
     return record
+
+
+def _copy(value: Any) -> Any:
+    """A value with tensors of its own: a metric that works in place must not reach what others are made from."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    return {name: _copy(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def _refit_spec(cell: Cell, name: str, using: tuple[str, ...] | None) -> str:

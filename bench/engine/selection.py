@@ -12,6 +12,7 @@ from bench.axes import OPTIONS, option_texts
 from bench.boards import Protocol, quick_protocol
 from bench.components import Ball, Case, Component, Explainer, Metric, cases, parameters
 from bench.engine.catalog import Catalog
+from bench.engine.shared import unchanged
 from bench.errors import BadValue, UnknownName, suggestion
 
 T = TypeVar("T")
@@ -35,7 +36,11 @@ def select(
     `reference`; each of its departing rows joins unless an option is given on which it departs. Raises one of our
     errors for anything unknown, of the wrong form, or impossible.
     """
-    protocol = protocol or quick_protocol()
+    with unchanged("making the components", catalog.library):
+        return _select(catalog, given, reference, protocol or quick_protocol())
+
+
+def _select(catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: bool, protocol: Protocol) -> Selection:
     for option in given:
         if option not in OPTIONS:
             raise UnknownName(f"no option called {option!r}{suggestion(option, OPTIONS)}")

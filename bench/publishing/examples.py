@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.components import Case, Data
-from bench.engine import VOCABULARY, Catalog, Graph, Memory, Store, find_flags, find_refusal
+from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal
 from bench.errors import BadValue, EnvironmentProblem
 from bench.images import UNREADABLE, Frame, pixels
 from bench.maps import least_overlap, reduce
@@ -108,14 +108,20 @@ def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -
 
 
 def explain_pictures(
-    files: Sequence[Path], cases: Sequence[Case], attack: bool, label: str | None, store: Store, device: torch.device
+    files: Sequence[Path],
+    cases: Sequence[Case],
+    attack: bool,
+    label: str | None,
+    store: Store,
+    device: torch.device,
+    shared: Shared | None = None,
 ) -> list[Example]:
     """Explain every picture under every case, and attack it if `attack`; the rows of a picture stand together.
 
-    The explained class is the predicted one, or `label`. Networks come from the store, or are trained. Raises BadValue
-    for an unknown class.
+    The explained class is the predicted one, or `label`. Networks come from the store, or are trained. `shared` guards
+    what components share. Raises BadValue for an unknown class.
     """
-    memory = Memory()
+    memory = Memory(shared)
     graphs = []
     for case in cases:  # all pictures are read before any network is trained
         data = Graph(VOCABULARY, case, store, device, memory).get("train_data")

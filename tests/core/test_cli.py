@@ -377,7 +377,7 @@ def test_check_without_a_name_checks_everything(bench_, install, monkeypatch):
 
 
 LOUD = """
-import os, subprocess, sys
+import atexit, os, subprocess, sys, threading, time
 from dataclasses import dataclass
 import bench
 
@@ -387,7 +387,14 @@ def shout(where):
     os.write(1, f"loud: {where}, by number\\n".encode())
     subprocess.run(["echo", f"loud: {where}, from a process"], check=True)
 
+def linger():
+    while True:
+        print("loud: thread")
+        time.sleep(0.01)
+
 shout("import")
+atexit.register(shout, "exit")
+threading.Thread(target=linger).start()
 
 @dataclass(frozen=True)
 class Loud(bench.Explainer):
@@ -410,10 +417,11 @@ def bench_components():
 def bench_recorded(record):
     shout("record")
 """
-PLACES = ("import", "parameters", "refusal", "attribution", "components", "record")
+PLACES = ("import", "parameters", "refusal", "attribution", "components", "record", "exit")
 
 
-def test_what_a_plugin_prints_never_reaches_stdout(install, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_plugin_prints_never_reaches_stdout(install, tmp_path, unbuffered):
     install("acme", {"acme_plugin": LOUD})
     places = os.pathsep.join([str(tmp_path / "site-acme"), *filter(None, sys.path)])
     words = ["run", *TINY, "--explainer", "loud", "--metric", "topk_mass", "--attack", "sign_noise", "--no-reference"]
@@ -422,10 +430,10 @@ def test_what_a_plugin_prints_never_reaches_stdout(install, tmp_path):
             [sys.executable, "-m", "bench.cli", *command],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": places, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": places, "PYTHONUNBUFFERED": unbuffered},
         )
         assert done.returncode == 0 and read(done.stdout), done.stderr
-        for place in PLACES if command[0] == "run" else ("import", "components"):
+        for place in PLACES if command[0] == "run" else ("import", "components", "exit"):
             for how in ("", ", past sys.stdout", ", by number", ", from a process"):
                 assert f"loud: {place}{how}\n" in done.stderr
 
