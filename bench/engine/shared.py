@@ -223,7 +223,7 @@ class Print:
     def _compute_sum(self) -> bytes:
         found = hashlib.sha256()
         for tensor in self.tensors:
-            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            found.update(tensor.detach().cpu().contiguous().numpy().data)
         return found.digest()
 
     def has_changed(self, was_handed: bool) -> bool:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import torch
 
 import bench
 from bench.images import Frame
+from bench_datasets.folder import image_folders
+from bench_datasets.names import list_files
+from bench_datasets.prints import fingerprint_of
 from bench_datasets.splits import Files, assemble
 from bench_datasets.tables import Table, check_cache, classes_of, one_of, parquet_files, quiet, rows_of, table
 
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FOLDER = "cifar10"
+JPEG = b"\xff\xd8"  # how its files begin
 
 
 @dataclass(frozen=True)
 class CIFAR10(bench.Dataset):
     """Load 60,000 images of 32 x 32 pixels in ten classes (Krizhevsky, 2009).
 
-    They come from the Parquet files train-* and test-* in the folder cifar10 of the data folder, with columns image (or
-    img) and label. Without these files, they come from the Hugging Face hub, uoft-cs/cifar10 at a pinned revision. The
-    source is part of the set's identity. A tenth of the training images, equally many of each class, is held out for
-    validation.
+    They come from the folder cifar10 of the data folder: Parquet files train-* and test-* with columns image (or img)
+    and label, or images SPLIT/CLASS/NUMBER.png, numbered in the official order. Without this folder, they come from the
+    Hugging Face hub, uoft-cs/cifar10 at a pinned revision. Pixels, labels and their order are the set's identity, so
+    that all copies of the official images are one set. Copies stored as JPEG lose what the official images have, and
+    are another: networks trained on one lose accuracy on the other. A tenth of the training images, equally many of
+    each class, is held out for validation.
     """
 
     name = "cifar10"
+    version = 2
     paper = bench.Paper(
         "Learning Multiple Layers of Features from Tiny Images",
         "Alex Krizhevsky",
@@ -36,30 +46,107 @@ class CIFAR10(bench.Dataset):
     )
     examples = ()
     validation: float = bench.param(0.1, "share of the training images to hold out for validation", low=0, high=0.9)
+    variant: Literal["official", "jpeg"] = bench.param("official", "whether the images are copies stored as JPEG")
 
     def load(self, split: str) -> bench.Data:
         folder = bench.data_dir()
         local = folder / FOLDER if folder else None
-        splits, classes, fingerprint, note = _local(local) if local and local.is_dir() else (*_hub(local), "")
-        frame = Frame(0, 0, "none")
-        return assemble(splits, split, classes, frame, self.validation, "stop", fingerprint, note=note)
+        source = _local(local, bench.checksum(local)) if local and local.is_dir() else _hub(local)
+        self._check_variant(source)
+        return assemble(
+            source.splits,
+            split,
+            source.classes,
+            Frame(0, 0, "none"),
+            self.validation,
+            "stop",
+            source.fingerprint(),
+            note=source.note,
+        )
+
+    def _check_variant(self, source: _Source) -> None:
+        found = "jpeg" if _is_jpeg(source.splits) else "official"
+        if found == self.variant:
+            return
+        if found == "jpeg":
+            raise bench.EnvironmentProblem(
+                f"dataset {self}: the images in {source.place} are stored as JPEG; write cifar10:variant=jpeg, or put "
+                f"the official ones there ({HUB} on the Hugging Face hub)"
+            )
+        raise bench.EnvironmentProblem(
+            f"dataset {self}: the images in {source.place} are not stored as JPEG; write cifar10, or name a data folder "
+            "with the JPEG copy"
+        )
 
 
-def _local(folder: Path) -> tuple[dict[str, Files], tuple[str, ...], str, str]:
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The splits of one copy, where it is, and the checksums of its files."""
+
+    splits: dict[str, Files]
+    classes: tuple[str, ...]
+    place: str
+    sums: tuple[str, ...]
+    note: str = ""
+
+    @functools.cache  # noqa: B019 (a process keeps the files of its sets anyway)
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.splits, self.classes, self.sums)
+
+
+def _is_jpeg(splits: dict[str, Files]) -> bool:
+    return any(files.count and files.images([0])[0].startswith(JPEG) for files in splits.values())
+
+
+@functools.cache
+def _local(folder: Path, content: str) -> _Source:
+    """The copy in a folder; `content` is a checksum of the folder, so a change of it is noticed."""
+    if not any(list_files(folder, (".parquet",))):
+        return _images(folder, content)
     found, note = parquet_files(folder)
-    missing = {"train", "test"} - set(found)
-    if missing:
-        raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} files (SPLIT-*.parquet)")
+    _require(folder, set(found), "files (SPLIT-*.parquet)")
     splits, names = {}, {}
     for split, files in found.items():
         image = "image" if "image" in table(files).columns else "img"
         splits[split], names[split] = rows_of(table(files), str(files[0]), image, "label", "", 0)
-    sums = [bench.checksum(file) for files in found.values() for file in files]
-    return splits, one_of(names, str(folder)), hashlib.sha256("".join(sums).encode()).hexdigest()[:16], note
+    sums = tuple(bench.checksum(file) for files in found.values() for file in files)
+    return _Source(splits, one_of(names, str(folder)), str(folder), sums, note)
+
+
+def _require(folder: Path, found: set[str], what: str) -> None:
+    missing = {"train", "test"} - found
+    if missing:
+        raise bench.EnvironmentProblem(f"{folder} has no {' and no '.join(sorted(missing))} {what}")
+
+
+def _images(folder: Path, content: str) -> _Source:
+    """The copy in files SPLIT/CLASS/NUMBER.png."""
+    found, classes, note = image_folders(folder, content)
+    _require(folder, set(found), "images (SPLIT/CLASS/NUMBER.png)")
+    return _Source({split: _sort(split, found[split]) for split in found}, classes, str(folder), (content,), note)
+
+
+def _sort(split: str, files: Files) -> Files:
+    """A split with its rows in the order of the numbers that are the names of its files."""
+    stems = [Path(files.name(row)).stem for row in range(files.count)]
+    numbers = [int(stem) if stem.isdecimal() else -1 for stem in stems]
+    if -1 in numbers or len(set(numbers)) < len(numbers):
+        raise bench.EnvironmentProblem(
+            f"dataset cifar10: the {split} images must be named by their number in the official order, each once, such "
+            f"as {split}/frog/00000.png; {files.name(numbers.index(-1)) if -1 in numbers else 'a number'} is not, or use "
+            "Parquet files"
+        )
+    order = sorted(range(files.count), key=numbers.__getitem__)
+    return dataclasses.replace(
+        files,
+        labels=None if files.labels is None else files.labels[torch.tensor(order)],
+        images=lambda rows: files.images([order[row] for row in rows]),
+        name=lambda row: files.name(order[row]),
+    )
 
 
 @functools.cache
-def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
+def _hub(local: Path | None) -> _Source:
     splits: dict[str, Files] = {}
     classes: tuple[str, ...] = ()
     try:
@@ -78,4 +165,4 @@ def _hub(local: Path | None) -> tuple[dict[str, Files], tuple[str, ...], str]:
         rows = part.data.table
         source = Table(rows, classes_of(rows.schema))
         splits[split], classes = rows_of(source, f"{HUB} {split}", "img", "label", "", 0)
-    return splits, classes, REVISION
+    return _Source(splits, classes, f"the hub ({HUB})", (HUB, REVISION))

@@ -92,9 +92,8 @@ def test_a_fault_is_named_and_reaches_nobody_else(strike, tiny_run, clean, place
     assert values(again) == clean and not again.failures
 
 
-@pytest.mark.parametrize("code", ["noise.rows(5, 'mine', range(6)).__enter__()", "images.data.zero_()"])
-def test_what_stays_with_the_component_is_no_fault(strike, clean, code):
-    outcome = strike("attribute", code)
+def test_noise_that_a_component_leaves_open_is_no_fault(strike, clean):
+    outcome = strike("attribute", "noise.rows(5, 'mine', range(6)).__enter__()")
     assert not outcome.failures and {key: values(outcome)[key] for key in clean} == clean
 
 
