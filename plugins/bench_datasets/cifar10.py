@@ -74,8 +74,8 @@ class CIFAR10(bench.Dataset):
                 f"the official ones there ({HUB} on the Hugging Face hub)"
             )
         raise bench.EnvironmentProblem(
-            f"dataset {self}: the images in {source.place} are not stored as JPEG; write cifar10, or name a data folder "
-            "with the JPEG copy"
+            f"dataset {self}: the images in {source.place} are not stored as JPEG; write cifar10, or name a data "
+            "folder with the JPEG copy"
         )
 
 
@@ -131,10 +131,10 @@ def _sort(split: str, files: Files) -> Files:
     stems = [Path(files.name(row)).stem for row in range(files.count)]
     numbers = [int(stem) if stem.isdecimal() else -1 for stem in stems]
     if -1 in numbers or len(set(numbers)) < len(numbers):
+        wrong = f"{files.name(numbers.index(-1))} is not" if -1 in numbers else "a number repeats"
         raise bench.EnvironmentProblem(
-            f"dataset cifar10: the {split} images must be named by their number in the official order, each once, such "
-            f"as {split}/frog/00000.png; {files.name(numbers.index(-1)) if -1 in numbers else 'a number'} is not, or use "
-            "Parquet files"
+            f"dataset cifar10: the {split} images must be named by their number in the official order, such as "
+            f"{split}/frog/00000.png, but {wrong}; rename them, or use Parquet files"
         )
     order = sorted(range(files.count), key=numbers.__getitem__)
     return dataclasses.replace(
