@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from traceback import walk_tb
 from typing import Any
+
+# Controls, characters that turn or join text without being seen, halves of characters, and those of private meaning.
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+LISTED = 400  # characters of names in a message
+
+
+def clean(text: str, limit: int | None = 120) -> str:
+    """A text that is safe to print: one line without hidden characters, cut to the limit."""
+    if limit is not None and len(text) > limit:
+        text = text[:limit] + "..."
+    return text if text.isprintable() else "".join("?" if unicodedata.category(c) in HIDDEN else c for c in text)
+
+
+def quote_error(error: BaseException, limit: int = 120) -> str:
+    """The text of an error that others raised, safe to print."""
+    try:
+        text = str(error)
+    except Exception:  # of a stranger's class
+        text = ""
+    return clean(" ".join(text.split()), limit)
 
 
 class BenchError(Exception):
     """Base of all errors. Its text names the thing, the value and the way out; commands exit with `exit_code`."""
 
     exit_code = 2
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(clean(" ".join(text.splitlines()), None))  # it may quote anybody
 
 
 class UnknownName(BenchError):
@@ -55,12 +79,15 @@ class BadComponent(CellFailed):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known names, or all where none is near."""
+    """The end of a message about an unknown name: the nearest known names, or the first ones where none is near."""
     known = sorted(set(known))
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.55)
     if near:
         return "; did you mean " + " or ".join(repr(n) for n in near) + "?"
-    return "; known: " + (", ".join(known) or "none")
+    listed = ", ".join(known) or "none"
+    if len(listed) > LISTED:
+        listed = f"{listed[:LISTED].rpartition(', ')[0]} and more, {len(known)} in all"
+    return f"; known: {listed}"
 
 
 def summarise_error(error: BaseException, package: str = "") -> str:
@@ -73,5 +100,5 @@ def summarise_error(error: BaseException, package: str = "") -> str:
     where = "".join(
         f", {frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}" for _, frame, line in (own or places)[-1:]
     )
-    text = " ".join(str(error).split())
+    text = quote_error(error, 300)
     return f"{type(error).__name__}{': ' + text if text else ''}{where}"

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.files import parse_json
+
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # of a component
 _IDENTITY = re.compile(r"(\w+)/(\w+)@(\d+)\(")
 _RECORD = re.compile(r"record@(\d{1,9})/metric/([a-z][a-z0-9_]*)@\d{1,9}\(.*\)", re.DOTALL)
@@ -41,7 +43,7 @@ class Spec:
     @classmethod
     def parse(cls, text: str) -> Spec:
         """A spec from its text. Raises ValueError where the text is not as `str` writes it."""
-        parts = json.loads(text)
+        parts = parse_json(text)
         if not isinstance(parts, list) or [type(part) for part in parts] != [str, dict, dict]:
             raise ValueError("a spec is a list of a text and two tables")
         spec = cls(*parts)

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from bench.boards.doubts import Images
 from bench.boards.record import CALMLY, Record
+from bench.boards.submissions.attachments import check_footer
 from bench.boards.submissions.metadata import read_corrections
-from bench.errors import BadValue, EnvironmentProblem
+from bench.errors import BadValue, EnvironmentProblem, quote_error
+from bench.files import check_file, read_file
 
 RECORDS, EXAMPLES = "records", "examples"
 GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html")
@@ -34,7 +36,11 @@ def read_records(folder: Path) -> RecordSet:
     images: dict[str, list[tuple[float | None, bool | None]]] = {}
     # The suite's own first: of two records of one key, the first counts.
     for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            lines = read_file(file).splitlines()
+        except OSError as error:
+            raise EnvironmentProblem(f"{file} cannot be read ({error.strerror}); publish {file.stem} again") from None
+        for number, line in enumerate(lines, 1):
             try:
                 record = Record.parse(line)
             except (ValueError, TypeError, KeyError, AttributeError):
@@ -66,18 +72,28 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
 
     file = records.with_suffix(".values.parquet")
     try:
-        table = pyarrow.parquet.read_table(file, columns=["key", "image", "value", "kept"], **CALMLY).to_pydict()
+        check_file(file)
+        check_footer(file, pyarrow.parquet.read_metadata(file))
+        columns = ["key", "image", "value", "kept"]
+        # As a dictionary, a long key that repeats takes its memory once.
+        table = pyarrow.parquet.read_table(
+            file, columns=columns, read_dictionary=["key"], **CALMLY
+        ).unify_dictionaries()
+        parts = table["key"].chunks
+        names = parts[0].dictionary.to_pylist() if parts else []
+        keys = [names[place] for part in parts for place in part.indices.to_pylist()]
+        images, values, same = (table[column].to_pylist() for column in columns[1:])
     except FileNotFoundError:
         raise EnvironmentProblem(f"{file} is not there; publish {records.stem} again") from None
     except (OSError, ValueError, TypeError, KeyError, pyarrow.ArrowException) as error:
         raise EnvironmentProblem(
-            f"{file} cannot be read ({' '.join(str(error).split())[:120]}); publish {records.stem} again"
+            f"{file} cannot be read ({quote_error(error)}); publish {records.stem} again"
         ) from None
     levels: dict[str, dict[int, list[float | None]]] = {}
     kept: dict[tuple[str, int], bool | None] = {}
-    for key, image, value, same in zip(*(table[name] for name in ("key", "image", "value", "kept")), strict=True):
+    for key, image, value, is_kept in zip(keys, images, values, same, strict=True):
         levels.setdefault(key, {}).setdefault(image, []).append(value)
-        kept[key, image] = same
+        kept[key, image] = is_kept
     return {
         key: [(_mean_of_levels(values), kept[key, image]) for image, values in images.items()]
         for key, images in levels.items()
@@ -117,6 +133,6 @@ def find_outdated(folder: Path, files: Mapping[str, str]) -> list[str]:
 
 def _holds(path: Path, text: str) -> bool:
     try:
-        return path.read_bytes() == text.encode()
+        return read_file(path) == text.encode()
     except OSError:
         return False

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.axes import OPTIONS
-from bench.boards.shapes import Misfit, check, list_of, number, one_of, parse_toml, quote, table, text
+from bench.boards.shapes import LARGEST, Misfit, check, list_of, number, one_of, parse_toml, quote, table, text
 from bench.errors import BadValue, EnvironmentProblem
+from bench.files import read_file
 
 FILE = "board.toml"
+SIZE = 20_000  # bytes of it
 _CHOSEN = [name for name in OPTIONS if name != "metric"]
 # The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
 REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
@@ -102,7 +104,7 @@ def read_protocol(folder: Path) -> Protocol:
     """The protocol of a board: a folder with a board.toml."""
     file = folder / FILE
     try:
-        raw = file.read_bytes()
+        raw = read_file(file, SIZE)
     except OSError as error:
         raise EnvironmentProblem(
             f"board {folder}: {file} cannot be read ({error.strerror}); name a folder that has one"
@@ -134,7 +136,7 @@ def _reduce(eps: str) -> str:
 def _choices(value: Any) -> list[str]:
     """One choice or a list of them."""
     choices = value if isinstance(value, list) else [value]
-    if not choices or not all(type(choice) in (str, int) for choice in choices):
+    if not choices or not all(type(c) is str or (type(c) is int and abs(c) <= LARGEST) for c in choices):
         raise Misfit(f"is {quote(value)}, must be a list of texts or whole numbers")
     return [str(choice) for choice in choices]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.axes import AXES, option_texts
+from bench.files import parse_json
 
 VERSION = 3  # of the fields below and of how values become a summary; raised when their numbers change
 RECORD, VALUES = "record.json", "values.parquet"
@@ -60,7 +61,7 @@ class Record:
     @classmethod
     def parse(cls, line: str | bytes) -> Record:
         """The record of a line. Raises ValueError, TypeError or KeyError for a missing field or a wrong type."""
-        fields = json.loads(line)
+        fields = parse_json(line)
         ci95 = fields["ci95"]
         record = cls(
             **{

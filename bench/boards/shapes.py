@@ -11,13 +11,11 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
-from bench.errors import BadValue, suggestion
+from bench.errors import HIDDEN, BadValue, clean, quote_error, suggestion
 
 Shape: TypeAlias = Callable[[Any], Any]
 LARGEST = 1e15
 ENTRIES = 1000  # of a table or a list
-# Controls, characters that turn or join text without being seen, halves of characters, and those of private meaning.
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 class Misfit(Exception):
@@ -38,14 +36,8 @@ def parse_toml(about: str, raw: bytes) -> dict[str, Any]:
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         raise BadValue(
-            f"{about} is not TOML ({clean(str(error))}); put texts in quotes and lists in brackets"
+            f"{about} is not TOML ({quote_error(error)}); put texts in quotes and lists in brackets"
         ) from None
-
-
-def clean(text: str, limit: int = 120) -> str:
-    """A text that is safe to print: one line without hidden characters, cut to the limit."""
-    cut = text[:limit] + ("..." if len(text) > limit else "")
-    return "".join("?" if unicodedata.category(c) in HIDDEN else c for c in cut)
 
 
 def quote(value: Any, limit: int = 120) -> str:
@@ -54,7 +46,7 @@ def quote(value: Any, limit: int = 120) -> str:
         return f"'{clean(value, limit)}'"
     try:
         return clean(repr(value), limit)
-    except ValueError:  # a whole number of more digits than Python prints
+    except (ValueError, RecursionError):  # of more digits than Python prints, or of too many parts in parts
         return f"a {type(value).__name__} too long to print"
 
 

@@ -7,14 +7,17 @@ Nested values stand in parentheses. A value that is empty or holds white space o
 from __future__ import annotations
 
 import json
+import os
 import re
 import typing
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 from bench.components.base import Component, Parameter, parameters
-from bench.errors import BadValue, UnknownName, suggestion
+from bench.errors import BadValue, UnknownName, clean, suggestion
+from bench.files import DEEPEST
 
 
 def split(text: str, mark: str = ",") -> list[str]:
@@ -31,6 +34,8 @@ def split(text: str, mark: str = ",") -> list[str]:
             depth += 1 if sign == "(" else -1
             if depth < 0:
                 break
+            if depth > DEEPEST:
+                raise BadValue(f"{clean(text)!r} has parentheses more than {DEEPEST} deep; write fewer")
         elif sign == mark and depth == 0:
             parts.append(text[start:i])
             start = i + 1
@@ -88,6 +93,10 @@ def _from_text(kind: Any, text: str, find: Callable[[str, str], type[Component]]
         return read(_inside(text), kind.kind, find)
     if text.startswith('"'):
         text = json.loads(text)
+    if kind is str:
+        text.encode()  # half a character is no text
+    if kind is Path and (not os.fsencode(text) or "\0" in text):
+        raise ValueError("no path")
     if origin is Literal:
         return next((choice for choice in inner if str(choice) == text), text)
     if kind in (int, float, Fraction) and (len(text) > 100 or re.search(r"e[+-]?\d{4}", text, re.IGNORECASE)):

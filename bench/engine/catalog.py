@@ -15,7 +15,7 @@ from bench.components import KINDS, Component, Metric, check_parameters, read
 from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
 from bench.engine.shared import Library, unchanged
-from bench.errors import BadValue, BenchError, PluginError, UnknownName, suggestion, summarise_error
+from bench.errors import BadValue, BenchError, PluginError, UnknownName, quote_error, suggestion, summarise_error
 from bench.keys import NAME
 
 DISTRIBUTION = "robust-explanation-bench"
@@ -144,7 +144,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, about: str) ->
         manager.register(module, name=about)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{about}: {' '.join(str(error).split())}") from None
+        raise PluginError(f"{about}: {quote_error(error, 300)}") from None
     except ValueError:
         raise PluginError(f"{about}: its module {module.__name__} is registered by another entry point too") from None
     if "bench_components" not in meant:

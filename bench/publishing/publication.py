@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import hashlib
 import io
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -47,6 +46,7 @@ from bench.engine import (
     select_record,
 )
 from bench.errors import BadValue, BenchError, EnvironmentProblem
+from bench.files import parse_json, read_file
 
 
 def publish(
@@ -129,7 +129,7 @@ def _find_owners(place: Path, name: str, meta: Path | None) -> dict[str, str]:
         if file.stem not in (name, *corrected):
             for line in _lines(file) or ():
                 try:
-                    owners.setdefault(json.loads(line)["key"], file.stem)
+                    owners.setdefault(parse_json(line)["key"], file.stem)
                 except (ValueError, TypeError, KeyError):  # the build that follows reports it
                     continue
     return owners
@@ -189,13 +189,13 @@ def _shrink(picture: bytes) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(128).save(buffer, "png", optimize=True)
+    Image.open(io.BytesIO(picture), formats=("PNG",)).convert("RGB").quantize(128).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
 def _lines(file: Path) -> list[str] | None:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return read_file(file).decode().splitlines()
     except (OSError, ValueError):
         return None
 
@@ -230,7 +230,7 @@ def read_submission(folder: Path, name: str) -> list[Record]:
     """The records of one submission to a board, read strictly."""
     file = folder / RECORDS / f"{name}.jsonl"
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_file(file).splitlines()
     except OSError as error:
         raise BadValue(f"board {folder}: no submission called {name!r} ({error.strerror}); see its {RECORDS}") from None
     return [read_strictly(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from bench.boards.board import WORST, Board, Row, devices
 from bench.boards.render import wording
 from bench.boards.render.figures import draw_figures, draw_histograms
+from bench.files import parse_json
 
 if TYPE_CHECKING:
     import jinja2
@@ -112,7 +112,7 @@ def _list_details(board: Board, row: Row) -> Iterator[tuple[str, str, list[str]]
 def _list_identities(spec: str) -> list[str]:
     """The identities of components in the spec of a key."""
     try:
-        return [text for text in json.loads(spec)[2].values() if isinstance(text, str) and "/" in text and "@" in text]
+        return [text for text in parse_json(spec)[2].values() if isinstance(text, str) and "/" in text and "@" in text]
     except (ValueError, TypeError, LookupError, AttributeError):
         return []
 

@@ -58,6 +58,17 @@ def read_values(file: Path) -> dict[str, Values]:
         ) from None
 
 
+def check_footer(file: Path, meta: Any) -> list[Any]:
+    """The parts of a Parquet file, by its footer. Raises BadValue where they would be too large in memory."""
+    if meta.num_rows > ROWS:
+        raise BadValue(f"{file} has {meta.num_rows} rows; at most {ROWS} are allowed")
+    parts = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(meta.num_columns)]
+    size = sum(part.total_uncompressed_size for part in parts)
+    if size > UNCOMPRESSED:
+        raise BadValue(f"{file} has {size} bytes when uncompressed; at most {UNCOMPRESSED} are allowed")
+    return parts
+
+
 def _check_layout(file: Path, opened: Any) -> None:
     import pyarrow
 
@@ -68,13 +79,7 @@ def _check_layout(file: Path, opened: Any) -> None:
         "value": pyarrow.float64(),
         "kept": pyarrow.bool_(),
     }
-    meta = opened.metadata
-    if meta.num_rows > ROWS:
-        raise BadValue(f"{file} has {meta.num_rows} rows; at most {ROWS} are allowed")
-    parts = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(meta.num_columns)]
-    size = sum(part.total_uncompressed_size for part in parts)
-    if size > UNCOMPRESSED:
-        raise BadValue(f"{file} has {size} bytes when uncompressed; at most {UNCOMPRESSED} are allowed")
+    parts = check_footer(file, opened.metadata)
     found = [(field.name, field.type) for field in opened.schema_arrow]
     if found != list(columns.items()):
         named, expected = (", ".join(f"{name} {kind}" for name, kind in each) for each in (found, columns.items()))

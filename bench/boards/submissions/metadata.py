@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.boards.shapes import check, clean, list_of, number, one_of, parse_toml, quote, table, text
 from bench.errors import BadValue
+from bench.files import check_file
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SUFFIX = ".toml"
@@ -68,6 +69,7 @@ def read_meta(file: Path) -> Meta:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
+        check_file(file)
         with file.open("rb") as stream:
             raw = stream.read(SIZE + 1)
     except OSError as error:
