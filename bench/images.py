@@ -8,13 +8,20 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from bench.errors import quote_error
 
 BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 
-# What Pillow raises for content that is not an image, is truncated, or is a decompression bomb.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# Formats that Pillow decodes by itself: others would start a program, such as Ghostscript for PostScript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+LARGEST = 10**9  # bytes of a file
+PIXELS = 2 * 89_478_485  # of an image: where Pillow stops decoding
+
+# What reading and decoding a file raise.
+UNREADABLE = (OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ class Frame:
             return image
         method = Image.Resampling.NEAREST if nearest else Image.Resampling[self.interpolation.upper()]
         sides, (left, top) = self._scale(*image.size)
+        if sides[0] * sides[1] > PIXELS:
+            raise ValueError(
+                f"{image.width} x {image.height} pixels would become {sides[0]} x {sides[1]}; crop it first"
+            )
         return image.resize(sides, method).crop((left, top, left + self.size, top + self.size))
 
     def move_points(self, points: Tensor, width: int, height: int) -> Tensor:
@@ -65,14 +76,27 @@ class Frame:
         return (wide, high), (round((wide - self.size) / 2), round((high - self.size) / 2))
 
 
+def open_image(content: bytes) -> tuple[Image.Image, Image.Image]:
+    """The first image of a file, as the file has it and upright.
+
+    Raises ValueError where the content is of none of the FORMATS, damaged, or too large when decoded.
+    """
+    try:
+        file = Image.open(io.BytesIO(content), formats=FORMATS)
+        return file, ImageOps.exif_transpose(file)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # whatever a decoder of strangers' bytes comes to
+        raise ValueError(quote_error(error) or type(error).__name__) from None
+
+
 def open_upright(content: bytes) -> Image.Image:
     """Open the content of a file as an upright image of 8 bits a channel.
 
     Deeper grey images are scaled by what the file says: 16 bits by its number of bits, floats as they are. Raises
     ValueError for floats outside [0, 1] and for 32-bit whole numbers, whose range no file says.
     """
-    file = Image.open(io.BytesIO(content))
-    image = ImageOps.exif_transpose(file)
+    file, image = open_image(content)
     if not image.mode.startswith(("I", "F")):
         return image
     tags = getattr(file, "tag_v2", {})  # of a TIFF

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import EnvironmentProblem
+from bench.files import check_file, check_folder
 
 VARIABLE = "BENCH_DATA_DIR"
 
@@ -69,17 +70,21 @@ def _checksum(path: Path) -> str:
     found = hashlib.sha256()
     try:
         for file in sorted(_files_below(path)) if path.is_dir() else [path]:
+            check_file(file)
             state = file.stat()
             found.update(str(file.relative_to(path)).encode() + b"\0")
             found.update(_content_sum(file.resolve(), state.st_size, (state.st_mtime_ns, state.st_ctime_ns)))
     except OSError as error:
-        raise EnvironmentProblem(f"{path} cannot be read ({error.strerror}); check the path") from None
+        raise EnvironmentProblem(
+            f"{error.filename or path} cannot be read ({error.strerror}); check the path"
+        ) from None
     return found.hexdigest()[:16]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """The files of a folder, through links, but not into a folder in which the link itself lies."""
     for at, folders, names in os.walk(folder, followlinks=True):
+        check_folder(Path(at))
         here = Path(at).resolve()
         folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
         yield from (file for name in names if (file := Path(at, name)).is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from bench.components import Case, Data
 from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal
-from bench.errors import BadValue, EnvironmentProblem
-from bench.images import UNREADABLE, Frame, pixels
+from bench.errors import BadValue, EnvironmentProblem, clean, quote_error
+from bench.files import read_file
+from bench.images import LARGEST, UNREADABLE, Frame, pixels
 from bench.maps import least_overlap, reduce
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -86,7 +88,7 @@ def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -
     """
     channels, height, width = shape
     try:
-        content = file.read_bytes()
+        content = read_file(file, LARGEST)
     except OSError as error:
         raise EnvironmentProblem(f"picture {file} cannot be read ({error.strerror}); check the path") from None
     try:
@@ -102,7 +104,7 @@ def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -
                 )[0]
     except UNREADABLE as error:
         raise EnvironmentProblem(
-            f"picture {file} cannot be decoded ({' '.join(str(error).split())[:120]}); use a JPEG, a PNG or the like"
+            f"picture {file} cannot be decoded ({quote_error(error)}); use a JPEG, a PNG or the like"
         ) from None
     return image if channels == 3 else image.mean(0, keepdim=True).expand(channels, -1, -1)
 
@@ -169,10 +171,10 @@ def check_cases(cases: Sequence[Case], catalog: Catalog, attack: bool) -> None:
 def _find_class(label: str, classes: Sequence[str]) -> int:
     if label in classes:
         return classes.index(label)
-    if label.isdigit() and int(label) < len(classes):
+    if re.fullmatch("[0-9]{1,9}", label) and int(label) < len(classes):
         return int(label)
-    some = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
-    raise BadValue(f"no class called {label!r}; there are {len(classes)}, 0 to {len(classes) - 1} ({some})")
+    some = clean(", ".join(classes[:12]) + (", ..." if len(classes) > 12 else ""), 300)
+    raise BadValue(f"no class called {clean(label)!r}; there are {len(classes)}, 0 to {len(classes) - 1} ({some})")
 
 
 def _predict(logits: Tensor, classes: Sequence[str]) -> tuple[str, float]:

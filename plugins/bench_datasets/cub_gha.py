@@ -10,10 +10,12 @@ from typing import ClassVar
 import torch
 
 import bench
+from bench.files import read_file
 from bench_datasets.named import Photographs, Splits, place_of
 from bench_datasets.splits import Files, contents, names_of
 
 BIRDS, GAZE = "CUB_200_2011", "CUB_GHA"
+LIST = 10**8  # bytes of a list
 HOWTO = (
     f"what CUB_200_2011.tgz unpacks to ({BIRDS}/images.txt and the rest) and the heatmaps of CUB-GHA ({GAZE}/ID.jpg, "
     "by the image's number)"
@@ -75,9 +77,10 @@ def birds(place: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...]]
 def read_list(place: Path, name: str) -> dict[str, str]:
     """Read one of the set's lists, whose lines are a number and a text."""
     try:
-        lines = (place / BIRDS / name).read_text().splitlines()
-    except OSError as error:
+        lines = read_file(place / BIRDS / name, LIST).decode().splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise bench.EnvironmentProblem(
-            f"dataset cub_gha: {place / BIRDS / name} cannot be read ({error.strerror}); put {HOWTO} there"
+            f"dataset cub_gha: {place / BIRDS / name} cannot be read ({reason}); put {HOWTO} there"
         ) from None
     return dict(line.split(" ", 1) for line in lines if " " in line)

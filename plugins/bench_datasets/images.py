@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import bench
+from bench.errors import quote_error
 from bench.images import UNREADABLE, Frame, open_upright
 
 
@@ -44,7 +45,14 @@ class Decoded:
         places = self.rows[rows].tolist()
         values = torch.empty(len(places), *self.shape[1:])
         damaged: list[tuple[int, BaseException]] = []
-        for place, (row, content) in enumerate(zip(places, self.read(places), strict=True)):
+        try:
+            contents = self.read(places)
+        except OSError as error:
+            file, reason = error.filename or self.name(places[0]), error.strerror or quote_error(error)
+            raise bench.EnvironmentProblem(
+                f"{file} cannot be read ({reason}); fix it, or skip all such images with damaged=skip"
+            ) from None
+        for place, (row, content) in enumerate(zip(places, contents, strict=True)):
             try:
                 value = self.decode(content)
             except UNREADABLE as error:
@@ -60,7 +68,7 @@ class Decoded:
             row, cause = damaged[0]
             more = f", and {len(damaged) - 1} more of the {len(places)} requested" if len(damaged) > 1 else ""
             raise bench.EnvironmentProblem(
-                f"{self.name(row)} cannot be decoded ({' '.join(str(cause).split())}){more}; fix it, or skip all such "
+                f"{self.name(row)} cannot be decoded ({quote_error(cause)}){more}; fix it, or skip all such "
                 "images with damaged=skip"
             )
         return values

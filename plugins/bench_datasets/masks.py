@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from bench.images import Frame
+from bench.images import Frame, open_image
 
 Values = Literal["auto", "ids", "shades"]
 VOC_VOID = (224, 224, 192)  # the colour of 255 in the palette of PASCAL VOC
@@ -19,10 +18,9 @@ VOC_VOID = (224, 224, 192)  # the colour of 255 in the palette of PASCAL VOC
 def object_mask(content: bytes, frame: Frame, values: Values) -> Tensor:
     """Read a mask (H, W) from a file's content: 1 on the object, 0 off it, 0.5 where it is void.
 
-    Raises ValueError under "auto" where ids and shades are equally likely.
+    Raises ValueError where it cannot be decoded, and under "auto" where ids and shades are equally likely.
     """
-    file = Image.open(io.BytesIO(content))
-    image = ImageOps.exif_transpose(file)
+    file, image = open_image(content)
     grey = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
     if values == "shades" or (values == "auto" and (file.format == "JPEG" or (grey % 1).any())):
         marks = np.where(grey > grey.max() / 2, 2, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import bench
+from bench.files import check_file, check_folder
 
 KEYWORDS = {
     "train": ("train", "training"),
@@ -34,21 +36,28 @@ def is_hidden(path: Path) -> bool:
 def list_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """The files below a folder, through links, except those that are hidden or in hidden folders.
 
-    A link to a folder that it lies in is not followed.
+    A link to a folder that it lies in is not followed. Raises EnvironmentProblem for a name of a file that is a pipe or
+    a device, and for a folder that is the whole file system.
     """
-    return _list_files(folder, tuple(suffixes), ())
+    try:
+        yield from _list_files(folder, tuple(suffixes), ())
+    except OSError as error:
+        raise bench.EnvironmentProblem(f"{error.filename} cannot be read ({error.strerror}); check the path") from None
 
 
 def _list_files(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...]) -> Iterator[Path]:
     here = folder.resolve()
     if here in above:
         return
+    check_folder(folder)
     for path in sorted(folder.iterdir()):
         if is_hidden(path):
             continue
         if path.is_dir():
             yield from _list_files(path, suffixes, (*above, here))
         elif path.name.lower().endswith(suffixes):
+            with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere is an image that is damaged
+                check_file(path)
             yield path
 
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 import bench
-from bench.images import UNREADABLE, Frame, decode, pixels
+from bench.errors import quote_error
+from bench.files import read_file
+from bench.images import LARGEST, UNREADABLE, Frame, decode, pixels
 from bench_datasets.images import Decoded, gaze_map, readable
 from bench_datasets.masks import Values, object_mask
 
@@ -102,7 +104,7 @@ def _shape(files: Files, frame: Frame) -> tuple[int, ...]:
         try:
             return tuple(pixels(files.images([row])[0], frame).shape)
         except UNREADABLE as error:
-            causes.append(" ".join(str(error).split()))
+            causes.append(quote_error(error))
     raise bench.EnvironmentProblem(
         f"{files.name(0)} and all that follow cannot be decoded ({causes[0]}): are these images?"
     )
@@ -119,7 +121,7 @@ def contents(files: Sequence[Path]) -> Read:
     """Make a function that reads some of the files."""
 
     def read(rows: Sequence[int]) -> list[bytes]:
-        return [files[row].read_bytes() for row in rows]
+        return [read_file(files[row], LARGEST) for row in rows]
 
     return read
 

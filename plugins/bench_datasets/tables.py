@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,13 @@ from typing import Any
 import torch
 
 import bench
+from bench.errors import quote_error
+from bench.files import parse_json
 from bench_datasets.names import by_split, describe_left_out, list_files
 from bench_datasets.splits import Files, Read
+
+UNPACKED, RATIO = 2**29, 100  # bytes, and times its own bytes, to which a Parquet file may unpack
+CELL = 8  # bytes of a row, at the least
 
 
 def parquet_files(path: Path) -> tuple[dict[str, tuple[Path, ...]], str]:
@@ -63,17 +67,34 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
     import pyarrow.parquet
 
     try:
+        for file in files:
+            _check_footer(file)
         parts = [classes_of(pyarrow.parquet.read_schema(file)) for file in files]
         rows = _rows(files, sums)
+    except bench.BenchError:
+        raise
     except Exception as error:
         check_cache(error)
-        cause = error.__cause__ or error
-        raise bench.EnvironmentProblem(
-            f"{files[0]} cannot be read as Parquet ({' '.join(str(cause).split())[:200]})"
-        ) from error
+        cause = quote_error(error.__cause__ or error, 200)
+        raise bench.EnvironmentProblem(f"{files[0]} cannot be read as Parquet ({cause})") from error
     for column in rows.column_names:
         one_of({file.name: part.get(column, ()) for file, part in zip(files, parts, strict=True)}, str(files[0].parent))
     return Table(rows, parts[0])
+
+
+def _check_footer(file: Path) -> None:
+    """Raise EnvironmentProblem where a file would unpack to far more than it has, as its footer tells."""
+    import pyarrow.parquet
+
+    footer, size = pyarrow.parquet.read_metadata(file), file.stat().st_size
+    groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
+    unpacked = sum(group.column(c).total_uncompressed_size for group in groups for c in range(footer.num_columns))
+    unpacked = max(unpacked, footer.num_rows * CELL)
+    if unpacked > max(UNPACKED, RATIO * size):
+        raise bench.EnvironmentProblem(
+            f"{file} has {size} bytes and {footer.num_rows} rows, and would take {unpacked} bytes; store images as "
+            "JPEG or PNG, which shrink no further"
+        )
 
 
 def _rows(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:
@@ -107,7 +128,7 @@ def check_cache(error: Exception) -> None:
 def classes_of(schema: Any) -> dict[str, tuple[str, ...]]:
     """Read the classes of columns from an Arrow schema, where `datasets` keeps its features as JSON."""
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features = (json.loads(text).get("info") or {}).get("features") or {}
+    features = (parse_json(text).get("info") or {}).get("features") or {}
     return {
         column: tuple(feature["names"])
         for column, feature in features.items()

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 import bench
+from bench.errors import quote_error
+from bench.files import check_file
 
 Keys = tuple[str, ...]
 
@@ -30,6 +32,7 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
     Raises EnvironmentProblem where the file cannot be read, BadValue where it contains no tensors with names, or code.
     """
     try:
+        check_file(path)
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
@@ -64,9 +67,7 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> bench.BenchError:
-    return bench.EnvironmentProblem(
-        f"weights {path} are damaged, or not a state dict ({' '.join(str(error).split())[:120]})"
-    )
+    return bench.EnvironmentProblem(f"weights {path} are damaged, or not a state dict ({quote_error(error)})")
 
 
 def _list_tensors(content: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Tensor]]:

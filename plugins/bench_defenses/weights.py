@@ -27,6 +27,9 @@ class Weights(bench.Defense):
     examples = ()
     path: Path = bench.param(help="the file")
 
+    def find_problem(self) -> str | None:
+        return f"path is {self.path}, a folder; name a file in it" if self.path.is_dir() else None
+
     def train(self, fit: bench.Fit) -> nn.Module:
         network = fit.fresh()
         place(network, self.path)
