@@ -60,10 +60,18 @@ class Cell:
         """What has changed since each record that has this cell's texts but another key was made."""
         metric, axes, spec = form(self.metric), self.axis_texts(form), Spec.parse(self.spec)
         return [
-            "; ".join(Spec.parse(record.spec).differences(spec))
+            _describe_changes(record, spec)
             for record in others
             if (record.metric, record.axes) == (metric, axes) and record.key != self.key
         ]
+
+
+def _describe_changes(record: Record, spec: Spec) -> str:
+    """What differs between the spec of a record and another."""
+    try:
+        return "; ".join(Spec.parse(record.spec).differences(spec))
+    except ValueError:
+        return "its spec cannot be read"
 
 
 def published_text(choice: Any) -> str:

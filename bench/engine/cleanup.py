@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
 import shutil
@@ -15,12 +15,11 @@ from pathlib import Path
 from bench.boards import RECORD, VERSION
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import SPEC
-from bench.engine.store import Store, is_held
+from bench.engine.store import DAMAGED, SPEC, UNFINISHED, Store, is_held
 from bench.errors import StoreError
+from bench.files import parse_json
 from bench.keys import Spec
 
-DAMAGED, UNFINISHED = "damaged", "partial"
 DAY = 86400.0
 
 
@@ -45,16 +44,21 @@ class Unusable:
 def list_holdings(store: Store) -> list[Holding]:
     """The holdings by name, unfinished and damaged values included."""
     holdings = []
-    for place in sorted(store.root.iterdir()) if store.root.is_dir() else ():
-        folders = [folder for folder in place.iterdir() if folder.is_dir()] if place.is_dir() else []
+    for place in store.list_folders("."):
+        folders = [folder for folder in store.list_folders(place.name) if folder.is_dir()]
         if folders:
             holdings.append(Holding(place.name, len(folders), sum(map(size, folders))))
     return holdings
 
 
 def size(folder: Path) -> int:
-    """The bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """The bytes of all files below a folder. Files that another process removes meanwhile count nothing."""
+    total = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(at, name).lstat().st_size
+    return total
 
 
 def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[Unusable]:
@@ -68,28 +72,39 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
     for folder in store.list_folders(UNFINISHED):
         # A write uses a folder named by the key and eight more digits, and takes seconds.
         if re.search(r"-[0-9a-f]{8}$|^[0-9a-f]{32}$", folder.name):
-            if time.time() - folder.stat().st_mtime > DAY:
+            if _age(folder) > DAY:
                 yield Unusable(folder, "left by an interrupted write", size(folder))
         elif unfinished and not is_held(folder):
             yield Unusable(folder, "unfinished", size(folder))
     for name in ("record", *VOCABULARY.values):
         for folder in store.list_folders(name):
-            changes = _describe_changes(folder, name, catalog)
+            changes = _describe_changes(store, name, folder.name, catalog)
             if changes:
                 yield Unusable(folder, changes, size(folder))
 
 
-def _describe_changes(folder: Path, name: str, catalog: Catalog) -> str:
-    """Which versions have changed since a value was computed; "" where none has, or the spec cannot be read."""
+def _age(folder: Path) -> float:
+    """The seconds since something changed in a folder; 0 where it is gone meanwhile."""
     try:
-        text = json.loads((folder / RECORD).read_bytes())["spec"] if name == "record" else (folder / SPEC).read_text()
-        spec = Spec.parse(text)
+        return time.time() - folder.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _describe_changes(store: Store, name: str, key: str, catalog: Catalog) -> str:
+    """Which versions have changed since a value was computed; "" where none has, or the value is damaged."""
+    identity = RECORD if name == "record" else SPEC
+    files = store.look(name, key, (identity,))
+    if files is None:
+        return ""
+    try:
+        spec = Spec.parse(parse_json(files[RECORD])["spec"] if name == "record" else files[SPEC].decode())
         pairs = [(spec.made.partition("/")[0], f"record@{VERSION}")] if name == "record" else []
         pairs += [
             (f"{n} {v}", f"{n} {VOCABULARY.values[n].version if n in VOCABULARY.values else '-'}")
             for n, v in spec.versions.items()
         ]
-    except (OSError, ValueError, TypeError, KeyError):
+    except ValueError:
         return ""
     for kind, component, version in spec.identities():
         cls = catalog.components.get(kind, {}).get(component)
@@ -101,7 +116,7 @@ def _describe_changes(folder: Path, name: str, catalog: Catalog) -> str:
 def remove(store: Store, unusable: Unusable) -> None:
     """Remove a folder. It moves to the damaged ones first, where the next run finds what an interruption leaves."""
     try:
-        if unusable.folder.is_dir():
+        if unusable.folder.is_dir() and not unusable.folder.is_symlink():
             moved = store.root / DAMAGED / f"{unusable.folder.name}-{uuid.uuid4().hex[:8]}"
             moved.parent.mkdir(exist_ok=True)
             os.replace(unusable.folder, moved)

@@ -19,11 +19,11 @@ from bench.axes import AXES
 from bench.components import Case, Component, Defense
 from bench.engine.phases import Phase
 from bench.engine.shared import Shared
-from bench.engine.store import Store, Unfinished, pack_tensors
+from bench.engine.store import SPEC, Overtaken, Store, Unfinished, pack_tensors
 from bench.errors import StoreError, UnknownName, suggestion
 from bench.keys import Spec, hash_spec
 
-TENSORS, COST, SPEC = "value.safetensors", "cost.json", "spec.json"
+TENSORS, COST = "value.safetensors", "cost.json"
 ALONE = "value"  # the name, in a file, of a tensor that is a value by itself
 
 HANDS_OUT = {"train_data", "test_data", "recipe", "refit"}  # evidence through which components get whole data sets
@@ -241,10 +241,14 @@ class Graph:
 
     def _keep(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
         """What the store holds under a spec, or else what `make(services)` returns, which is then stored."""
+        stored = self._load(name, hash_spec(spec))
+        while stored is None:
+            with contextlib.suppress(Overtaken):  # then the other process is waited for
+                stored = self._make(name, spec, resumable, make)
+        return stored
+
+    def _make(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
         key = hash_spec(spec)
-        stored = self._load(name, key)
-        if stored is not None:
-            return stored
         services = self.services()
         with contextlib.ExitStack() as stack:
             if resumable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST, Graph, Memory
 from bench.engine.report import group_reasons
 from bench.engine.store import Store
+from bench.files import parse_json
 
 
 @dataclass
@@ -53,8 +53,9 @@ def make_plan(cells: list[Cell], store: Store) -> Plan:
     for name, count in plan.make.items():
         times, sizes = [], []
         for folder in store.list_folders(name):
+            files = store.look(name, folder.name, (COST,)) or {}
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
-                times.append(sum(phase["seconds"] for phase in json.loads((folder / COST).read_text())))
+                times.append(sum(phase["seconds"] for phase in parse_json(files[COST])))
                 sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
         if not sizes:
             plan.unknown.append(name)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.boards import RECORD, Record
+from bench.boards import RECORD, VALUES, Record
 from bench.components import Component, Metric, freeze_files, use_data_dir
 from bench.engine.catalog import DISTRIBUTION, Catalog, installed
 from bench.engine.cells import Cell, list_cells
@@ -24,7 +24,7 @@ from bench.engine.selection import select
 from bench.engine.shared import Shared, Spoiled
 from bench.engine.store import Store
 from bench.engine.training import products_in
-from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, summarise_error
+from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, quote_error, summarise_error
 
 
 @dataclass
@@ -119,16 +119,21 @@ def explain_failure(error: Exception) -> str:
 
 def read_record(store: Store, cell: Cell) -> Record | None:
     """The stored record of a cell, or None."""
-    files = store.read("record", cell.key, (RECORD,))
-    return Record.parse(files[RECORD]) if files else None
+    files = store.read("record", cell.key, (RECORD, VALUES))
+    try:
+        return Record.parse(files[RECORD]) if files else None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        store.reject("record", cell.key, quote_error(error))
+        return None
 
 
 def read_records(store: Store) -> list[Record]:
-    """All records of a store that can be read."""
+    """All records of a store that are whole."""
     records = []
     for folder in store.list_folders("record"):
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            records.append(Record.parse((folder / RECORD).read_bytes()))
+        files = store.look("record", folder.name, (RECORD,))
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            records += [Record.parse(files[RECORD])] if files else []
     return records
 
 

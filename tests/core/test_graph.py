@@ -14,6 +14,7 @@ from bench.axes import AXES
 from bench.components.case import Case, cases
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import Graph, Memory, Vocabulary, dependencies, value
+from bench.engine.store import pack_tensors
 
 
 @pytest.fixture
@@ -164,3 +165,22 @@ def test_an_impossible_budget_is_named(norm, eps):
 def test_a_case_names_its_components(tiny_case):
     assert isinstance(tiny_case, Case)
     assert set(tiny_case.components) == {"dataset", "model", "schedule", "defense", "explainer", "surrogate", "attack"}
+
+
+def test_a_process_that_was_overtaken_takes_what_the_other_computes(graph):
+    tries = []
+
+    @value(stored=True, resumable=True)
+    def trained(seed, *, services):
+        tries.append(seed)
+        lock = services.checkpoints.place / "lock"
+        lock.write_text('{"host": "elsewhere", "pid": 1}')  # as if this process had slept, and another had begun
+        other = {"value.safetensors": pack_tensors({"value": torch.tensor([7.0])}), "cost.json": b"[]"}
+        one.store.write("trained", one.key("trained"), {**other, "spec.json": one.spec("trained").encode()})
+        lock.unlink()  # the other has finished
+        services.checkpoints.save("train", {"weights": b"1"})
+        return torch.tensor([5.0])
+
+    one = graph(vocabulary=Vocabulary([trained]))
+    assert one.get("trained").tolist() == [7.0] and tries == [0]
+    assert not list(one.store.list_folders("partial"))

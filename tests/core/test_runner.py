@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pyarrow.parquet
@@ -19,8 +21,9 @@ from bench.engine import catalog as catalogs
 from bench.engine.chunks import chunked
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
+from bench.engine.plan import make_plan
 from bench.engine.report import group_reasons
-from bench.engine.runner import explain_failure, open_store
+from bench.engine.runner import explain_failure, open_store, read_records
 from bench.engine.store import Store
 
 
@@ -721,3 +724,50 @@ def test_reasons_are_grouped():
     reasons = [("a of b", "why"), ("c of d", "other"), ("e of f", "why"), ("g of h", "why")]
     assert group_reasons(reasons) == ["a of b and 2 more: why", "c of d: other"]
     assert group_reasons([]) == []
+
+
+def test_records_of_other_keys_are_neither_taken_nor_told_of(tiny_run, store, warnings_told):
+    first = tiny_run(defense=["l2"], metric=["accuracy", "kept_rate"])
+    before = {key: record.value for key, record in first.records.items()}
+    one, other, *_ = store.list_folders("record")
+    other.rename(store.root / "between")
+    one.rename(other)
+    (store.root / "between").rename(one)
+    assert len(read_records(store)) == len(before) - 2 and not warnings_told
+    again = tiny_run(defense=["l2"], metric=["accuracy", "kept_rate"])
+    assert {key: record.value for key, record in again.records.items()} == before
+    assert sum("record" in text and "computed again" in text for text in warnings_told) == 2
+
+
+def test_a_changed_record_is_no_reason_for_a_notice(tiny_run, store, warnings_told):
+    tiny_run(metric=["accuracy"])
+    (folder,) = store.list_folders("record")
+    text = (folder / "record.json").read_text()
+    for content in (text.replace("shapes", "shape5"), "[" * 100_000, text.replace('"n": 10', '"n": 1' + "0" * 5000)):
+        (folder / "record.json").write_text(content)
+        assert read_records(store) == []
+    (folder / "record.json").unlink()
+    os.mkfifo(folder / "record.json")
+    assert read_records(store) == [] and not warnings_told
+
+
+def test_a_record_with_fields_of_other_types_is_computed_again(tiny_run, store, warnings_told):
+    (record,) = tiny_run(metric=["accuracy"]).records.values()
+    files = store.read("record", record.key, ("record.json", "values.parquet"))
+    for fields in ({"axes": 5}, {"value": 10**200, "n": "1"}, {"objective": [1]}, {"surplus": 1}):
+        content = json.dumps({**json.loads(files["record.json"]), **fields}).encode()
+        shutil.rmtree(store.folder("record", record.key))
+        store.write("record", record.key, {**files, "record.json": content})
+        (again,) = tiny_run(metric=["accuracy"]).records.values()
+        assert again.value == record.value
+    assert len(warnings_told) == 4 and all("computed again" in text for text in warnings_told)
+
+
+def test_a_plan_counts_no_damaged_value(tiny_run, store):
+    cells = tiny_run(metric=["accuracy"]).cells
+    assert (make_plan(cells, store).done, make_plan(cells, store).make) == (1, {})
+    for name in ("record", "trained"):
+        (folder,) = store.list_folders(name)
+        (folder / "checksums.json").write_text("[" * 100_000)
+    assert (make_plan(cells, store).todo, make_plan(cells, store).make) == (1, {"trained": 1})
+    assert not (store.root / "damaged").exists()
