@@ -18,18 +18,29 @@ from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
     DATA_DIR,
+    PLACE,
     STORE,
     WITHOUT,
     answer,
     complain,
     explaining,
     finish,
+    give_up,
     load_catalog,
     select_cells,
     selecting,
     split_lists,
 )
-from bench.errors import BadValue, BenchError, CellFailed, UnknownName, suggestion, summarise_error
+from bench.errors import (
+    BadValue,
+    BenchError,
+    CellFailed,
+    EnvironmentProblem,
+    UnknownName,
+    suggestion,
+    summarise_error,
+)
+from bench.files import write_file
 
 INTERRUPTED = 130
 
@@ -48,6 +59,11 @@ class Group(click.Group):
         except click.ClickException as error:
             complain(" ".join(error.format_message().split()))
             code = error.exit_code
+        except OSError as error:  # of --help and --version, which do not use `answer`
+            if error.filename is not None:
+                raise
+            complain(str(give_up(sys.stdout, error)))
+            code = EnvironmentProblem.exit_code
         if any(thread not in own and not thread.daemon for thread in threading.enumerate()):
             _end_process(code)
         sys.exit(code)
@@ -159,10 +175,12 @@ def plan(
 
 
 @main.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=PLACE)
 @explaining
 @click.option("--class", "label", metavar="NAME|N", help="Class to explain. [default: the predicted one]")
-@click.option("--out", metavar="FILE", default="panel.png", show_default=True, help="File to write the panel to.")
+@click.option(
+    "--out", metavar="FILE", type=PLACE, default="panel.png", show_default=True, help="File to write the panel to."
+)
 @click.option("--json", "as_json", is_flag=True, help="Also print a JSON array of predictions and overlaps.")
 def explain(
     images: tuple[str, ...],
@@ -189,12 +207,13 @@ def explain(
     attack = bool(options["attack"])
     check_cases(selection.cases, catalog, attack)
     file = Path(out)
-    if file.is_dir() or not file.absolute().parent.is_dir():
+    is_other = file.exists() and not (file.is_file() or file.is_char_device())
+    if is_other or not file.absolute().parent.is_dir():
         raise BadValue(f"--out {out} is not a file in an existing folder; name one, such as panel.png")
     pictures, chosen = list_pictures(images), choose_device(device)
     place, shared = open_store(store, complain), Shared(catalog.library)
     examples = explain_pictures(pictures, selection.cases, attack, label, place, chosen, shared)
-    file.write_bytes(draw_panel(examples))
+    write_file(file, draw_panel(examples))
     if as_json:
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
     for flag in dict.fromkeys(flag for example in examples for flag in example.flags):
@@ -203,7 +222,7 @@ def explain(
 
 
 @main.command(name="list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, type=PLACE)
 @WITHOUT
 def list_(kind: str | None, without: tuple[str, ...]) -> None:
     """List installed components of one KIND, or of all.
@@ -233,7 +252,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=PLACE)
 @DATA_DIR
 @WITHOUT
 def check(name: str | None, without: tuple[str, ...]) -> None:
@@ -272,7 +291,9 @@ def check(name: str | None, without: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("kind")
 @click.argument("name")
-@click.option("--into", metavar="FOLDER", default=".", help="Folder to create it in. [default: the current folder]")
+@click.option(
+    "--into", metavar="FOLDER", type=PLACE, default=".", help="Folder to create it in. [default: the current folder]"
+)
 def new(kind: str, name: str, into: str) -> None:
     """Create a plugin with one component of a KIND.
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import answer, complain, finish, load_catalog, select_cells, selecting
+from bench.cli.options import PLACE, answer, complain, finish, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
+from bench.files import write_file
 
 
 @click.group()
@@ -29,11 +30,11 @@ def all_boards() -> list[Path]:
     return places
 
 
-FOLDER = click.argument("board", metavar="FOLDER")
+FOLDER = click.argument("board", metavar="FOLDER", type=PLACE)
 
 
 @leaderboard.command()
-@click.argument("boards", nargs=-1, metavar="[FOLDER]...")
+@click.argument("boards", nargs=-1, metavar="[FOLDER]...", type=PLACE)
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; exit with 1 if a file is out of date.")
 def build(boards: tuple[str, ...], only_check: bool) -> None:
     """Generate the tables and pages of boards from their records.
@@ -50,7 +51,7 @@ def build(boards: tuple[str, ...], only_check: bool) -> None:
         for name in find_outdated(place, files):
             outdated.append(place / name)
             if not only_check:
-                (place / name).write_bytes(files[name].encode())
+                write_file(place / name, files[name].encode())
                 answer(place / name)
     if only_check:
         for path in outdated:
@@ -80,7 +81,9 @@ def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
 @FOLDER
 @selecting
 @click.option("--name", default="suite", show_default=True, help="Name of the submission.")
-@click.option("--meta", metavar="FILE", help="TOML file with title, authors and so on. [default: write a draft]")
+@click.option(
+    "--meta", metavar="FILE", type=PLACE, help="TOML file with title, authors and so on. [default: write a draft]"
+)
 @click.option("--replace", is_flag=True, help="Replace the records of this name, an unpublished draft.")
 def publish(
     board: str,
@@ -120,7 +123,7 @@ def publish(
 @leaderboard.command()
 @FOLDER
 @selecting
-@click.option("--name", metavar="NAME", help="Run the records of this submission instead of the protocol.")
+@click.option("--name", metavar="NAME", type=PLACE, help="Run the records of this submission instead of the protocol.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N records, drawn at random.")
 @click.option("--draw", default="", metavar="TEXT", help="Text that seeds the draw, with the keys of all records.")
 def verify(
@@ -171,8 +174,8 @@ def verify(
 
 
 @leaderboard.command()
-@click.argument("before", metavar="BEFORE")
-@click.argument("after", metavar="AFTER")
+@click.argument("before", metavar="BEFORE", type=PLACE)
+@click.argument("after", metavar="AFTER", type=PLACE)
 def diff(before: str, after: str) -> None:
     """Print which ranks and scores differ between two states, as Markdown.
 
@@ -198,9 +201,12 @@ def diff(before: str, after: str) -> None:
 
 
 @leaderboard.command()
-@click.argument("boards", nargs=-1, metavar="[FOLDER]...")
+@click.argument("boards", nargs=-1, metavar="[FOLDER]...", type=PLACE)
 @click.option(
-    "--base", metavar="FOLDER", help="The board, or all boards, before the change: published results must stay."
+    "--base",
+    metavar="FOLDER",
+    type=PLACE,
+    help="The board, or all boards, before the change: published results must stay.",
 )
 def validate(boards: tuple[str, ...], base: str | None) -> None:
     """Check submissions without running any of their code.

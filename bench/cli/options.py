@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,23 +13,46 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from bench.axes import OPTIONS
-from bench.errors import BenchError
+from bench.errors import BenchError, EnvironmentProblem, clean
 
 if TYPE_CHECKING:
     from bench.engine import Catalog, Cell
 
 
 DATA = "bench.stdout"
+LONGEST = 2000  # characters of a line on stderr
 
 
 def complain(text: str) -> None:
-    """Print a line to stderr."""
-    click.echo(f"bench: {text}", err=True)
+    """Print a line to stderr. Of a long one, the middle is left out: the way out stands at its end."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    click.echo(f"bench: {clean(text, None)}", err=True)
 
 
 def answer(text: object, nl: bool = True) -> None:
-    """Print data to stdout, which plugins cannot reach."""
-    click.echo(text, click.get_current_context().meta.get(DATA), nl)
+    """Print data to stdout, which plugins cannot reach. Raises EnvironmentProblem where it cannot be written."""
+    stream: TextIO = click.get_current_context().meta.get(DATA) or sys.stdout
+    encoding = stream.encoding or "utf-8"
+    try:
+        click.echo(str(text).encode(encoding, "backslashreplace").decode(encoding), stream, nl)
+    except OSError as error:
+        raise give_up(stream, error) from None
+
+
+def give_up(stream: TextIO, error: OSError) -> Exception:
+    """What to raise where stdout cannot be written. A reader that has seen enough is no error.
+
+    What the stream still holds is dropped: it would be written once more when the process ends.
+    """
+    if error.errno == errno.EPIPE:
+        return error
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return EnvironmentProblem(
+        f"stdout cannot be written ({error.strerror}); free some space, or send it to another place"
+    )
 
 
 def finish(code: int) -> NoReturn:
@@ -60,6 +84,19 @@ def keep_stdout(for_good: bool) -> Iterator[TextIO]:
                     os.dup2(data.fileno(), number)
 
 
+class Place(click.ParamType):
+    """A path or the name of a file. The empty text would be the current folder."""
+
+    name = "place"
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        if not value or "\0" in value:
+            self.fail(f"{value!r} names nothing; write a name, or leave it out", parameter, context)
+        return value
+
+
+PLACE = Place()
+
 WITHOUT = click.option(
     "--without", multiple=True, metavar="NAME", help="Leave out a plugin, named by its distribution or entry point."
 )
@@ -74,6 +111,7 @@ def _set_data_dir(context: click.Context, _: click.Parameter, folder: str | None
 DATA_DIR = click.option(
     "--data-dir",
     metavar="FOLDER",
+    type=PLACE,
     envvar="BENCH_DATA_DIR",
     callback=_set_data_dir,
     expose_value=False,
@@ -84,6 +122,7 @@ DATA_DIR = click.option(
 STORE = click.option(
     "--store",
     metavar="FOLDER",
+    type=PLACE,
     envvar="BENCH_STORE",
     help="Folder of stored results. [default: ~/.cache/robust-explanation-bench]",
 )
@@ -138,6 +177,7 @@ def split_lists(options: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]
 BOARD = click.option(
     "--board",
     metavar="FOLDER",
+    type=PLACE,
     help="Take options that you leave out from this board instead of quick.toml; without any, run its whole protocol.",
 )
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -92,14 +93,62 @@ BAD = [
     (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write attack:topk:k=5"),
     (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),
     (["check", "attack:topk", "--without", "acme"], 2, "--without acme: no such plugin"),
+    (["run", "--board", ""], 2, "Invalid value for '--board': '' names nothing; write a name, or leave it out"),
+    (["run", "--store", ""], 2, "Invalid value for '--store': '' names nothing; write a name, or leave it out"),
+    (["plan", "--data-dir", ""], 2, "Invalid value for '--data-dir': '' names nothing"),
+    (["explain", ""], 2, "Invalid value for 'IMAGE...': '' names nothing"),
+    (["leaderboard", "build", ""], 2, "'[FOLDER]...': '' names nothing"),
+    (["leaderboard", "validate", "--base", ""], 2, "Invalid value for '--base': '' names nothing"),
+    (["list", ""], 2, "'' names nothing; write a name, or leave it out"),
+    (["run", "--defense", "weights:path=/"], 2, "defense weights: path is /, a folder; name a file in it"),
+    (["run", "--defense", 'weights:path="a\\u0000b"'], 2, "weights: path is '\"a\\\\u0000b\"', must be a path"),
+    (["run", "--model", 'timm:arch="\\ud800"'], 2, "model timm: arch is '\"\\\\ud800\"', must be a text"),
+    (
+        ["run", "--defense", "atex:teacher=" + "(atex:teacher=" * 1000],
+        2,
+        "has parentheses more than 20 deep; write fewer",
+    ),
+    (["run", "--defense", "x" * 100_000], 2, "; known: "),
+    (["run", "--defense", "a\x1b]0;b\x07"], 2, "no defense called "),
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "message"), BAD, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+@pytest.mark.parametrize(
+    ("words", "code", "message"), BAD, ids=lambda x: " ".join(x)[:80] if isinstance(x, list) else ""
+)
 def test_bad_input_is_one_line_and_an_exit_code(bench_, words, code, message):
     found, out, err = bench_(*words)
     assert (found, out) == (code, "")
     assert err.startswith("bench: ") and err.count("\n") == 1 and message in err
+    assert err[:-1].isprintable() and len(err) < 2100
+
+
+FULL = "bench: stdout cannot be written (No space left on device); free some space, or send it to another place\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["list", "evidence"], ["list", "attack"], ["--help"], ["run", "--help"], ["--version"]], ids=" ".join
+)
+def test_a_full_disk_behind_stdout_is_told_in_a_line(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (3, FULL)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "bench.cli", "list"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_name_that_stdout_cannot_show_is_printed_all_the_same(bench_, tmp_path):
+    code, out, _ = bench_("store", "ls", "--store", str(tmp_path / "a\udcffb"))
+    assert code == 0 and r"a\udcffb" in out
 
 
 def test_bench_alone_shows_the_help(bench_):
