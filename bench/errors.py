@@ -21,12 +21,12 @@ def clean(text: str, limit: int | None = 120) -> str:
 
 
 def quote_error(error: BaseException, limit: int = 120) -> str:
-    """The text of an error that others raised, safe to print."""
+    """The text of an error that others raised, or its type where it has none, safe to print."""
     try:
         text = str(error)
     except Exception:  # of a stranger's class
         text = ""
-    return clean(" ".join(text.split()), limit)
+    return clean(" ".join(text.split()) or type(error).__name__, limit)
 
 
 class BenchError(Exception):
@@ -100,5 +100,5 @@ def summarise_error(error: BaseException, package: str = "") -> str:
     where = "".join(
         f", {frame.f_code.co_filename.rsplit('/', 1)[-1]}:{line}" for _, frame, line in (own or places)[-1:]
     )
-    text = quote_error(error, 300)
-    return f"{type(error).__name__}{': ' + text if text else ''}{where}"
+    name, text = type(error).__name__, quote_error(error, 300)
+    return f"{name}{': ' + text if text != name else ''}{where}"

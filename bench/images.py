@@ -87,7 +87,7 @@ def open_image(content: bytes) -> tuple[Image.Image, Image.Image]:
     except UnidentifiedImageError:
         raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # whatever a decoder of strangers' bytes comes to
-        raise ValueError(quote_error(error) or type(error).__name__) from None
+        raise ValueError(quote_error(error)) from None
 
 
 def open_upright(content: bytes) -> Image.Image:

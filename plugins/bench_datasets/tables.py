@@ -19,7 +19,8 @@ from bench_datasets.names import by_split, describe_left_out, list_files
 from bench_datasets.splits import Files, Read
 
 UNPACKED, RATIO = 2**29, 100  # bytes, and times its own bytes, to which a Parquet file may unpack
-CELL = 8  # bytes of a row, at the least
+CELL = 8  # bytes of a row in memory, at the least
+SMALLEST = 20  # bytes of a picture: where cells of a file take less, they repeat
 
 
 def parquet_files(path: Path) -> tuple[dict[str, tuple[Path, ...]], str]:
@@ -83,18 +84,37 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
 
 
 def _check_footer(file: Path) -> None:
-    """Raise EnvironmentProblem where a file would unpack to far more than it has, as its footer tells."""
+    """Raise EnvironmentProblem where a file would unpack to far more than it has, by its footer."""
     import pyarrow.parquet
 
     footer, size = pyarrow.parquet.read_metadata(file), file.stat().st_size
-    groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
-    unpacked = sum(group.column(c).total_uncompressed_size for group in groups for c in range(footer.num_columns))
-    unpacked = max(unpacked, footer.num_rows * CELL)
+    unpacked = footer.num_rows * CELL
+    for place in range(footer.num_columns):
+        parts = [footer.row_group(group).column(place) for group in range(footer.num_row_groups)]
+        stored = sum(part.total_uncompressed_size for part in parts)
+        column = footer.schema.column(place)
+        is_small = sum(part.total_compressed_size for part in parts) < SMALLEST * footer.num_rows
+        if is_small and column.physical_type == "BYTE_ARRAY" and not column.max_repetition_level:
+            stored = max(stored, _measure_repeated(file, column.path) if stored < UNPACKED else 0)
+        unpacked += stored
     if unpacked > max(UNPACKED, RATIO * size):
         raise bench.EnvironmentProblem(
             f"{file} has {size} bytes and {footer.num_rows} rows, and would take {unpacked} bytes; store images as "
             "JPEG or PNG, which shrink no further"
         )
+
+
+def _measure_repeated(file: Path, column: str) -> int:
+    """The bytes of a column in which cells repeat, from its dictionary, which has each of them once."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file, read_dictionary=[column]) as opened:
+        (cells,) = opened.read(columns=[column], use_threads=False).columns
+    for name in column.split(".")[1:]:
+        cells = pyarrow.compute.struct_field(cells, name)
+    lengths = [pyarrow.compute.binary_length(part.dictionary).take(part.indices) for part in cells.chunks]
+    return sum(pyarrow.compute.sum(each).as_py() or 0 for each in lengths)
 
 
 def _rows(files: tuple[Path, ...], sums: tuple[str, ...]) -> Any:

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import EpsImagePlugin, Image
 from submissions import PROTOCOL
@@ -290,3 +292,69 @@ def test_a_class_that_does_not_exist(label):
 @pytest.mark.parametrize(("label", "number"), [("a", 0), ("0", 2), ("2", 2), ("01", 1), ("²", 3)])
 def test_a_class_by_name_before_its_number(label, number):
     assert _find_class(label, ["a", "b", "0", "²"]) == number
+
+
+# Parquet files that would take far more than they have.
+
+
+def write_parquet(file, cells, **options):
+    column = pyarrow.array([{"bytes": cell, "path": None} for cell in cells])
+    table = pyarrow.table({"image": column, "label": pyarrow.array([0] * len(cells), pyarrow.int64())})
+    pyarrow.parquet.write_table(table, file, compression="zstd", **options)
+
+
+@pytest.mark.parametrize("dictionary", [False, True], ids=["that shrink", "that repeat"])
+def test_a_small_file_of_large_cells_is_refused(tmp_path, monkeypatch, dictionary):
+    monkeypatch.setattr("bench_datasets.tables.UNPACKED", 10**6)
+    write_parquet(tmp_path / "test.parquet", [bytes(100_000)] * 200, use_dictionary=dictionary)
+    assert (tmp_path / "test.parquet").stat().st_size < 28_000
+    with pytest.raises(
+        EnvironmentProblem, match=r"test.parquet has \d+ bytes and 200 rows, and would take 200\d{5} bytes"
+    ):
+        bench.component("dataset", f"parquet:path={tmp_path / 'test.parquet'},classes=1").load("test")
+
+
+def test_a_small_file_of_many_rows_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench_datasets.tables.UNPACKED", 10**6)
+    write_parquet(tmp_path / "test.parquet", [None] * 1_000_000)
+    with pytest.raises(
+        EnvironmentProblem, match=r"1000000 rows, and would take 8\d{6} bytes; store images as JPEG or PNG"
+    ):
+        bench.component("dataset", f"parquet:path={tmp_path / 'test.parquet'},classes=1").load("test")
+
+
+def test_a_set_whose_images_repeat_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench_datasets.tables.UNPACKED", 10**6)
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "PNG")
+    write_parquet(tmp_path / "test.parquet", [buffer.getvalue()] * 5000)
+    assert len(bench.component("dataset", f"parquet:path={tmp_path / 'test.parquet'},classes=1").load("test")) == 5000
+
+
+def test_values_of_a_long_key_that_repeats_take_its_memory_once(tiny):
+    import tracemalloc
+
+    file = tiny / "records" / "acme.values.parquet"
+    table = pyarrow.table(
+        {
+            "key": pyarrow.array(["k" * 10_000] * 20_000),
+            "image": np.arange(20_000),
+            "level": pyarrow.array([""] * 20_000),
+            "value": np.zeros(20_000),
+            "kept": np.ones(20_000, bool),
+        }
+    )
+    pyarrow.parquet.write_table(table, file, compression="zstd")
+    del table
+    tracemalloc.start()
+    read_records(tiny)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert file.stat().st_size < 300_000 and peak < 5 * 10**7
+
+
+def test_values_of_too_many_rows_are_not_read(tiny):
+    table = pyarrow.table({name: pyarrow.nulls(3_000_000) for name in ("key", "image", "level", "value", "kept")})
+    pyarrow.parquet.write_table(table, tiny / "records" / "acme.values.parquet")
+    with pytest.raises(BadValue, match=r"acme.values.parquet has 3000000 rows; at most 2000000 are allowed"):
+        read_records(tiny)
