@@ -2,21 +2,29 @@
 
 A spec is JSON of three parts: what is made, the versions of the values along its path, and the identity of the choice
 along each axis that it reaches. The store names folders by keys; records publish their specs, so that keys can be
-checked where no plugin is installed. Needs no torch.
+checked where no plugin is installed. For the same reason the texts and identities of components are read here. Needs
+no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
-from bench.files import parse_json
+from bench.errors import BadValue, clean
+
+from bench.files import DEEPEST, parse_json
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # of a component
 _IDENTITY = re.compile(r"(\w+)/(\w+)@(\d+)\(")
+_WHOLE = re.compile(r"([a-z]+)/([a-z][a-z0-9_]{0,63})@(0|[1-9]\d{0,8})\((.*)\)(#[0-9a-f]{1,64})?", re.DOTALL)
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NESTED = 50  # parentheses of a text: each is read by another call
 _RECORD = re.compile(r"record@(\d{1,9})/metric/([a-z][a-z0-9_]*)@\d{1,9}\(.*\)", re.DOTALL)
 
 
@@ -84,3 +92,117 @@ def parse_identity(text: str, kind: str) -> str | None:
     """The name in the identity of a component, "dataset/cifar10@1(...)#CHECKSUM"; None where it is of another form."""
     match = re.fullmatch(rf"{kind}/([^@]*)@\d{{1,9}}\(.*\)(#[0-9a-f]{{1,64}})?", text, re.DOTALL)
     return match[1] if match and NAME.fullmatch(match[1]) else None
+
+
+def split(text: str, mark: str = ",") -> list[str]:
+    """Split a text at marks outside quotes and parentheses."""
+    parts, depth, quoted, start, skip = [], 0, False, 0, False
+    for i, sign in enumerate(text):
+        if skip:
+            skip = False
+        elif quoted:
+            skip, quoted = sign == "\\", sign != '"'
+        elif sign == '"':
+            quoted = True
+        elif sign in "()":
+            depth += 1 if sign == "(" else -1
+            if depth < 0:
+                break
+            if depth > DEEPEST:
+                raise BadValue(f"{clean(text)!r} has parentheses more than {DEEPEST} deep; write fewer")
+        elif sign == mark and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    if depth or quoted:
+        raise BadValue(f"{text!r}: a {'quote' if quoted else 'parenthesis'} is not closed or not opened")
+    return [*parts, text[start:]]
+
+
+def needs_quotes(value: str) -> bool:
+    """Whether a parameter's value stands in quotes."""
+    return not value or re.search(r'[,()="\\\s]', value) is not None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The parts of an identity, KIND/NAME@VERSION(PARAMETER=VALUE,...), with all parameters as they are written."""
+
+    kind: str
+    name: str
+    version: int
+    parameters: dict[str, str]
+
+
+def is_identity(text: str) -> bool:
+    return _WHOLE.fullmatch(text) is not None
+
+
+def read_identity(text: str) -> Identity:
+    """The parts of an identity. Raises BadValue where it is of another form."""
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        raise BadValue(f"{text!r} is not of the form KIND/NAME@VERSION(PARAMETER=VALUE,...)")
+    return Identity(match[1], match[2], int(match[3]), _read_parameters(match[4]))
+
+
+def read_canonical(text: str) -> tuple[str, dict[str, str]]:
+    """Name and parameters of a component's text, NAME[:PARAMETER=VALUE,...], with values as they are written.
+
+    Raises BadValue where the text has spaces, presets, empty parts or values that the suite writes in another way.
+    """
+    name, colon, rest = text.partition(":")
+    if not NAME.fullmatch(name) or (colon and not rest):
+        raise BadValue(f"{text!r} is not of the form NAME or NAME:PARAMETER=VALUE,...")
+    return name, _read_parameters(rest)
+
+
+def _read_parameters(text: str) -> dict[str, str]:
+    if text.count("(") > NESTED:
+        raise BadValue(f"{text[:40]!r} has more than {NESTED} parentheses")
+    parameters: dict[str, str] = {}
+    for item in split(text) if text else []:
+        name, equals, value = item.partition("=")
+        if not equals or not _PARAMETER.fullmatch(name) or name in parameters:
+            raise BadValue(f"{item!r} is not of the form PARAMETER=VALUE, each parameter once")
+        if not _is_canonical(value):
+            raise BadValue(f"{item!r} is not written as the suite writes it")
+        parameters[name] = value
+    return parameters
+
+
+def _is_canonical(value: str) -> bool:
+    """Whether the suite writes a parameter's value in this way."""
+    if value.startswith('"'):
+        try:
+            text = json.loads(value)
+        except ValueError:
+            return False
+        return isinstance(text, str) and needs_quotes(text) and json.dumps(text, ensure_ascii=False) == value
+    if value.startswith("(") and value.endswith(")"):
+        return value == "()" or _is_canonical_inside(value[1:-1])
+    if needs_quotes(value) or re.fullmatch(r"[-+./\dEe]{100,}", value):  # absurdly long numbers
+        return False
+    if re.fullmatch(r"[+-]?\d+/\d+", value):
+        return not re.search(r"/0+$", value) and str(Fraction(value)) == value
+    if re.fullmatch(r"[+-]?\d+", value):
+        return re.fullmatch(r"0|-?[1-9]\d*", value) is not None
+    if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?", value, re.IGNORECASE):
+        return repr(float(value)) == value
+    return True
+
+
+def _is_canonical_inside(text: str) -> bool:
+    """The same of what stands in parentheses: a component, its identity, or values."""
+    readers: list[Callable[[str], object]] = [read_identity] if is_identity(text) else [read_canonical, _read_values]
+    for read in readers:
+        with contextlib.suppress(BadValue):
+            read(text)
+            return True
+    return False
+
+
+def _read_values(text: str) -> list[str]:
+    values = split(text)
+    if not all(map(_is_canonical, values)):
+        raise BadValue(f"{text!r} is not written as the suite writes it")
+    return values

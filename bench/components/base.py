@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import typing
 import warnings
 from dataclasses import MISSING, dataclass
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from bench.components.files import checksum, locate
 from bench.errors import BadValue, PluginError
+from bench.keys import needs_quotes
 from bench.papers import Paper
 
 Form = Literal["text", "identity", "published"]
@@ -225,4 +225,4 @@ def write(value: Any, form: Form = "text") -> str:
     if isinstance(value, Path) and form != "text":
         value = f"{value.name if form == 'published' else ''}#{checksum(value)}"
     text = repr(value) if isinstance(value, float) else str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or re.search(r'[,()="\\\s]', text) else text
+    return json.dumps(text, ensure_ascii=False) if needs_quotes(text) else text

@@ -16,32 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.components.base import Component, Parameter, parameters
-from bench.errors import BadValue, UnknownName, clean, suggestion
-from bench.files import DEEPEST
-
-
-def split(text: str, mark: str = ",") -> list[str]:
-    """Split a text at marks outside quotes and parentheses."""
-    parts, depth, quoted, start, skip = [], 0, False, 0, False
-    for i, sign in enumerate(text):
-        if skip:
-            skip = False
-        elif quoted:
-            skip, quoted = sign == "\\", sign != '"'
-        elif sign == '"':
-            quoted = True
-        elif sign in "()":
-            depth += 1 if sign == "(" else -1
-            if depth < 0:
-                break
-            if depth > DEEPEST:
-                raise BadValue(f"{clean(text)!r} has parentheses more than {DEEPEST} deep; write fewer")
-        elif sign == mark and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    if depth or quoted:
-        raise BadValue(f"{text!r}: a {'quote' if quoted else 'parenthesis'} is not closed or not opened")
-    return [*parts, text[start:]]
+from bench.errors import BadValue, UnknownName, suggestion
+from bench.keys import split
 
 
 def read(text: str, kind: str, find: Callable[[str, str], type[Component]]) -> Component:
