@@ -5,4 +5,4 @@ from bench.boards.folder import EXAMPLES, RECORDS, find_outdated, read_records, 
 from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
 from bench.boards.reruns import compare_runs
-from bench.boards.statistics import summarise
+from bench.boards.statistics import find_impossible, summarise

@@ -29,7 +29,8 @@ class Record:
     """One score. `value` is the mean over the images whose value is defined, `value_kept` the mean over those whose
     prediction the attack left alone; both are None where there is no such image, and `undefined_because` says why.
     `ci95` is the interval of `value`, and stays in `range`. For an attack that follows a gradient, `objective` has the
-    mean of what it lowers, "before" and "after", and the share of images where it fell, "success"."""
+    mean of what it lowers, "before" and "after", and the share of images where it fell, "success". The value of each
+    image is a multiple of `grain`, where the metric has one."""
 
     metric: str
     axes: dict[str, str]
@@ -53,6 +54,7 @@ class Record:
     objective: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     range: Range = (None, None)
+    grain: float | None = None
 
     def line(self) -> str:
         """Strict JSON with sorted keys."""
@@ -71,7 +73,7 @@ class Record:
                 "range": tuple(fields["range"]),
             }
         )
-        numbers = [record.value, record.value_kept, *(record.ci95 or ()), *record.range]
+        numbers = [record.value, record.value_kept, *(record.ci95 or ()), *record.range, record.grain]
         counts = [record.n, record.undefined, *([] if record.kept is None else [record.kept])]
         names = ("metric", "better", "unit", "help", "paper", "command", "key", "spec", "undefined_because")
         texts = [*(getattr(record, name) for name in names), *record.axes.values(), *record.flags]

@@ -58,6 +58,22 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+ROUNDING = 1e-6  # by which a score may miss its metric's range, and as a share of its grain a multiple of that
+
+
+def find_impossible(values: np.ndarray, bounds: Range, grain: float | None) -> float | None:
+    """The first value outside a range, or that is no multiple of a grain; None where all fit. NaN fits."""
+    low, high = bounds
+    wrong = np.zeros(values.shape, bool)
+    if low is not None:
+        wrong |= values < low - ROUNDING
+    if high is not None:
+        wrong |= values > high + ROUNDING
+    if grain is not None:
+        wrong |= np.abs(values / grain - np.rint(values / grain)) > ROUNDING
+    return float(values[wrong][0]) if wrong.any() else None
+
+
 def interval(
     value: float, seeds: Sequence[Sequence[float | None]], bounds: Range = (None, None)
 ) -> tuple[float, float] | None:

@@ -349,6 +349,12 @@ class Metric(Component, ABC):
         Most metrics set it as a class attribute, `range = (0.0, 1.0)`."""
         return None, None
 
+    @property
+    def grain(self) -> float | None:
+        """The number that each image's score is a multiple of, at every level; None where there is none. Where it does
+        not depend on parameters, it is a class attribute: a share of images has `grain = 1.0`."""
+        return None
+
     @abstractmethod
     def __call__(self, *args: Any, **evidence: Any) -> Tensor | Levels | float | Undefined: ...
 

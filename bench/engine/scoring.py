@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.boards import RECORD, VALUES, Record, summarise, values_file
+from bench.boards import RECORD, VALUES, Record, find_impossible, summarise, values_file
 from bench.components import Case, Levels, Metric, Undefined
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell, published_text
@@ -22,7 +22,6 @@ from bench.engine.provenance import provenance
 from bench.engine.training import seeded
 from bench.errors import BadComponent
 
-ROUNDING = 1e-6  # by which a score may miss its metric's range
 GRADIENT_ERROR = 0.001  # relative error of an attack's gradient from which on its records are flagged
 
 
@@ -70,6 +69,7 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         undefined_because=score.reason if isinstance(score, Undefined) else "",
         objective=_objective(graph) if cell.reaches_attack else {},
         range=cell.metric.range,
+        grain=cell.metric.grain,
         provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
     )
     rows = data.rows.numpy() if data is not None and len(data) == len(scores) else np.full(len(scores), -1)
@@ -115,13 +115,13 @@ def _per_image(metric: Metric, score: Any, count: int | None) -> tuple[tuple[str
     array = values.detach().double().cpu().numpy()
     if np.isinf(array).any():
         raise BadComponent(f"metric {metric} returned infinite values; return nan where it is undefined")
-    low, high = metric.range
-    below, above = math.inf if low is None else array - low, math.inf if high is None else high - array
-    beyond = array[np.minimum(below, above) < -ROUNDING]
-    if beyond.size:
-        raise BadComponent(
-            f"metric {metric} returned {beyond[0]:g}, outside its range {metric.range}; correct one of them"
-        )
+    for bounds, grain, why in (
+        (metric.range, None, f"outside its range {metric.range}"),
+        ((None, None), metric.grain, f"which is no multiple of its grain {metric.grain}"),
+    ):
+        found = find_impossible(array, bounds, grain)
+        if found is not None:
+            raise BadComponent(f"metric {metric} returned {found:g}, {why}; correct one of them")
     return tuple(names), array
 
 
@@ -166,13 +166,17 @@ def _objective(graph: Graph) -> dict[str, float]:
 
 
 def prepare_publication(cell: Cell, record: Record) -> Record:
-    """A record as it is published: without paths of this machine, and with the papers of its row's components."""
+    """A record as it is published: without paths of this machine, with the papers of its row's components, and with
+    what the metric says of itself now."""
     used = [c for axis, c in cell.case.components.items() if axis in cell.axes and axis != "surrogate" and c.paper]
     papers = {f"{c.kind} {c.name}": c.paper.bibtex for c in used if c.paper}
     return dataclasses.replace(
         record,
         flags=tuple(flag.replace(str(cell.case.surrogate), cell.case.surrogate.published) for flag in record.flags),
         metric=cell.metric.published,
+        help=cell.metric.help,
+        paper=cell.metric.paper.bibtex if cell.metric.paper else "",
+        grain=cell.metric.grain,
         axes=cell.axis_texts(published_text),
         command=cell.command(published_text),
         provenance=record.provenance | ({"papers": papers} if papers else {}),

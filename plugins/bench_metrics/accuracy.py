@@ -15,6 +15,7 @@ class Accuracy(bench.Metric):
 
     name = "accuracy"
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of clean images classified as labelled"
 
     def __call__(self, clean_logits: Tensor, labels: Tensor) -> Tensor:

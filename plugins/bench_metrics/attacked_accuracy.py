@@ -15,6 +15,7 @@ class AttackedAccuracy(bench.Metric):
 
     name = "attacked_accuracy"
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of attacked images classified as labelled"
 
     def __call__(self, attacked_logits: Tensor, labels: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class ClassRetrieval(bench.Metric):
     name = "class_retrieval"
     version = 2
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of images that keep the explained class when they are seen through the map's mask"
     paper = bench.papers.LIM2021
     examples = ("", "mask=clean,image=clean", "explained=own")

@@ -15,6 +15,7 @@ class KeptRate(bench.Metric):
 
     name = "kept_rate"
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of images whose prediction the attack keeps"
 
     def __call__(self, kept: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class PointingGame(bench.Metric):
     name = "pointing_game"
     version = 2
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of maps whose highest point lies on the object"
     paper = bench.Paper(
         "Top-Down Neural Attention by Excitation Backprop",

@@ -42,6 +42,11 @@ class RPS(bench.Metric):
     def range(self) -> tuple[float | None, float | None]:
         return self.similarity.range
 
+    @property
+    def grain(self) -> float | None:
+        grain = self.similarity.grain
+        return None if grain is None else grain / self.draws
+
     def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 

@@ -39,6 +39,10 @@ class Stability(bench.Metric):
     def range(self) -> tuple[float | None, float | None]:
         return self.similarity.range
 
+    @property
+    def grain(self) -> float | None:
+        return self.similarity.grain
+
     def find_problem(self) -> str | None:
         return no_similarity(self.similarity)
 

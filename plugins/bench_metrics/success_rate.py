@@ -17,6 +17,7 @@ class SuccessRate(bench.Metric):
     name = "success_rate"
     better = "lower"
     range = (0.0, 1.0)
+    grain = 1.0
     help = "share of images on which the attack's own objective fell"
 
     def __call__(self, attack_success: Tensor) -> Tensor:

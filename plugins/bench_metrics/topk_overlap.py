@@ -29,6 +29,10 @@ class TopKOverlap(bench.Metric):
     examples = ("", "k=5")
     k: int = bench.param(20, "number of pixels", low=1)
 
+    @property
+    def grain(self) -> float:
+        return 1 / self.k
+
     def __call__(self, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
         return where_defined(topk_overlap(clean_maps, attacked_maps, self.k), clean_maps, attacked_maps)
 

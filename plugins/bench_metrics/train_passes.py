@@ -15,6 +15,7 @@ class TrainPasses(TrainingCost):
 
     name = "train_passes"
     unit = "passes"
+    grain = 1.0
     help = "forward and backward passes of training"
 
     def measure(self, phases: list[Any]) -> float:

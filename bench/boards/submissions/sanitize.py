@@ -78,8 +78,10 @@ _RECORD = table(
         "undefined_because": text(1000, empty=True),
         "objective": table({}, others=number()),
         "range": _pair(nullable(number())),
+        "grain": nullable(number(low=1e-9)),
         "provenance": table({"papers": _detail(10_000, lines=True)}, optional=["papers"], others=_detail(1000)),
     },
+    optional=["grain"],
     advice=AGAIN,
 )
 _SPEC = table(
