@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 from traceback import walk_tb
 from typing import Any
 
-# Controls, characters that turn or join text without being seen, halves of characters, and those of private meaning.
-HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+# Controls, characters that turn or join text without being seen, halves of characters, those of private meaning, and
+# those that are none.
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+# What is drawn as nothing and has another category: a blank of Braille, fillers, and what chooses between glyphs.
+BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\ufffc\U0001d159\U000e0100-\U000e01ef]"
+)
+MARKS, STACKED = ("Mn", "Me"), 2  # accents and the like, and how many of them one character may carry
 LISTED = 400  # characters of names in a message
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a character is drawn as nothing, as a blank other than the space, or changes how others are drawn."""
+    category = unicodedata.category(character)
+    return category in HIDDEN or (category == "Zs" and character != " ") or BLANK.match(character) is not None
 
 
 def clean(text: str, limit: int | None = 120) -> str:
     """A text that is safe to print: one line without hidden characters, cut to the limit."""
     if limit is not None and len(text) > limit:
         text = text[:limit] + "..."
-    return text if text.isprintable() else "".join("?" if unicodedata.category(c) in HIDDEN else c for c in text)
+    if text.isascii() and text.isprintable():
+        return text
+    shown, marks = "", 0
+    for c in text:
+        marks = marks + 1 if unicodedata.category(c) in MARKS else 0
+        shown += "?" if is_hidden(c) or marks > STACKED else c
+    return shown
 
 
 def quote_error(error: BaseException, limit: int = 120) -> str:

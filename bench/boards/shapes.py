@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
-from bench.errors import HIDDEN, BadValue, clean, quote_error, suggestion
+from bench.errors import MARKS, STACKED, BadValue, clean, is_hidden, quote_error, suggestion
 
 Shape: TypeAlias = Callable[[Any], Any]
 LARGEST = 1e15
@@ -40,6 +40,12 @@ def parse_toml(about: str, raw: bytes) -> dict[str, Any]:
         ) from None
 
 
+def find_likeness(text: str) -> str:
+    """What a reader may take a name in ASCII for: names that look alike have the same."""
+    likeness = re.sub(r"[\s_]+", lambda match: match[0][0], text.lower().strip())
+    return likeness.replace("rn", "m").replace("vv", "w").translate(str.maketrans("01i|", "olll"))
+
+
 def quote(value: Any, limit: int = 120) -> str:
     """Any value as a text that is safe to print; a text in quotes."""
     if isinstance(value, str):
@@ -63,9 +69,14 @@ def text(
             raise Misfit("is empty; fill it in")
         if len(value) > limit:
             raise Misfit(f"has {len(value)} characters ({quote(value, 60)}); at most {limit} are allowed")
-        for c in value:
-            if unicodedata.category(c) in HIDDEN and not (lines and c in "\n\t"):
+        rest = value.translate({ord("\n"): None, ord("\t"): None}) if lines else value
+        marks = 0
+        for c in "" if rest.isascii() and rest.isprintable() else rest:
+            marks = marks + 1 if unicodedata.category(c) in MARKS else 0
+            if is_hidden(c):
                 raise Misfit(f"is {quote(value)} and contains the hidden character U+{ord(c):04X}; remove it")
+            if marks > STACKED:
+                raise Misfit(f"is {quote(value)} and stacks more than {STACKED} marks on a character; remove them")
         if form and not form.fullmatch(value):
             raise Misfit(f"is {quote(value)}, must be {words}")
         return value

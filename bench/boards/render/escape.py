@@ -10,10 +10,18 @@ def strip_controls(text: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", " ", text)
 
 
+ADDRESS = re.compile(r"://|www\.|@", re.IGNORECASE)  # what GitHub makes links of, though nothing marks them
+
+
 def escape_markdown(text: str) -> str:
-    """The text for Markdown, in a table too."""
+    """The text for Markdown, in a table too. Addresses are code, or they would become links."""
+    words = re.split(r"([\s|]+)", strip_controls(text))
+    return "".join(quote_code(word) if ADDRESS.search(word) else _escape_marks(word) for word in words)
+
+
+def _escape_marks(text: str) -> str:
     # An underscore inside a word is an underscore.
-    return re.sub(r"([\\`*|\[\]<>#&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", strip_controls(text))
+    return re.sub(r"([\\`*|\[\]<>#&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
 
 
 def quote_code(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
@@ -131,7 +132,8 @@ def _write_paper(board: Board) -> str:
     headers = [*board.naming, *(f"{_write_heading(board, column)}<br>paper / here" for column in columns)]
     body = [[*_write_names(board, row), *map(escape_markdown, pairs)] for row, pairs in rows]
     table = tabulate(body, headers=headers, tablefmt="github", disable_numparse=True)
-    source = f"{escape_markdown(paper.source)}: {escape_markdown(paper.url)}"
+    link = f"<{paper.url}>" if re.fullmatch(r"https?://[^\s<>]+", paper.url) else escape_markdown(paper.url)
+    source = f"{escape_markdown(paper.source)}: {link}"
     return "\n\n".join(["## Compared with the paper", table, source])
 
 

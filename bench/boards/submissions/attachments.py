@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.shapes import check, clean, quote, text
+from bench.boards.shapes import LARGEST, check, clean, quote, text
 from bench.errors import BadValue
 
 ROWS = 2_000_000
@@ -96,8 +96,8 @@ def _split_by_key(file: Path, table: Any) -> dict[str, Values]:
     keys, owners = _read_texts(file, table["key"], 16)
     levels, places = _read_texts(file, table["level"], 200)
     values = table["value"].to_numpy()
-    if not np.isfinite(values[~table["value"].is_null().to_numpy()]).all():
-        raise BadValue(f"{file}: a value is not finite; write null for what is undefined")
+    if not (np.abs(values[~table["value"].is_null().to_numpy()]) <= LARGEST).all():  # NaN is not either
+        raise BadValue(f"{file}: a value is not finite, or above {LARGEST:g}; write null for what is undefined")
     kept = table["kept"].fill_null(False).to_numpy() + 2 * table["kept"].is_null().to_numpy()  # 2: unknown
     columns = (table["image"].to_numpy(), places, values, kept.astype(np.int8))
     order = np.argsort(owners, kind="stable")
