@@ -1,7 +1,15 @@
 """Records to tables and pages, and what strangers submit. Needs no torch and runs no plugin."""
 
 from bench.boards.board import ROW, devices, read_board, row_name
-from bench.boards.folder import EXAMPLES, RECORDS, find_outdated, read_records, write_submission
+from bench.boards.folder import (
+    EXAMPLES,
+    RECORDS,
+    UNFINISHED,
+    find_outdated,
+    read_records,
+    write_submission,
+    write_whole,
+)
 from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
 from bench.boards.reruns import compare_runs

@@ -4,6 +4,7 @@ torch nor plugins."""
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,12 +12,13 @@ from typing import NamedTuple
 from bench.boards.doubts import Images
 from bench.boards.record import CALMLY, Record
 from bench.boards.submissions.attachments import check_footer
-from bench.boards.submissions.metadata import read_corrections
+from bench.boards.submissions.metadata import SUFFIX, read_corrections
 from bench.errors import BadValue, EnvironmentProblem, quote_error
 from bench.files import check_file, read_file
 
 RECORDS, EXAMPLES = "records", "examples"
 GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html")
+UNFINISHED = ".unfinished"  # after the name of a file that is being written
 
 
 class RecordSet(NamedTuple):
@@ -117,13 +119,23 @@ def check_one_version(folder: Path, records: Iterable[Record]) -> None:
             )
 
 
-def write_submission(folder: Path, name: str, records: Iterable[Record], values: bytes) -> None:
-    """Write a submission into a board: its records, a line each and sorted by key, and the values of their images."""
+def write_submission(folder: Path, name: str, records: Iterable[Record], values: bytes, meta: bytes | None) -> None:
+    """Write a submission into a board: its records, a line each and sorted by key, the values of their images, and its
+    metadata, None to leave them as they are. The records come last: without them there is no submission."""
     place = folder / RECORDS
-    place.mkdir(parents=True, exist_ok=True)
     lines = [record.line() for record in sorted(records, key=lambda r: r.key)]
-    (place / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    (place / f"{name}.values.parquet").write_bytes(values)
+    write_whole(place / f"{name}.values.parquet", values)
+    if meta is not None:
+        write_whole(place / f"{name}{SUFFIX}", meta)
+    write_whole(place / f"{name}.jsonl", "".join(f"{line}\n" for line in lines).encode())
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file that is there in full or not at all, also where the process is killed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(file.name + UNFINISHED)
+    unfinished.write_bytes(content)
+    os.replace(unfinished, file)
 
 
 def find_outdated(folder: Path, files: Mapping[str, str]) -> list[str]:

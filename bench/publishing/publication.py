@@ -19,6 +19,7 @@ from bench.boards import (
     EXAMPLES,
     RECORDS,
     ROW,
+    UNFINISHED,
     VALUES,
     Protocol,
     Record,
@@ -27,6 +28,7 @@ from bench.boards import (
     read_records,
     row_name,
     write_submission,
+    write_whole,
 )
 from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, read_supersedes
 from bench.boards.submissions.sanitize import read_record as read_strictly
@@ -68,6 +70,8 @@ def publish(
     if meta is not None:
         read_meta(meta)
     by_key = {cell.key: cell for cell in cells if not cell.refusal}
+    for suffix in (".jsonl", ".values.parquet", SUFFIX):  # of a publication that was killed
+        (folder / RECORDS / f"{name}{suffix}{UNFINISHED}").unlink(missing_ok=True)
     others = _find_owners(folder / RECORDS, name, meta)
     shared = {key: others[key] for key in by_key if key in others}
     if len(shared) == len(by_key):
@@ -104,16 +108,17 @@ def publish(
             "correction under another --name, with supersedes in its metadata; --replace is for unpublished drafts"
         )
     # Only where the content differs, since another version of pyarrow writes other bytes.
+    meta_file = place / f"{name}{SUFFIX}"
+    content = meta.read_bytes() if meta is not None else None
+    if content is None and not meta_file.exists():
+        year = datetime.datetime.now(datetime.UTC).year
+        content = draft(name, "; ".join(devices(records)), year).encode()
     if not (same and _has_table(place / f"{name}.values.parquet", table)):
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(table, buffer, compression="zstd")
-        write_submission(folder, name, records, buffer.getvalue())
-    meta_file = place / f"{name}{SUFFIX}"
-    if meta is not None:
-        meta_file.write_bytes(meta.read_bytes())
-    elif not meta_file.exists():
-        year = datetime.datetime.now(datetime.UTC).year
-        meta_file.write_text(draft(name, "; ".join(devices(records)), year), encoding="utf-8")
+        write_submission(folder, name, records, buffer.getvalue(), content)
+    elif content is not None:
+        write_whole(meta_file, content)
     return len(records), dict(Counter(shared.values()))
 
 
@@ -178,8 +183,7 @@ def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store, 
             continue
         graph = Graph(VOCABULARY, case, store, torch.device("cpu"), memory)
         memory.keep(graph.spec(value) for value in VOCABULARY.values)
-        place.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(_shrink(draw_panel([make_example(graph, i) for i in protocol.examples])))
+        write_whole(file, _shrink(draw_panel([make_example(graph, i) for i in protocol.examples])))
         count += 1
     return count
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 
@@ -471,6 +472,36 @@ def test_a_re_run_that_differs_is_told():
     undefined = {k: dataclasses.replace(r, value=None) for k, r in now.items()}
     assert compare_runs(protocol, then[:1], undefined)[0].endswith("published 0.5, computed None")
     assert "no longer part of the board's protocol; publish the board again" in compare_runs(protocol, then[:1], {})[0]
+
+
+def test_a_publication_that_is_killed_blocks_no_other(bench_, folder, monkeypatch):
+    text = PROTOCOL.replace("[axes]", "example = [0]\n[axes]", 1).replace('["ce", "l2"]', '["ce"]')
+    (folder / "board.toml").write_text(text.replace('"topk:k=5,steps=2", ', ""))
+    publish = ("leaderboard", "publish", str(folder))
+    assert bench_("run", "--board", str(folder))[0] == 0
+    rename, done = os.replace, []
+
+    def killed(step):
+        def replace(*paths):
+            if len(done) == step:
+                raise KeyboardInterrupt
+            done.append(paths)
+            rename(*paths)
+
+        return replace
+
+    for step in range(4):  # values, metadata, records, a picture
+        shutil.rmtree(folder / "records", ignore_errors=True)
+        done.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", killed(step))
+            assert bench_(*publish)[0] == 130
+        assert len(done) == step and list(folder.rglob("*.unfinished"))
+        assert bench_("leaderboard", "build", str(folder))[0] == 0
+        code, out, err = bench_(*publish)
+        assert (code, out.splitlines()[0]) == (0, "3 records published as suite")
+        assert err.count("\n") == 1 and "suite.toml: authors, licence" in err
+        assert not list(folder.rglob("*.unfinished"))
 
 
 def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
