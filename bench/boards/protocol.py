@@ -14,13 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from bench.axes import OPTIONS
-from bench.boards.shapes import LARGEST, Misfit, check, list_of, number, one_of, parse_toml, quote, table, text
-from bench.errors import BadValue, EnvironmentProblem
+from bench.boards.shapes import (
+    LARGEST,
+    Misfit,
+    Shape,
+    check,
+    clean,
+    list_of,
+    number,
+    one_of,
+    parse_toml,
+    quote,
+    table,
+    text,
+)
+from bench.errors import BadValue, EnvironmentProblem, suggestion
 from bench.files import read_file
+from bench.keys import read_canonical
 
 FILE = "board.toml"
 SIZE = 20_000  # bytes of it
 _CHOSEN = [name for name in OPTIONS if name != "metric"]
+_EPS = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", re.ASCII)
+NORMS = {"linf": 1, "l2": 10**6}  # with the largest budget: no two images are farther apart
 # The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
 REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
 
@@ -33,7 +49,7 @@ class Score:
     `attack` is the one that the score is under (the worst case of all by default), and `ceiling` the one that leaves
     images alone: rows rank by the share of what remains under it. `ties` is the metric of what ties alone take from a
     map, which is no part of that ceiling, `noise` the attack that is mere noise, and `chance` the metric of the chance
-    level."""
+    level. A row without the metrics that `needs` names, or without that of usefulness, is not ranked."""
 
     metric: str
     attack: str = ""
@@ -45,6 +61,7 @@ class Score:
     within: tuple[str, ...] = ()
     against: str = ""
     cost: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,53 +133,104 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
     """A protocol from TOML. Raises BadValue, naming the key, for what is unknown, missing or of the wrong form."""
     parts = check(about, _PROTOCOL, parse_toml(about, raw))
     protocol = Protocol(**{_FIELDS.get(key, key): value for key, value in parts.items()})
+    for norm in protocol.choices("norm"):
+        for eps in protocol.choices("eps"):
+            if Fraction(eps) > NORMS[norm]:
+                raise BadValue(f"{about}: eps {eps} is impossible in {norm}: budgets are in pixel units of [0, 1]")
+    names = {*protocol.metrics, *(metric.partition(":")[0] for metric in protocol.metrics)}
+    for metric in protocol.tolerance:
+        if metric not in names:
+            raise BadValue(
+                f"{about}: tolerance has {quote(metric)}, which is none of its metrics{suggestion(metric, names)}"
+            )
     if score := protocol.score:
         known = {
-            **dict.fromkeys(("metric", "against", "cost", "ties", "chance"), protocol.metrics),
+            **dict.fromkeys(("metric", "against", "cost", "ties", "chance", "needs"), protocol.metrics),
             **dict.fromkeys(("attack", "ceiling", "noise"), protocol.choices("attack")),
             "ball": protocol.choices("ball"),
         }
         for key, choices in known.items():
-            if (choice := getattr(score, key)) and choice not in choices:
-                raise BadValue(f"{about}: score.{key} is {quote(choice)}, must be one of {', '.join(choices)}")
+            chosen = getattr(score, key)
+            for choice in chosen if key == "needs" else [chosen]:
+                if choice and choice not in choices:
+                    raise BadValue(f"{about}: score.{key} is {quote(choice)}, must be one of {', '.join(choices)}")
     return protocol
 
 
 def _reduce(eps: str) -> str:
     # As a record writes it: 2/4 is 1/2. Not every text that Fraction reads: 1e999999999 is a whole number to it.
-    return str(Fraction(eps)) if re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", eps) else eps
+    return str(Fraction(eps)) if _EPS.fullmatch(eps) else eps
 
 
-def _choices(value: Any) -> list[str]:
-    """One choice or a list of them."""
-    choices = value if isinstance(value, list) else [value]
-    if not choices or not all(type(c) is str or (type(c) is int and abs(c) <= LARGEST) for c in choices):
-        raise Misfit(f"is {quote(value)}, must be a list of texts or whole numbers")
-    return [str(choice) for choice in choices]
+def _choices(choice: Shape) -> Shape:
+    """One choice or a list of them, each a text or a whole number."""
+
+    def shape(value: Any) -> list[str]:
+        choices = value if isinstance(value, list) else [value]
+        if not choices or not all(type(c) is str or (type(c) is int and abs(c) <= LARGEST) for c in choices):
+            raise Misfit(f"is {quote(value)}, must be a list of texts or whole numbers")
+        return [choice(str(each)) for each in choices]
+
+    return shape
 
 
-def _choice(value: Any) -> str:
-    return _choices([value])[0]
+def _component(value: str) -> str:
+    try:
+        read_canonical(value)
+    except BadValue as error:
+        raise Misfit(f"has {quote(value)} ({clean(str(error))}); write it as records do, such as topk:k=5") from None
+    return value
+
+
+def _eps(value: str) -> str:
+    if not _EPS.fullmatch(value) or _reduce(value) != value:
+        way_out = _reduce(value) if _EPS.fullmatch(value) else "a fraction such as 8/255"
+        raise Misfit(f"has {quote(value)}; write {way_out}")
+    return value
+
+
+def _count(least: int) -> Shape:
+    def shape(value: str) -> str:
+        if not re.fullmatch(r"0|[1-9]\d{0,8}", value, re.ASCII) or int(value) < least:
+            raise Misfit(f"has {quote(value)}, must be a whole number from {least}")
+        return value
+
+    return shape
+
+
+def _one(choice: Shape) -> Shape:
+    return lambda value: _choices(choice)([value])[0]
+
+
+_CHOICE: dict[str, Shape] = {
+    **{name: _component for name, option in OPTIONS.items() if option.kind},
+    "split": one_of("test", "validation", "train"),
+    "target": one_of("predicted", "label"),
+    "norm": one_of(*NORMS),
+    "eps": _eps,
+    "seed": _count(0),
+    "samples": _count(1),
+}
 
 
 def _reference(value: Any) -> Any:
     if not value:
         raise Misfit('is empty; choose a row that always joins, such as defense = "ce"')
-    return table(dict.fromkeys(REQUIRED, _choice), optional=REQUIRED)(value)
+    return table({option: _one(_CHOICE[option]) for option in REQUIRED}, optional=REQUIRED)(value)
 
 
 def _score(value: Any) -> Score:
     names = dict.fromkeys(
         ("attack", "ceiling", "noise", "ties", "chance", "ball", "against", "cost"), text(1000, empty=True)
     )
-    shapes = {"metric": text(1000), **names, "within": list_of(one_of(*REQUIRED))}
-    parts = table(shapes, optional=(*names, "within"))(value)
-    return Score(**{**parts, "within": tuple(parts.get("within", ()))})
+    lists = {"within": list_of(one_of(*REQUIRED)), "needs": list_of(text(1000))}
+    parts = table({"metric": text(1000), **names, **lists}, optional=(*names, *lists))(value)
+    return Score(**{**parts, **{name: tuple(parts.get(name, ())) for name in lists}})
 
 
 def _printed_figures(value: Any) -> PrintedFigures:
-    row = table({**dict.fromkeys(_CHOSEN, _choice), "values": list_of(number())}, optional=_CHOSEN)
-    parts = table({"source": _TEXT, "url": _TEXT, "metrics": _choices, "rows": list_of(row)})(value)
+    row = table({**{o: _one(_CHOICE[o]) for o in _CHOSEN}, "values": list_of(number())}, optional=_CHOSEN)
+    parts = table({"source": _TEXT, "url": _TEXT, "metrics": _choices(_component), "rows": list_of(row)})(value)
     figures = {}
     for place, axes in enumerate(parts["rows"]):
         values = axes.pop("values")
@@ -173,13 +241,14 @@ def _printed_figures(value: Any) -> PrintedFigures:
 
 
 _TEXT = text(10_000, empty=True, lines=True)
-_DEPARTURE = table(dict.fromkeys(_CHOSEN, _choices), optional=_CHOSEN)
+_ROW = {option: _choices(_CHOICE[option]) for option in _CHOSEN}
+_DEPARTURE = table(_ROW, optional=_CHOSEN)
 _PROTOCOL = table(
     {
-        "metrics": _choices,
-        "axes": table(dict.fromkeys(_CHOSEN, _choices), optional=("surrogate",)),
+        "metrics": _choices(_component),
+        "axes": table(_ROW, optional=("surrogate",)),
         "reference": _reference,
-        "fallback": table({"surrogate": _choice}),
+        "fallback": table({"surrogate": _one(_component)}),
         "title": _TEXT,
         "about": _TEXT,
         "row": list_of(_DEPARTURE),

@@ -206,16 +206,61 @@ def test_a_record_stands_beside_the_others_of_its_board(tiny, change, words):
     assert lines and all(words in line for line in lines)
 
 
-def test_a_departing_row_and_budgets_in_lowest_terms_are_of_the_board(tiny):
+def test_a_departing_row_is_of_the_board(tiny):
     submit(tiny, both={"schedule": "long"})
     assert validate(tiny) == []
     text = (tiny / "board.toml").read_text()
-    (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"16/510"'))
-    assert validate(tiny) == []
-    (tiny / "board.toml").write_text(text.replace('"8/255", "0.5"', '"0.5"'))
-    assert all("axis ball is 'linf:8/255', but the board has linf:1/2" in line for line in validate(tiny))
+    (tiny / "board.toml").write_text(text.replace('"8/255", "1/2"', '"1/2"'))
+    lines = validate(tiny)
+    assert len(lines) == 2
+    assert all("axis ball is 'linf:8/255', but the board has linf:1/2" in line for line in lines)
     (tiny / "board.toml").write_text(text.replace('"accuracy", "topk', '"topk'))
     assert all("metric is 'accuracy', but the board has topk_overlap" in line for line in validate(tiny))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"8/255", "1/2"', '"16/510"', "axes.eps has '16/510'; write 8/255"),
+        ('"8/255", "1/2"', '"0.5"', "axes.eps has '0.5'; write 1/2"),
+        ('"8/255", "1/2"', '"-1/2"', "axes.eps has '-1/2'; write a fraction such as 8/255"),
+        ('"8/255", "1/2"', '"1e-3"', "axes.eps has '1e-3'; write a fraction such as 8/255"),
+        ('"8/255", "1/2"', '"255/8"', "eps 255/8 is impossible in linf: budgets are in pixel units of [0, 1]"),
+        ('["linf"]', '["l1"]', "axes.norm is 'l1', must be linf or l2"),
+        ('["test"]', '["tset"]', "axes.split is 'tset', must be test or validation or train"),
+        ('["predicted"]', '"guess"', "axes.target is 'guess', must be predicted or label"),
+        ("samples = [3]", "samples = [0]", "axes.samples has '0', must be a whole number from 1"),
+        ("samples = [3]", 'samples = ["03"]', "axes.samples has '03', must be a whole number from 1"),
+        ("seed = [0]", "seed = [-1]", "axes.seed has '-1', must be a whole number from 0"),
+        (
+            "seed = [0]",
+            "seed = [0x" + "f" * 5000 + "]",
+            "axes.seed is a list too long to print, must be a list of texts",
+        ),
+        ('["topk"]', '["topk:"]', "axes.attack has 'topk:' ('topk:' is not of the form NAME or NAME:PARAMETER=VALUE"),
+        ('["topk"]', '["topk:k = 5"]', "axes.attack has 'topk:k = 5'"),
+        ('["topk"]', '["topk:k=05"]', "axes.attack has 'topk:k=05' ('k=05' is not written as the suite writes it)"),
+        ('["topk"]', '["topk:ghorbani2019"]', "axes.attack has 'topk:ghorbani2019'"),
+        ('["topk"]', '["Topk"]', "axes.attack has 'Topk'"),
+        ('"accuracy", "topk_overlap"', '"accuracy:"', "metrics has 'accuracy:'"),
+        ('defense = "slow"', 'defense = "slow:"', "row[0].defense has 'slow:'"),
+        (
+            "[[row]]",
+            "[tolerance]\naccurracy = 0.1\n[[row]]",
+            "tolerance has 'accurracy', which is none of its metrics; did",
+        ),
+        (
+            "[[row]]",
+            '[tolerance]\n"topk_overlap:k=5" = 0.1\n[[row]]',
+            "tolerance has 'topk_overlap:k=5', which is none of",
+        ),
+    ],
+)
+def test_a_protocol_that_no_record_can_follow_is_told(tiny, old, new, words):
+    text = (tiny / "board.toml").read_text()
+    assert old in text
+    (tiny / "board.toml").write_text(text.replace(old, new))
+    one(tiny, "board.toml", words)
 
 
 def rewritten(folder, change, name="acme", **options):
@@ -246,8 +291,8 @@ def column(name, change):
         (column("image", lambda i, v: v - 9), "name an image twice, or one below -1"),
         (column("image", lambda i, v: None), "a row has no image"),
         (column("level", lambda i, v: "a" if i == 1 else v), "are not ordered by image, each with the same levels"),
-        (column("value", lambda i, v: np.inf), "a value is not finite; write null for what is undefined"),
-        (column("value", lambda i, v: np.nan), "a value is not finite; write null for what is undefined"),
+        (column("value", lambda i, v: np.inf), "a value is not finite, or above 1e+15; write null"),
+        (column("value", lambda i, v: np.nan), "a value is not finite, or above 1e+15; write null"),
         (column("kept", lambda i, v: True if i == 0 else v), "say only of some images whether they are kept"),
     ],
 )
