@@ -353,6 +353,7 @@ def _find_standing(
     # What could speak against a row must not be left out of its records.
     attacks = board.protocol.choices("attack") if measured.attack == score.attack else [score.noise, score.ceiling]
     needed = [*(Column(measured.metric, attack, measured.ball) for attack in attacks if attack), ties]
+    needed += [Column(metric, "", "") for metric in dict.fromkeys([score.against, *score.needs])]
     lacks = [column for column in needed if column in board.columns and not _find(row, column, seeds)]
     if lacks:
         return "no " + ", ".join(f"{c.metric} under {c.attack}" if c.attack else c.metric for c in lacks)
