@@ -50,7 +50,11 @@ META = {
     "selection": "nothing was selected",
     "selected_on": "none",
 }
-KINDS = {**{k: k for k in ("dataset", "model", "schedule", "defense", "explainer", "attack")}, "surrogate": "explainer"}
+BASE = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "defense": "l2", "seed": "0"}
+UNDER = {"explainer": "gradient", "surrogate": "gradient", "attack": "topk", "ball": "linf:8/255"}
+UNDER |= {"target": "predicted", "samples": "3"}
+KINDS = {k: k for k in ("dataset", "model", "schedule", "defense", "explainer", "attack", "metric")}
+KINDS["surrogate"] = "explainer"
 
 
 def identity(axis, text):
@@ -58,12 +62,19 @@ def identity(axis, text):
     return f"{KINDS[axis]}/{name}@1({rest})" if axis in KINDS else text
 
 
-def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **fields):
-    """A record and its values: `fields` are put into it as they are."""
+def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), spec=(), **fields):
+    """A record and its values: `fields` are put into it as they are, `spec` into its spec: identities by axis, "made"
+    and "versions"."""
     chosen = {axis: identity(axis, text) for axis, text in axes.items()}
-    spec = json.dumps([f"record@{VERSION}/metric/{metric.partition(':')[0]}@1()", {"network": 1}, chosen])
+    parts = {
+        "made": f"record@{VERSION}/{identity('metric', metric)}",
+        "versions": {"network": 1},
+        **chosen,
+        **dict(spec),
+    }
+    spec = json.dumps([parts.pop("made"), parts.pop("versions"), parts])
     values = np.array(values, float).reshape(len(values), -1)
-    summary = summarise(values, names, kept, (0.0, 1.0))
+    summary = summarise(values, names, kept, fields.get("range", (0.0, 1.0)))
     record = Record(
         metric=metric,
         axes=axes,
@@ -83,25 +94,26 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), **field
     return {**dataclasses.asdict(record), **fields}, values_file(hash_spec(spec), np.array(images), names, values, kept)
 
 
-def submit(folder, name="acme", meta=(), both=(), values=((0.25, 0.5, 0.75), (0.5, 1.0, 0.75)), axes=(), **fields):
-    """Write a submission of an accuracy and an overlap: `fields` go into the first record, `both` into the axes of
-    both, `axes` into those of the first."""
-    base = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "defense": "l2", "seed": "0"}
-    base |= dict(both)
-    attacked = {"explainer": "gradient", "surrogate": "gradient", "attack": "topk", "ball": "linf:8/255"}
-    attacked |= {"target": "predicted", "samples": "3"}
-    kept = np.array([True, False, True])
-    entries = [
-        made("accuracy", {**base, "samples": "3", **dict(axes)}, values[0], **fields),
-        made("topk_overlap", {**base, **attacked}, values[1], kept=kept),
-    ]
+def publish(folder, name, entries, **meta):
+    """Write a submission of records and their values, as `made` gives them."""
     place = folder / "records"
     place.mkdir(parents=True, exist_ok=True)
     lines = sorted(json.dumps(record, sort_keys=True) for record, _ in entries)
     (place / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
     tables = [pyarrow.parquet.read_table(io.BytesIO(table)) for _, table in entries]
     pyarrow.parquet.write_table(pyarrow.concat_tables(tables), place / f"{name}.values.parquet")
-    describe(folder, name, **dict(meta))
+    describe(folder, name, **meta)
+
+
+def submit(folder, name="acme", meta=(), both=(), values=((0.25, 0.5, 0.75), (0.5, 1.0, 0.75)), axes=(), **fields):
+    """Write a submission of an accuracy and an overlap: `fields` go into the first record, `both` into the axes of
+    both, `axes` into those of the first."""
+    base = {**BASE, **dict(both)}
+    entries = [
+        made("accuracy", {**base, "samples": "3", **dict(axes)}, values[0], **fields),
+        made("topk_overlap", {**base, **UNDER}, values[1], kept=np.array([True, False, True])),
+    ]
+    publish(folder, name, entries, **dict(meta))
 
 
 def describe(folder, name="acme", **meta):

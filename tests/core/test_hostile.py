@@ -28,6 +28,7 @@ from bench.boards.submissions import validate as submission
 from bench.boards.submissions.sanitize import read_json
 from bench.boards.submissions.validate import validate
 from bench.errors import BadValue
+from bench.keys import needs_quotes
 
 TEXTS = {
     "script": "<script>alert(1)</script>",
@@ -112,6 +113,27 @@ TEXTS = {
     "surrogate": "\ud83d",
     "private-use": "\ue000",
     "tag-characters": "\U000e0041\U000e0042",
+    "filler": "ce\u3164",
+    "filler-half-width": "\uffa0ce",
+    "filler-jamo": "c\u115fe",
+    "blank-braille": "ce\u2800",
+    "blank-music": "ce\U0001d159",
+    "variation-selector": "c\ufe0fe",
+    "variation-selector-far": "c\U000e0100e",
+    "grapheme-joiner": "c\u034fe",
+    "vowel-inherent": "c\u17b4e",
+    "no-break-space": "a\u00a0b",
+    "ideographic-space": "a\u3000b",
+    "hair-space": "a\u200ab",
+    "unassigned": "a\u0378b",
+    "stacked-accents": "e" + "\u0301\u0302\u0303\u0304" * 5,
+    "stacked-circles": "e" + "\u20dd" * 3,
+    "cyrillic": "\u0441\u0435",
+    "bare-address": "see https://evil.example/x",
+    "bare-address-old": "ftp://evil.example",
+    "bare-host": "www.evil.example",
+    "bare-mail": "who@evil.example",
+    "bare-in-brackets": "(https://evil.example)",
     "long": "x" * 100_000,
     "empty": "",
     "blank": "   ",
@@ -193,6 +215,7 @@ def inert_md(content, hostile):
     for place in unescaped(r"\]\(", text):
         assert not re.match(r"\]\(\s*[a-z]+:(?<!https:)(?<!http:)", text[place.start() :], re.IGNORECASE)
     assert not unescaped(r"`", text)
+    assert not re.search(r"://|www\.|@", text, re.IGNORECASE)  # GitHub makes links of them
 
 
 def inert_csv(content, hostile):
@@ -256,20 +279,18 @@ def harmless_or_refused(folder, hostile, told=1):
 
 
 FIELDS = {
-    "free": lambda text: {
-        "help": text,
-        "flags": ["x" + text, text],
-        "undefined_because": text,
-        "cost": {text: 1.0},
-        "objective": {text: 1.0},
-        "provenance": {"device": text, "data": text, "papers": {text: text}, "weights": text, text: {text: text}},
-        "paper": text,
+    "free": lambda text: {"provenance": {"device": text, "papers": {text: text}, "weights": text, text: {text: text}}},
+    "flags": lambda text: {"flags": ["x" + text, text]},
+    "undefined": lambda text: {"undefined_because": text},
+    "objective": lambda text: {"objective": {text: 1.0}},
+    "ours": lambda text: {
+        **{"help": text, "paper": "x" + text, "unit": text[:30]},
+        **{"cost": {text: 1.0}, "provenance": {"data": text}},
     },
     "metric": lambda text: {"metric": text},
     "command": lambda text: {"command": text},
     "axes": lambda text: {"axes": {text: text}},
 }
-FIXED = ("metric", "command", "axes")
 
 
 @pytest.mark.parametrize("hostile", TEXTS.values(), ids=TEXTS)
@@ -279,13 +300,13 @@ def test_a_hostile_text(tiny, hostile):
     for field, put in FIELDS.items():
         relined(tiny, lambda _: json.dumps({**record, **put(hostile)}).encode())  # noqa: B023
         taken = harmless_or_refused(tiny, hostile)
-        assert not (taken and field in FIXED), field
-    relined(tiny, lambda _: json.dumps({**record, "unit": hostile[:30]}).encode())
-    assert not harmless_or_refused(tiny, hostile) or not hostile
-    relined(tiny, lambda line: json.dumps({**json.loads(line), "unit": hostile[:30]}).encode(), "suite")
-    harmless_or_refused(tiny, hostile, told=2)
-    submit(tiny, "suite", both={"defense": "ce"})
-    submit(tiny, axes={"defense": f"l2:note={hostile}"})
+        assert not taken or field == "free" or not hostile, field
+        if field == "ours":  # which the suite may say, and then everybody
+            relined(tiny, lambda line: json.dumps({**json.loads(line), **put(hostile)}).encode(), "suite")  # noqa: B023
+            harmless_or_refused(tiny, hostile, told=2)
+            submit(tiny, "suite", both={"defense": "ce"})
+    note = json.dumps(hostile, ensure_ascii=False) if needs_quotes(hostile) else hostile
+    submit(tiny, axes={"defense": f"l2:note={note}"})
     harmless_or_refused(tiny, hostile)
     submit(tiny)
     describe(tiny, title=hostile, authors=[hostile], hardware=hostile, selection=hostile, licence=hostile)
@@ -483,7 +504,7 @@ def test_files(tiny, put):
 
 
 WRONG = {"text": "x", "number": 1.5, "none": None, "bool": True, "list": [[1]], "table": {"a": {"b": {}}}, "empty": []}
-TAKEN = {**dict.fromkeys(("unit", "paper", "undefined_because", "help"), ("text",)), "flags": ("empty",)}
+TAKEN = {"flags": ("empty",), "grain": ("none",)}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Record)])

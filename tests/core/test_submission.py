@@ -170,7 +170,7 @@ def respecced(**parts):
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"made": "record@3/metric/other@1()"}, "but spec says 'record@3/metric/other@1()'"),
+        ({"made": "record@3/metric/other@1()"}, "metric is 'topk_overlap', but spec says 'metric/other@1()'"),
         ({"chosen": {"defense": "defense/other@1()"}}, "axis defense is 'l2', but spec says 'defense/other@1()'"),
         ({"chosen": {"defense": "explainer/l2@1()"}}, "axis defense is 'l2', but spec says 'explainer/l2@1()'"),
         ({"chosen": {"seed": "1"}}, "axis seed is '0', but spec says '1'"),
@@ -614,7 +614,8 @@ def test_all_rows_are_measured_on_the_same_images(tiny):
     rewritten(tiny, column("image", lambda i, v: v + 1))
     lines = validate(tiny)
     assert len(lines) == 2 and all(
-        "measured on other images than" in line and "suite.jsonl, line 1" in line for line in lines
+        "measured on other images than" in line and f"suite.jsonl, line {number}; run it on" in line
+        for number, line in enumerate(lines, 1)
     )
 
 

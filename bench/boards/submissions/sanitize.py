@@ -9,13 +9,14 @@ import json
 import math
 import re
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.axes import AXES, KINDS
 from bench.boards.record import VERSION, Record, make_command
 from bench.boards.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
+from bench.boards.submissions.identities import list_parts
 from bench.errors import BadValue
-from bench.keys import Spec, parse_identity, parse_record
+from bench.keys import Spec, parse_record
 
 LINE = 200_000  # bytes of a record
 DEPTH = 6  # of its brackets
@@ -28,7 +29,28 @@ NO_PATH = re.compile(
     r"""(?!.*(?:^|[\\/\s=(,"'])\.\.(?:$|[\\/\s,)"'#])).*""",
     re.IGNORECASE | re.DOTALL,
 )
-pathless = partial(text, form=NO_PATH, words="without paths of a machine; publish it again, which writes NAME#CHECKSUM")
+_pathless = partial(
+    text, form=NO_PATH, words="without paths of a machine; publish it again, which writes NAME#CHECKSUM"
+)
+
+
+class Line(NamedTuple):
+    """A record, and the file and line that have it."""
+
+    about: str
+    record: Record
+
+
+def _named(limit: int) -> Shape:
+    """A text that names components: in ASCII, or two names could look alike."""
+    words = _pathless(limit)
+
+    def shape(value: Any) -> str:
+        if not words(value).isascii():
+            raise Misfit(f"is {quote(value)}, must be in ASCII; rename what it names")
+        return str(value)
+
+    return shape
 
 
 def _pair(end: Shape, may_be_equal: bool = False) -> Shape:
@@ -57,8 +79,8 @@ def _detail(limit: int, lines: bool = False) -> Shape:
 
 _RECORD = table(
     {
-        "metric": pathless(1000),
-        "axes": table({axis: pathless(2000) for axis in AXES}, optional=AXES),
+        "metric": _named(1000),
+        "axes": table({axis: _named(2000) for axis in AXES}, optional=AXES),
         "value": nullable(number()),
         "value_kept": nullable(number()),
         "n": number(0, IMAGES, whole=True),
@@ -72,7 +94,7 @@ _RECORD = table(
         "cost": table({}, others=number(low=0)),
         "flags": list_of(text(1000)),
         "paper": text(10_000, empty=True, lines=True),
-        "command": pathless(20_000),
+        "command": _pathless(20_000),
         "key": text(16),
         "spec": text(50_000),
         "undefined_because": text(1000, empty=True),
@@ -86,9 +108,9 @@ _RECORD = table(
 )
 _SPEC = table(
     {
-        "made": pathless(5000),
+        "made": _named(5000),
         "versions": table({}, others=number(0, 10**9, whole=True)),
-        "choices": table(dict.fromkeys(AXES, pathless(5000)), optional=AXES),
+        "choices": table(dict.fromkeys(AXES, _named(5000)), optional=AXES),
     }
 )
 
@@ -159,16 +181,24 @@ def _check_spec(about: str, record: Record) -> None:
     if spec.key != record.key:
         raise BadValue(f"{about}: key is {record.key}, but its spec has the key {spec.key}; publish it again")
     version, metric = parse_record(spec.made) or (0, "")
-    if metric != _name(record.metric):
+    if not metric:
         raise BadValue(f"{about}: metric is {quote(record.metric)}, but spec says {quote(spec.made)}; publish it again")
     if version != VERSION:
         raise BadValue(f"{about} is record@{version}, but the suite now makes record@{VERSION}; run it again")
+    _check_component(f"{about}: metric", "metric", record.metric, spec.made.partition("/")[2])
     for axis in sorted({*spec.choices, *record.axes}):
         stated, chosen = spec.choices.get(axis, ""), record.axes.get(axis, "")
-        fits = parse_identity(stated, KINDS[axis]) == _name(chosen) if axis in KINDS else stated == chosen
-        if not fits:
+        if axis in KINDS:
+            _check_component(f"{about}: axis {axis}", KINDS[axis], chosen, stated)
+        elif stated != chosen:
             raise BadValue(f"{about}: axis {axis} is {quote(chosen)}, but spec says {quote(stated)}; publish it again")
 
 
-def _name(component: str) -> str:
-    return component.partition(":")[0]
+def _check_component(about: str, kind: str, text: str, identity: str) -> None:
+    """Raise BadValue unless a text is in canonical form and agrees with its identity."""
+    try:
+        list_parts(kind, text, identity)
+    except BadValue as error:
+        raise BadValue(
+            f"{about} is {quote(text)}, but spec says {quote(identity)} ({clean(str(error))}); publish it again"
+        ) from None

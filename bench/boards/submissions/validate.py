@@ -9,19 +9,20 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from bench.boards.board import ROW, row_name
 from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
 from bench.boards.protocol import FILE, Protocol, read_protocol
-from bench.boards.record import Record
 from bench.boards.shapes import clean, quote
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
-from bench.boards.submissions.metadata import NAME, SIZE, Meta, follow_supersedes, read_meta
-from bench.boards.submissions.sanitize import AGAIN, read_record
+from bench.boards.submissions.compare import Submission, compare_parts, compare_submissions, compare_with_protocol
+from bench.boards.submissions.metadata import NAME, SIZE, read_meta
+from bench.boards.submissions.reference import Reference
+from bench.boards.submissions.sanitize import AGAIN, Line, read_record
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
 
 T = TypeVar("T")
@@ -34,7 +35,6 @@ SUBMISSION_FILES = re.compile(
 LARGEST_FILES = {"jsonl": 20_000_000, "values.parquet": 50_000_000, "toml": SIZE, "png": 300_000}  # bytes
 MOST_FILES = 10_000
 SHOWN = 10  # problems of one kind in one file
-CHOSEN_AXES = ("defense", "explainer", "surrogate", "attack")  # on which a submission may leave the board's choices
 CLOSE = 1e-9
 
 
@@ -45,24 +45,6 @@ class Report:
     problems: list[str] = field(default_factory=list)
     submissions: int = 0
     records: int = 0
-
-
-class Line(NamedTuple):
-    """A record, and the file and line that have it."""
-
-    about: str
-    record: Record
-
-
-@dataclass
-class Submission:
-    """What could be read of it, None for a part that could not; and what is wrong with it."""
-
-    name: str
-    meta: Meta | None = None
-    lines: list[Line] | None = None
-    values: dict[str, Values] | None = None
-    problems: list[str] = field(default_factory=list)
 
 
 def validate(folder: Path, names: Collection[str] = (), base: Path | None = None) -> list[str]:
@@ -88,27 +70,61 @@ def _inspect(folder: Path, names: Collection[str], base: Path | None) -> Report:
     if not folder.is_dir():
         raise EnvironmentProblem(f"board {folder} cannot be read; name a folder that has a {FILE}")
     files, problems = _list_files(folder)
-    owners = sorted({owner for part in files if (owner := _owner(part))}, key=lambda name: (name != "suite", name))
+    before = _list_files(base)[0] if base is not None and base.is_dir() else {}
+    published = {_owner(part) for part in before}
+    # Who is first is compared with nobody, and later ones with him.
+    owners = sorted(
+        {owner for part in files if (owner := _owner(part))},
+        key=lambda name: (name != "suite", name not in published, name),
+    )
     for name in names:
         if name not in owners:
             raise UnknownName(f"board {folder}: no submission called {quote(name)}")
-    if base is not None:
-        if folder.is_symlink():
-            problems.append(f"{folder} is a link; replace it by the folder itself")
-        problems += _find_changes(folder, files, base)
+    if base is not None and folder.is_symlink():
+        problems.append(f"{folder} is a link; replace it by the folder itself")
+    problems += _find_changes(folder, files, before)
     refused = FILE in files and files[FILE] is None
     protocol = None if refused else _attempt(problems, read_protocol, folder)
     submissions = [_read_submission(folder, files, name) for name in owners]
     for one in submissions:
-        if protocol is not None:
-            one.problems += _shorten(f"{folder}/{RECORDS}/{one.name}.jsonl", _compare_with_protocol(one, protocol))
-    _compare_submissions(folder, submissions)
+        _check_pictures(files, one, protocol)
+    problems += _compare(folder, submissions, protocol)
     problems += [problem for one in submissions if not names or one.name in names for problem in one.problems]
     return Report(
         [clean(problem, 1000) for problem in problems],
         sum(one.lines is not None for one in submissions),
         sum(len(one.lines or ()) for one in submissions),
     )
+
+
+def _compare(folder: Path, submissions: list[Submission], protocol: Protocol | None) -> list[str]:
+    """Compare submissions with the protocol, the suite's records and one another. Returns what is wrong with the
+    protocol."""
+    suite = next((one for one in submissions if one.name == "suite"), None)
+    reference = None
+    if protocol is not None and suite is not None and suite.lines is not None:
+        reference = Reference(protocol, suite.lines, suite.values or {})
+    for one in submissions:
+        if suite is None and one.lines is not None:
+            one.problems.append(f"{folder}/{RECORDS} has no suite.jsonl to compare {one.name} with; publish that first")
+        problems = []
+        for line in one.lines or ():
+            problem = compare_with_protocol(line.record, protocol) if protocol else None
+            if problem is None and reference is not None:
+                # Where the suite's values cannot be read, that is its problem.
+                values = (one.values or {}).get(line.record.key) if suite and suite.values is not None else None
+                problem = reference.find_problem(line.record, values)
+            if problem is None:
+                one.sound.append(line)
+            else:
+                problems.append(f"{line.about}: {problem}")
+        one.problems += _shorten(f"{folder}/{RECORDS}/{one.name}.jsonl", [*problems, *compare_parts(one)])
+    told = [len(one.problems) for one in submissions]
+    if submissions:
+        compare_submissions(f"{folder}/{RECORDS}", submissions, protocol)
+    for one, count in zip(submissions, told, strict=True):
+        one.problems[count:] = _shorten(f"{folder}/{RECORDS}/{one.name}", one.problems[count:])
+    return [f"{folder}/{FILE}: {text}" for text in reference.find_defaults()] if reference else []
 
 
 def _owner(part: str) -> str | None:
@@ -156,9 +172,8 @@ def _find_refusal(part: str, status: os.stat_result) -> str:
     return "" if status.st_size else "is empty; publish it again or remove it"
 
 
-def _find_changes(folder: Path, files: Files, base: Path) -> Iterator[str]:
+def _find_changes(folder: Path, files: Files, before: Files) -> Iterator[str]:
     """What was published and differs now, and what a submission may not touch."""
-    before = _list_files(base)[0] if base.is_dir() else {}
     if not any(before.values()):
         return  # a new board
     for part in sorted({part for part in before if before[part]} | set(files)):
@@ -195,7 +210,6 @@ def _read_submission(folder: Path, files: Files, name: str) -> Submission:
         problems = list(_compare_with_values(f"{about}.values.parquet", one.lines, one.values))
         one.problems += _shorten(about, problems)
         one.values = None if problems else one.values
-    _check_pictures(files, one)
     return one
 
 
@@ -258,87 +272,14 @@ def _are_close(one: object, other: object) -> bool:
     return one is None and other is None
 
 
-def _check_pictures(files: Files, one: Submission) -> None:
-    rows = {row_name({axis: r.axes[axis] for axis in ROW if axis in r.axes}) for _, r in one.lines or ()}
+def _check_pictures(files: Files, one: Submission, protocol: Protocol | None) -> None:
+    """Under an attack of its own, a submission may have records of rows of others, of which it has no pictures."""
+    attacks = protocol.choices("attack") if protocol else []
+    own = [r for _, r in one.lines or () if not protocol or r.axes.get("attack") in (None, *attacks)]
+    rows = {row_name({axis: r.axes[axis] for axis in ROW if axis in r.axes}) for r in own}
     for part, path in files.items():
         if path and part.startswith(f"{EXAMPLES}/{one.name}/"):
             count = len(one.problems)
             _attempt(one.problems, check_png, path)
             if len(one.problems) == count and one.lines is not None and path.stem not in rows:
                 one.problems.append(f"{path} shows no row of the submission; publish it again")
-
-
-def _compare_with_protocol(one: Submission, protocol: Protocol) -> Iterator[str]:
-    """Records that cannot be compared with others of the board."""
-    for about, record in one.lines or ():
-        if record.metric not in protocol.metrics:
-            yield f"{about}: metric is {quote(record.metric)}, but the board has {', '.join(protocol.metrics)}"
-            continue
-        for axis, text in record.axes.items():
-            allowed = protocol.choices(axis)
-            if axis not in CHOSEN_AXES and text not in allowed:
-                yield f"{about}: axis {axis} is {quote(text)}, but the board has {' or '.join(allowed)}"
-                break
-
-
-def _compare_submissions(folder: Path, submissions: list[Submission]) -> None:
-    """Add to each submission the problems that it has with the others."""
-    metas = {one.name: one.meta for one in submissions if one.meta is not None}
-    for one in submissions:
-        about = f"{folder}/{RECORDS}/{one.name}.toml: supersedes has"
-        for other in one.meta.supersedes if one.meta else ():
-            if other == "suite":
-                one.problems.append(f"{about} 'suite', which only the suite corrects; open a dispute instead")
-            elif all(other != each.name for each in submissions):
-                one.problems.append(f"{about} {quote(other)}, but the board has no such submission")
-    try:
-        supersedes = follow_supersedes({name: meta.supersedes for name, meta in metas.items()})
-    except BadValue as error:
-        submissions[0].problems.append(f"{folder}: {error}")
-        return
-    lines = [(one, line) for one in submissions for line in one.lines or ()]
-    _find_duplicates(lines, supersedes)
-    _compare_metrics(lines)
-    _compare_images(lines)
-
-
-def _find_duplicates(lines: list[tuple[Submission, Line]], supersedes: Mapping[str, frozenset[str]]) -> None:
-    """Records of one metric and the same axes, where no submission supersedes the other."""
-    cells: dict[object, list[tuple[str, Line]]] = {}
-    for one, (about, record) in lines:
-        cell = cells.setdefault((record.metric, tuple(sorted(record.axes.items()))), [])
-        for name, other in cell:
-            # Where the metadata of one cannot be read, that is its problem.
-            known = {one.name, name} <= set(supersedes)
-            if known and name not in supersedes[one.name] and one.name not in supersedes[name]:
-                same = record.key == other.record.key
-                what = f"key {record.key}" if same else f"{record.metric} of the same axes"
-                one.problems.append(
-                    f"{about}: {what} is in {other.about} too; remove it, or name that submission in supersedes"
-                )
-                break
-        cell.append((one.name, Line(about, record)))
-
-
-def _compare_metrics(lines: list[tuple[Submission, Line]]) -> None:
-    """Who is ahead follows from these fields: they are the same for all records of a metric."""
-    first: dict[str, Line] = {}
-    for one, line in lines:
-        other = first.setdefault(line.record.metric, line)
-        for part in ("better", "unit", "range"):
-            own, expected = (quote(getattr(record, part)) for record in (line.record, other.record))
-            if own != expected:
-                one.problems.append(f"{line.about}: {part} is {own}, but {expected} in {other.about}; publish it again")
-
-
-def _compare_images(lines: list[tuple[Submission, Line]]) -> None:
-    """Records of the same samples were measured on the same images."""
-    first: dict[object, tuple[str, np.ndarray]] = {}
-    for one, (about, record) in lines:
-        own = (one.values or {}).get(record.key)
-        if own is None or {"dataset", "split", "samples"} - set(record.axes) or (own.images < 0).any():
-            continue
-        samples = tuple(record.axes[axis] for axis in ("dataset", "split", "samples"))
-        other, images = first.setdefault(samples, (about, own.images))
-        if not np.array_equal(images, own.images):
-            one.problems.append(f"{about}: measured on other images than {other}; run it on those of the board")
