@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from bench.errors import BadValue, clean
-
 from bench.files import DEEPEST, parse_json
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # of a component

@@ -10,7 +10,8 @@ from bench.boards.folder import (
     write_submission,
     write_whole,
 )
+from bench.boards.marks import VERIFIED, add_mark
 from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
-from bench.boards.reruns import compare_runs
+from bench.boards.reruns import Run, compare_runs, find_new_flags
 from bench.boards.statistics import find_impossible, summarise

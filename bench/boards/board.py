@@ -15,41 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.cell import Cell, make_cell
+from bench.boards.columns import NORMALISED, SHARE, WORST, Column, find_areas, find_worst, place_choice, place_column
 from bench.boards.doubts import Images, flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
+from bench.boards.marks import Mark, read_marks
 from bench.boards.protocol import Protocol, Score, read_protocol
 from bench.boards.record import Record
-from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_noise
+from bench.boards.standing import Standing, find_ceiling, find_margin, find_stronger, stand, tell_noise
 from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, rank, share, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
-AREA, NORMALISED, WORST, SHARE, CONTROLS = "AUC", "AUC normalised", "worst case", "share of ceiling", "controls"
+CONTROLS = "controls"
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
 
 
 def devices(records: Iterable[Record]) -> list[str]:
     return sorted({str(record.provenance.get("device", "")) for record in records} - {""})
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric, with the attack and the budget that it depends on. In place of the attack there may be the worst of all
-    for each image, or the share of the ceiling; in place of the budget the area over all."""
-
-    metric: str
-    attack: str
-    ball: str
-
-    @property
-    def derived(self) -> bool:
-        """Whether its estimates come from those of other columns."""
-        return self.attack in (WORST, SHARE) or self.over
-
-    @property
-    def over(self) -> bool:
-        return self.ball.endswith((AREA, NORMALISED))
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,9 @@ def row_name(axes: Mapping[str, str]) -> str:
 class Board:
     """A board's protocol, its columns, and its rows in the order in which they are shown: by groups of rivals, the best
     first, controls last. `pictures` has the paths of a row's pictures by its name, `submissions` what each submission
-    says of itself, and `origin` the submission of a record by its key."""
+    says of itself, `origin` the submission of a record by its key, and `marks` the latest new run that confirms it.
+    `decisive` are the columns that the suite's own records fill. They alone decide how rows are scored and what a row
+    must have: a column that a submission adds takes nobody's rank away."""
 
     name: str
     protocol: Protocol
@@ -92,6 +77,8 @@ class Board:
     pictures: dict[str, list[str]] = field(default_factory=dict)
     submissions: dict[str, Meta] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    decisive: frozenset[Column] = frozenset()
 
     @functools.cached_property
     def records(self) -> list[Record]:
@@ -123,6 +110,7 @@ class Board:
             return None
         fits = [c for c in self.columns if c.metric == score.metric and c.ball in ("", self.ball)]
         fits = [c for c in fits if c.attack != SHARE and (not c.attack or c.attack != score.ceiling)]
+        fits = [c for c in fits if c in self.decisive] or fits
         return min(
             fits, key=lambda c: (not c.attack or c.attack != score.attack, c.attack not in ("", WORST)), default=None
         )
@@ -134,7 +122,7 @@ class Board:
         if score is None or measured is None or not measured.attack:
             return None
         column = Column(score.metric, score.ceiling, measured.ball)
-        return column if column in self.columns else None
+        return column if column in self.decisive else None
 
     @functools.cached_property
     def chance(self) -> Column | None:
@@ -224,6 +212,21 @@ class Board:
         others = sorted(self.records, key=lambda r: (self.origin.get(r.key) == "suite", r.key))
         return {record.metric: record for record in others}
 
+    @functools.cached_property
+    def own(self) -> frozenset[str]:
+        """The keys of the suite's records; of all, on a board without any of the suite's."""
+        return _find_own(self.origin)
+
+    def evidence(self, row: Row) -> list[Record]:
+        """The records that speak about a row: all but those under attacks outside the protocol, which anybody may add
+        to any row."""
+        attacks = ("", *self.protocol.choices("attack"))
+        return [record for record in row.records if record.axes.get("attack", "") in attacks]
+
+    def reported(self, row: Row) -> list[Record]:
+        """The records of a row that a submission reports, and not the suite."""
+        return [record for record in self.evidence(row) if record.key not in self.own]
+
 
 def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
@@ -231,7 +234,8 @@ def read_board(folder: Path) -> Board:
     records, images, origin = read_records(folder)
     check_one_version(folder, records)
     score = protocol.score or Score("")
-    records = flag_beaten(records, images, score.attack, score.ceiling)
+    speaks = functools.partial(_may_speak, protocol, origin)
+    records = flag_beaten(records, images, score.attack, score.ceiling, speaks)
     values = {key: [value for value, _ in each] for key, each in images.items()}
     parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
     # Accuracy depends on no explainer: its records belong to every row that agrees with the axes they name.
@@ -239,21 +243,28 @@ def read_board(folder: Path) -> Board:
     choices.sort(key=lambda axes: _place(protocol, axes))
     columns = list({Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")): None for r in records})
     rows = [Row(axes, _estimates(axes, records, values)) for axes in choices]
-    # Over the protocol's attacks: one that a submission adds would leave all other rows without a worst case.
+    own = _find_own(origin)
+    decisive = {
+        c for row in rows for c, filled in row.estimates.items() if own.issuperset(r.key for r in filled.records)
+    }
+    # Over attacks that the suite has run: one that a submission adds would leave all other rows without a worst case.
     attacks = [attack for attack in protocol.choices("attack") if attack != score.ceiling]
-    for column, those in _worst_columns(c for c in columns if c.attack in attacks).items():
+    for column, those in find_worst(c for c in columns if c in decisive and c.attack in attacks).items():
         columns.append(column)
+        decisive.add(column)
         for row in rows:
             if all(part in row.estimates for part in those):
                 row.estimates[column] = worst([row.estimates[part] for part in those])
-    for column, those in _area_columns(c for c in columns if not c.attack or c.attack != score.ceiling).items():
+    curves = [c for c in columns if c in decisive and (not c.attack or c.attack != score.ceiling)]
+    for column, those in find_areas(curves).items():
         columns.append(column)
+        decisive.add(column)
         for row in rows:
             curve = [row.estimates[part] for part in those if part in row.estimates]
             # Over the same seeds: budgets with other trainings make no curve.
             if len(curve) == len(those) and all(set(e.images) == set(curve[0].images) for e in curve):
                 row.estimates[column] = area(curve, column.ball.endswith(NORMALISED))
-    columns.sort(key=lambda column: _order(protocol, column))
+    columns.sort(key=lambda column: place_column(protocol, column))
     pictures: dict[str, list[str]] = {}
     for file in sorted((folder / EXAMPLES).glob("*/*.png")):
         pictures.setdefault(file.stem, []).append(file.relative_to(folder).as_posix())
@@ -261,8 +272,22 @@ def read_board(folder: Path) -> Board:
     for name in sorted(set(origin.values()), key=lambda name: (name != "suite", name)):
         with contextlib.suppress(BenchError):  # while it is being filled in; `validate` says what is wrong
             metas[name] = read_meta(folder / RECORDS / f"{name}{SUFFIX}")
-    board = Board(folder.resolve().name, protocol, columns, rows, pictures, metas, origin)
+    marks = {key: mark for mark in read_marks(folder) for key in mark.keys}
+    name = folder.resolve().name
+    board = Board(name, protocol, columns, rows, pictures, metas, origin, marks, frozenset(decisive))
     return _rank_rows(_stand_rows(board, images))
+
+
+def _find_own(origin: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(key for key, name in origin.items() if name == "suite") or frozenset(origin)
+
+
+def _may_speak(protocol: Protocol, origin: Mapping[str, str], other: Record, record: Record) -> bool:
+    """Whether a record may speak against another: an attack of the protocol on the explainer itself or on a surrogate
+    of the protocol, or one of the same submission. Otherwise anybody could mark any row."""
+    surrogates = (other.axes["explainer"], *protocol.choices("surrogate"))
+    of_board = other.axes["attack"] in protocol.choices("attack") and other.axes["surrogate"] in surrogates
+    return of_board or origin[other.key] == origin[record.key]
 
 
 def _estimates(
@@ -286,7 +311,7 @@ def _stand_rows(board: Board, images: Images) -> Board:
     divide = board.ceiling is not None and board.described[measured.metric].better == "higher"
     shares = [Column(column.metric, SHARE, board.ball) for column in (measured, board.chance) if divide and column]
     rows = [_stand_row(board, measured, row, images, divide) for row in board.rows]
-    columns = sorted([*board.columns, *shares], key=lambda column: _order(board.protocol, column))
+    columns = sorted([*board.columns, *shares], key=lambda column: place_column(board.protocol, column))
     return dataclasses.replace(board, columns=columns, rows=rows)
 
 
@@ -354,7 +379,7 @@ def _find_standing(
     attacks = board.protocol.choices("attack") if measured.attack == score.attack else [score.noise, score.ceiling]
     needed = [*(Column(measured.metric, attack, measured.ball) for attack in attacks if attack), ties]
     needed += [Column(metric, "", "") for metric in dict.fromkeys([score.against, *score.needs])]
-    lacks = [column for column in needed if column in board.columns and not _find(row, column, seeds)]
+    lacks = [column for column in needed if column in board.decisive and not _find(row, column, seeds)]
     if lacks:
         return "no " + ", ".join(f"{c.metric} under {c.attack}" if c.attack else c.metric for c in lacks)
     ceiling = find_ceiling(_find(row, board.ceiling, seeds), _find(row, ties, seeds))
@@ -383,7 +408,7 @@ def _rank_rows(board: Board) -> Board:
         rivals = [
             (row, row.standing.value) for row in groups[name] if row.standing and not (row.control or row.missing)
         ]
-        places = rank([value for _, value in rivals])
+        places = rank([value for _, value in rivals], [_find_margin(board, row) for row, _ in rivals])
         sign = -1 if rivals and rivals[0][1].records[0].better == "higher" else 1
         ranked = [
             (sign * round(own.value or 0.0, 3), _place(board.protocol, row.axes), dataclasses.replace(row, rank=place))
@@ -395,45 +420,15 @@ def _rank_rows(board: Board) -> Board:
     return dataclasses.replace(board, rows=ordered)
 
 
-def _worst_columns(columns: Iterable[Column]) -> dict[Column, list[Column]]:
-    """The columns of the worst case, with the columns of the attacks that it is over."""
-    parts: dict[tuple[str, str], list[Column]] = {}
-    for column in columns:
-        if column.attack and Fraction(column.ball.partition(":")[2]) > 0:
-            parts.setdefault((column.metric, column.ball), []).append(column)
-    return {Column(metric, WORST, ball): those for (metric, ball), those in parts.items() if len(those) > 1}
-
-
-def _area_columns(columns: Iterable[Column]) -> dict[Column, list[Column]]:
-    """The columns of the area under a curve over budgets, with the columns that it is over, by growing eps."""
-    curves: dict[tuple[str, str, str], list[Column]] = {}
-    for column in columns:
-        norm, _, eps = column.ball.partition(":")
-        if eps and Fraction(eps) > 0:
-            curves.setdefault((column.metric, column.attack, norm), []).append(column)
-    return {
-        Column(metric, attack, f"{norm}:{name}"): sorted(parts, key=lambda c: Fraction(c.ball.partition(":")[2]))
-        for (metric, attack, norm), parts in curves.items()
-        if len(parts) > 1
-        for name in (AREA, NORMALISED)
-    }
+def _find_margin(board: Board, row: Row) -> float:
+    """What a row must be ahead by: nothing for the suite's own, and for others what `verify` lets pass."""
+    score = board.protocol.score
+    if score is None or row.standing is None or not board.reported(row):
+        return 0.0
+    allowed, ties = board.protocol.allowed(score.metric), board.protocol.allowed(score.ties)
+    return find_margin(row.standing, allowed, allowed + ties) if board.score != board.measured else allowed
 
 
 def _place(protocol: Protocol, row: Mapping[str, str]) -> tuple[Any, ...]:
     """The place of a row in the order of the protocol's choices; what it does not name comes last."""
-    return tuple(_index(protocol.axes.get(axis, []), row.get(axis, "")) for axis in ROW)
-
-
-def _order(protocol: Protocol, column: Column) -> tuple[Any, ...]:
-    norm, _, eps = column.ball.partition(":")
-    return (
-        _index(protocol.metrics, column.metric),
-        (-1, column.attack) if column.attack in (WORST, SHARE) else _index(protocol.axes["attack"], column.attack),
-        _index(protocol.axes["norm"], norm),
-        _index(protocol.axes["eps"], eps),
-    )
-
-
-def _index(choices: Sequence[Any], text: str) -> tuple[int, str]:
-    texts = [str(choice) for choice in choices]
-    return (texts.index(text) if text in texts else len(texts), text)
+    return tuple(place_choice(protocol.axes.get(axis, []), row.get(axis, "")) for axis in ROW)

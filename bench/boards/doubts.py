@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench.boards.record import Record
 from bench.boards.statistics import difference_range, interval
@@ -13,13 +13,19 @@ from bench.boards.statistics import difference_range, interval
 Images = Mapping[str, Sequence[tuple[float | None, bool | None]]]
 
 
-def flag_beaten(records: Iterable[Record], images: Images, standard: str = "", ceiling: str = "") -> list[Record]:
+def flag_beaten(
+    records: Iterable[Record],
+    images: Images,
+    standard: str = "",
+    ceiling: str = "",
+    may_speak: Callable[[Record, Record], bool] = lambda other, record: True,
+) -> list[Record]:
     """The records, with a flag on each white-box attack on a map's own explainer that noise, a transfer or a black-box
     attack beats in the same metric and budget: on the images whose prediction both keep, the 95% interval of the mean
     difference is on its side of zero.
 
     The attack of the score, `standard`, is taken as white-box, though it may follow more than one objective; that of
-    the ceiling beats nothing.
+    the ceiling beats nothing. `may_speak` says whether a record may speak against another.
     """
 
     def is_white_box(record: Record) -> bool:
@@ -39,9 +45,10 @@ def flag_beaten(records: Iterable[Record], images: Images, standard: str = "", c
     for arm in arms.values():
         blind = [other for other in arm if not is_white_box(other) and other.axes["attack"] != standard]
         for record in filter(is_white_box, arm):
-            better = [other.axes["attack"] for other in blind if _beats(other, record, images)]
-            if better:
-                flags[record.key] = (f"unreliable: moved further by {', '.join(sorted(set(better)))}",)
+            others = [other for other in blind if may_speak(other, record) and _beats(other, record, images)]
+            if others:
+                names = ", ".join(sorted({other.axes["attack"] for other in others}))
+                flags[record.key] = (f"unreliable: moved further by {names}",)
     return [dataclasses.replace(record, flags=(*record.flags, *flags.get(record.key, ()))) for record in records]
 
 

@@ -35,6 +35,14 @@ def stand(score: Estimate, ceiling: Estimate | None, divide: bool) -> Standing |
     return Standing(ratio, filled, ceiling) if ratio else "no share of its ceiling, which is zero or of other images"
 
 
+def find_margin(standing: Standing, allowed: float, ceiling: float) -> float:
+    """How far a share may be too large where the score may be off by `allowed` and its ceiling by `ceiling`."""
+    value, score, whole = standing.value.value, standing.score.value, standing.ceiling
+    if value is None or score is None or whole is None or whole.value is None:
+        return allowed
+    return value - max(0.0, score - allowed) / (whole.value + ceiling)
+
+
 def find_ceiling(unmoved: Estimate | None, itself: Estimate | None) -> Estimate | None:
     """A row's ceiling, from its scores on unmoved images and those of each map beside itself: what ties take is added,
     since noise alone lowers a ceiling. An undefined image has the best value here, or losing it would cost nothing.

@@ -338,13 +338,19 @@ class Rank:
         return str(self.best) if self.best == self.last else f"{self.best}-{self.last}"
 
 
-def rank(rivals: Sequence[Estimate]) -> list[Rank]:
+def rank(rivals: Sequence[Estimate], margins: Sequence[float] = ()) -> list[Rank]:
     """The rank of each of some estimates of one column. One is surely better than another where the 95% interval of
-    their paired difference, rounded to three digits, is above zero; there is no correction for the number of pairs."""
+    their paired difference, rounded to three digits, is beyond its own margin, zero by default; there is no correction
+    for the number of pairs."""
     better = [[False] * len(rivals) for _ in rivals]
+    limits = [round(margin, 3) for margin in margins] or [0.0] * len(rivals)
     for i, mine in enumerate(rivals):
         for j, other in enumerate(rivals[:i]):
             there = difference(mine, other)
-            if there and there.ci95 and (round(there.ci95[0], 3) > 0 or round(there.ci95[1], 3) < 0):
-                better[i][j], better[j][i] = there.better is True, there.better is False
+            if there and there.ci95:
+                low, high = (round(end, 3) for end in there.ci95)
+                above, below = low > limits[i], -high > limits[j]
+                if mine.records[0].better == "lower":
+                    above, below = -high > limits[i], low > limits[j]
+                better[i][j], better[j][i] = above, below
     return [Rank(1 + sum(row[i] for row in better), len(rivals) - sum(better[i])) for i in range(len(rivals))]

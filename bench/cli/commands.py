@@ -31,15 +31,7 @@ from bench.cli.options import (
     selecting,
     split_lists,
 )
-from bench.errors import (
-    BadValue,
-    BenchError,
-    CellFailed,
-    EnvironmentProblem,
-    UnknownName,
-    suggestion,
-    summarise_error,
-)
+from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, UnknownName, suggestion, summarise_error
 from bench.files import write_file
 
 INTERRUPTED = 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -124,53 +125,68 @@ def publish(
 @FOLDER
 @selecting
 @click.option("--name", metavar="NAME", type=PLACE, help="Run the records of this submission instead of the protocol.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N records, drawn at random.")
-@click.option("--draw", default="", metavar="TEXT", help="Text that seeds the draw, with the keys of all records.")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N records, drawn by lot.")
+@click.option("--nonce", metavar="TEXT", help="What the lot is drawn with. [default: new, and printed]")
+@click.option("--mark", is_flag=True, help="Where all agrees, note it in the board's verified.toml; for maintainers.")
 def verify(
     board: str,
     name: str | None,
     sample: int | None,
-    draw: str,
+    nonce: str | None,
+    mark: bool,
     without: tuple[str, ...],
     reference: bool,
     store: str | None,
     device: str,
     **options: tuple[str, ...],
 ) -> None:
-    """Run a board again, and compare the values with the published ones.
+    """Run a board again, and compare the results with the published ones.
 
-    Values must agree within the board's tolerance; costs are not compared.
+    Compares the values of every image and their means within the board's tolerance, undefined images, kept predictions,
+    flags, objectives and descriptions. Costs are not compared. New flags count for a --name alone.
 
     With options of a run, such as --defense, runs only what they select. Name an empty --store to start from nothing.
+    A nonce has to be made after the records: whoever knows it earlier can lie where the lot does not look.
     """
-    from bench.boards import compare_runs, read_protocol, read_records
-    from bench.engine import choose_device, describe_troubles, group_reasons, open_store, run_cells
-    from bench.publishing import draw_sample, make_cells, match_records, read_submission
+    from bench.boards import VERIFIED, add_mark, read_protocol
+    from bench.engine import choose_device, open_store
+    from bench.publishing import draw_sample, read_published, read_submission, run_again
 
     place, protocol = Path(board), read_protocol(Path(board))
     if name and any(options.values()):
         raise BadValue(f"--name {name} already says what to run; leave out --name or the options of a run")
+    if mark and not name:
+        raise BadValue("--mark is for the records of a submission; give its --name")
+    if nonce and not sample:
+        raise BadValue(f"--nonce {nonce} draws a sample; give --sample as well, or leave it out")
+    cells = None
     if name:
-        catalog, records = load_catalog(without), read_submission(place, name)
+        catalog, runs = load_catalog(without), read_submission(place, name)
     else:
         catalog, cells = select_cells(without, reference, board, options)
-        records = match_records(read_records(place).records, cells)
-    if not records:
+        runs = read_published(place, cells)
+    if not runs:
         raise BadValue(f"board {board} has published no record that these options select; leave some out")
     if sample:
-        records = draw_sample(place.resolve().name, records, sample, draw)
-    problems: dict[str, str] = {}
-    if sample or name:
-        cells, problems = make_cells(records, catalog, protocol)
-    records = [record for record in records if record.key not in problems]
-    outcome = run_cells(cells, catalog, open_store(store, complain), choose_device(device))
-    told = group_reasons((what, why) for what, _, why in (text.partition(": ") for text in problems.values()))
-    lines = [*told, *describe_troubles(outcome), *compare_runs(protocol, records, outcome.records)]
-    for text in lines:
+        nonce = nonce or secrets.token_hex(16)
+        complain(f"the lot was drawn with --nonce {nonce}")
+        runs, cells = draw_sample(place.resolve().name, runs, sample, nonce), None
+    opened, where = open_store(store, complain), choose_device(device)
+    found = run_again(protocol, runs, catalog, opened, where, cells, strict=name is not None)
+    for text in (*found.notes, *found.lines):
         complain(text)
-    differ = len(lines) - len(told) + len(problems)
-    answer(f"{len(records)} published records compared, {differ} differ")
-    finish(outcome.exit_code or (CellFailed.exit_code if lines else 0))
+    differ = len(found.denied) + len(found.missing)
+    answer(f"{len(found.confirmed) + len(found.denied)} published records compared, {differ} differ")
+    if mark and name and not found.lines:
+        commits = sorted(found.commits)
+        if len(commits) != 1 or not commits[0]:
+            raise EnvironmentProblem(
+                f"a mark names the commit that ran the records, but theirs is {', '.join(commits) or 'unknown'}; run "
+                "bench from a checkout of the suite, with an empty --store"
+            )
+        add_mark(place, name, found.confirmed, commits[0], nonce or "")
+        answer(place / VERIFIED)
+    finish(found.exit_code or (CellFailed.exit_code if found.lines else 0))
 
 
 @leaderboard.command()
@@ -208,7 +224,8 @@ def diff(before: str, after: str) -> None:
     type=PLACE,
     help="The board, or all boards, before the change: published results must stay.",
 )
-def validate(boards: tuple[str, ...], base: str | None) -> None:
+@click.option("--author", default="", metavar="LOGIN", help="Whose the submissions are that are not in --base.")
+def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
     """Check submissions without running any of their code.
 
     Checks files and metadata, and that records agree with their keys, their values per image and the board's protocol.
@@ -232,7 +249,7 @@ def validate(boards: tuple[str, ...], base: str | None) -> None:
             lines.append(f"board {place} was removed; restore it")
             continue
         earlier = before if before is None or (before / FILE).exists() else before / place.resolve().name
-        found = inspect(place, base=earlier)
+        found = inspect(place, base=earlier, author=author)
         lines += found.problems
         submissions, records = submissions + found.submissions, records + found.records
     for text in lines:

@@ -1,4 +1,4 @@
-"""From a store to a board and back: publishes records, finds stale ones, selects some to run again."""
+"""From a store to a board: publishes records, and finds stale ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import hashlib
 import io
-import random
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,8 +20,6 @@ from bench.boards import (
     ROW,
     UNFINISHED,
     VALUES,
-    Protocol,
-    Record,
     devices,
     read_protocol,
     read_records,
@@ -31,23 +28,19 @@ from bench.boards import (
     write_whole,
 )
 from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, read_supersedes
-from bench.boards.submissions.sanitize import read_record as read_strictly
 from bench.components import Case
 from bench.engine import (
     TENSORS,
     VOCABULARY,
-    Catalog,
     Cell,
     Graph,
     Memory,
     Store,
-    list_cells,
     prepare_publication,
     published_text,
     read_record,
-    select_record,
 )
-from bench.errors import BadValue, BenchError, EnvironmentProblem
+from bench.errors import BadValue, EnvironmentProblem
 from bench.files import parse_json, read_file
 
 
@@ -222,40 +215,3 @@ def describe_stale(folder: Path, cells: Iterable[Cell]) -> list[str]:
         for text in cell.find_stale(records, published_text):
             by_change.setdefault(text, []).append(cell)
     return [f"{len(some)} published records are stale, such as {some[0]}: {text}" for text, some in by_change.items()]
-
-
-def match_records(records: Iterable[Record], cells: Iterable[Cell]) -> list[Record]:
-    """The published records, stale ones included, that have the texts of some cells."""
-    texts = [(cell.metric.published, cell.axis_texts(published_text)) for cell in cells]
-    return [record for record in records if (record.metric, record.axes) in texts]
-
-
-def read_submission(folder: Path, name: str) -> list[Record]:
-    """The records of one submission to a board, read strictly."""
-    file = folder / RECORDS / f"{name}.jsonl"
-    try:
-        lines = read_file(file).splitlines()
-    except OSError as error:
-        raise BadValue(f"board {folder}: no submission called {name!r} ({error.strerror}); see its {RECORDS}") from None
-    return [read_strictly(f"{file}, line {number}", line) for number, line in enumerate(lines, 1)]
-
-
-def draw_sample(board: str, records: Iterable[Record], count: int, draw: str = "") -> list[Record]:
-    """Draw a few of a board's records. The lot follows from the board's name, all keys and the text `draw`."""
-    records = sorted(records, key=lambda record: record.key)
-    lot = random.Random("\n".join([board, *(record.key for record in records), draw]))
-    return lot.sample(records, min(count, len(records)))
-
-
-def make_cells(records: Iterable[Record], catalog: Catalog, protocol: Protocol) -> tuple[list[Cell], dict[str, str]]:
-    """The cells of published records, and by key why a record cannot be computed here."""
-    by_key: dict[str, Cell] = {}
-    problems = {}
-    for record in records:
-        try:
-            selection = select_record(catalog, record.metric, record.axes, protocol)
-            cells = list_cells(catalog, selection.cases, selection.metrics)
-            by_key |= {cell.key: cell for cell in cells if match_records([record], [cell])}
-        except BenchError as error:
-            problems[record.key] = f"{record.metric} of {record.axes.get('defense', '')} cannot be run here: {error}"
-    return list(by_key.values()), problems

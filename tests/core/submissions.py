@@ -49,6 +49,7 @@ META = {
     "hardware": "a CPU",
     "selection": "nothing was selected",
     "selected_on": "none",
+    "owner": "ada",
 }
 BASE = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "defense": "l2", "seed": "0"}
 UNDER = {"explainer": "gradient", "surrogate": "gradient", "attack": "topk", "ball": "linf:8/255"}

@@ -18,14 +18,14 @@ from scipy import stats
 from scipy.integrate import trapezoid
 
 import bench
-from bench.boards import board as boards
-from bench.boards.board import Column, read_board
+from bench.boards.board import read_board
+from bench.boards.columns import Column, place_column
 from bench.boards.protocol import parse_protocol, quick_protocol
 from bench.boards.record import Record, values_file
 from bench.boards.render.data import format_field
 from bench.boards.render.escape import escape_formula, escape_markdown
 from bench.boards.render.site import render_board
-from bench.boards.reruns import compare_runs
+from bench.boards.reruns import Run, compare_runs
 from bench.boards.statistics import area, difference, estimate, interval, worst
 from bench.keys import hash_spec
 
@@ -464,14 +464,21 @@ def test_a_re_run_that_differs_is_told():
         made("cosine", "ce", "0", None, 0.5),
     ]
     now = {r.key: dataclasses.replace(r, value=0.65) for r in then}
-    assert compare_runs(protocol, then, now) == [
+
+    def compare(old, new):
+        runs = {key: Run(record, None) for key, record in new.items()}
+        found = compare_runs(protocol, [Run(record, None) for record in old], runs)
+        assert list(found) == [record.key for record in old]
+        return [line for lines in found.values() for line in lines]
+
+    assert compare(then, now) == [
         "accuracy of defense ce, seed 0: published 0.5000, computed 0.6500; the tolerance is 0.1",
         "cosine of defense ce, seed 0: published 0.5000, computed 0.6500; the tolerance is 0",
     ]
-    assert compare_runs(protocol, then[:1], {k: dataclasses.replace(r, value=0.55) for k, r in now.items()}) == []
+    assert compare(then[:1], {k: dataclasses.replace(r, value=0.55) for k, r in now.items()}) == []
     undefined = {k: dataclasses.replace(r, value=None) for k, r in now.items()}
-    assert compare_runs(protocol, then[:1], undefined)[0].endswith("published 0.5, computed None")
-    assert "no longer part of the board's protocol; publish the board again" in compare_runs(protocol, then[:1], {})[0]
+    assert compare(then[:1], undefined)[0].endswith("published 0.5, computed None")
+    assert "no longer part of the board's protocol; publish the board again" in compare(then[:1], {})[0]
 
 
 def test_a_publication_that_is_killed_blocks_no_other(bench_, folder, monkeypatch):
@@ -561,7 +568,9 @@ def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, fol
     ) and "has other records, and published results do not change: publish a correction" in err
     verify = ("leaderboard", "verify", str(folder))
     assert bench_(*verify, "--name", "acme")[:2] == (0, "3 published records compared, 0 differ\n")
-    assert bench_(*verify, "--name", "acme", "--sample", "2", "--draw", "a commit")[1].startswith("2 published records")
+    assert bench_(*verify, "--name", "acme", "--sample", "2", "--nonce", "a number")[1].startswith(
+        "2 published records"
+    )
     assert bench_(*verify, *asked, "--sample", "1")[:2] == (0, "1 published records compared, 0 differ\n")
     code, _, err = bench_(*verify, "--name", "nobody")
     assert code == 2 and "no submission called 'nobody'" in err
@@ -780,7 +789,7 @@ def test_columns_stand_in_the_order_of_the_protocol():
         Column("other", "", ""),
         Column("accuracy", "", ""),
     ]
-    ordered = sorted(columns, key=lambda c: boards._order(protocol, c))
+    ordered = sorted(columns, key=lambda c: place_column(protocol, c))
     assert [c.metric for c in ordered] == ["accuracy", "topk_overlap", "other"]
 
 

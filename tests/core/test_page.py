@@ -17,7 +17,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from bench.boards.board import WORST, Column, read_board
+from bench.boards.board import read_board
+from bench.boards.columns import WORST, Column
 from bench.boards.record import Record, values_file
 from bench.boards.render.plots import Series, choose_ticks, draw_curves, draw_histogram, draw_points, spread_labels
 from bench.boards.render.site import render_board, render_overview

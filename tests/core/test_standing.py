@@ -14,7 +14,8 @@ import pytest
 from scipy import stats
 from test_page import record
 
-from bench.boards.board import SHARE, WORST, Column, read_board
+from bench.boards.board import read_board
+from bench.boards.columns import SHARE, WORST, Column
 from bench.boards.protocol import parse_protocol
 from bench.boards.record import values_file
 from bench.boards.render.site import render_board, render_overview

@@ -32,7 +32,7 @@ from bench.boards.submissions.validate import validate
 from bench.components import case
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
 from bench.keys import hash_spec
-from bench.publishing.publication import draw_sample
+from bench.publishing.verification import draw_sample, read_submission
 
 
 def png(width=8, height=8):
@@ -625,11 +625,12 @@ def test_whatever_is_printed_is_one_short_line_of_what_can_be_seen():
 
 
 def test_a_sample_is_drawn_by_lot_from_all_keys(tiny):
-    records = read_records(tiny).records
-    drawn = [draw_sample("tiny", records, 2, text) for text in ("a", "a", *"bcdefgh")]
-    assert drawn[0] == drawn[1] and len({tuple(r.key for r in each) for each in drawn}) > 1
-    assert draw_sample("tiny", random.Random(0).sample(records, 4), 2, "a") == drawn[0]
-    assert len(draw_sample("tiny", records, 99)) == 4
+    runs = [*read_submission(tiny, "suite"), *read_submission(tiny, "acme")]
+    drawn = [draw_sample("tiny", runs, 2, text) for text in ("a", "a", *"bcdefgh")]
+    keys = [tuple(run.record.key for run in each) for each in drawn]
+    assert keys[0] == keys[1] and len(set(keys)) > 1
+    assert draw_sample("tiny", random.Random(0).sample(runs, 4), 2, "a") == drawn[0]
+    assert len(draw_sample("tiny", runs, 99, "a")) == 4
 
 
 def test_a_metric_has_one_direction_and_one_unit(tiny):

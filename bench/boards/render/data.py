@@ -11,11 +11,19 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from bench.boards.board import ROW, Board, Column, Row, devices
+from bench.boards.board import ROW, Board, Row, devices
+from bench.boards.columns import Column
 from bench.boards.render.escape import escape_formula, strip_controls
-from bench.boards.render.wording import describe_metrics, describe_score, format_rank, split_heading
+from bench.boards.render.wording import (
+    describe_metrics,
+    describe_score,
+    describe_source,
+    format_rank,
+    name_axis,
+    split_heading,
+)
 
-OF_ROWS = (*ROW, "rank", "control")
+OF_ROWS = (*ROW, "rank", "control", "source")
 FIELDS = (
     *OF_ROWS, "metric", "attack", "ball", "seeds", "value", "ci95_low", "ci95_high", "value_kept", "difference",
     "difference_low", "difference_high", "n", "kept", "undefined", "lost", "under", "unit", "better", "device", "flags",
@@ -56,6 +64,7 @@ def _read_fields(board: Board, row: Row, column: Column) -> dict[str, str | floa
         **{axis: row.axes.get(axis, "") for axis in ROW},
         "rank": str(row.rank or ""),
         "control": "control" if row.control else "",
+        "source": describe_source(board, row)[0],
         **dataclasses.asdict(column),
         "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in records)).strip(),
         "value": estimate.value,
@@ -96,6 +105,7 @@ def render_json(board: Board) -> str:
             "axes": row.axes,
             "rank": [row.rank.best, row.rank.last] if row.rank else None,
             "control": row.control,
+            "source": describe_source(board, row)[0],
             "missing": row.missing,
             "entries": [
                 {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items() if k not in OF_ROWS}
@@ -128,9 +138,11 @@ def render_latex(board: Board) -> str:
     names = [*(["rank"] if board.score else []), *board.naming]
     lines = [[*names, *(", ".join(split_heading(board, column)) for column in board.summary)]]
     for row in board.rows:
-        axes = {"rank": format_rank(row), **row.axes}
-        cells = [board.cell(row, column).format(str) for column in board.summary]
-        lines.append([*(axes.get(name, "-") for name in names), *cells])
+        source, _ = describe_source(board, row)
+        first = [*([format_rank(row)] if board.score else []), *(name_axis(board, row, axis) for axis in board.naming)]
+        if source and first:
+            first[-1] += f" ({source})"
+        lines.append([*first, *(board.cell(row, column).format(str) for column in board.summary)])
     lines = [[strip_controls(text) for text in line] for line in lines]
     sides = ["left"] * len(names) + ["right"] * len(board.summary)
     # The format escapes what LaTeX would run.

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from bench.boards.board import WORST, Board, Row, devices
+from bench.boards.board import Board, Row, devices
+from bench.boards.columns import WORST
 from bench.boards.render import wording
 from bench.boards.render.figures import draw_figures, draw_histograms
 from bench.files import parse_json
@@ -35,12 +36,12 @@ def render_page(board: Board) -> str:
         columns=[*board.summary, *(column for column in board.columns if column not in board.summary)],
         helps={metric: text for metric, _, text in wording.describe_metrics(board)},
         label=functools.partial(wording.label_row, board),
-        list_doubts=_list_doubts,
+        list_doubts=functools.partial(_list_doubts, board),
         list_details=functools.partial(_list_details, board),
         has_reference=any(board.reference(row) not in (None, row) for row in board.rows),
         figures=draw_figures(board),
         histograms=draw_histograms(board),
-        pictures={name: [quote(path) for path in paths] for name, paths in board.pictures.items()},
+        pictures={row.name: _list_pictures(board, row) for row in board.rows},
         paper=paper if paper_rows else None,
         paper_columns=[", ".join(wording.split_heading(board, column)) for column in paper_columns],
         paper_rows=paper_rows,
@@ -82,13 +83,19 @@ def _make_link(url: str) -> str:
     return {"https": url, "http": url, "doi": f"https://doi.org/{quote(rest, safe='/')}"}.get(scheme, "")
 
 
-def _list_flags(row: Row) -> list[str]:
-    return sorted({flag for record in row.records for flag in record.flags})
+def _list_pictures(board: Board, row: Row) -> list[str]:
+    """The paths of a row's pictures, from the submissions that speak about it."""
+    names = {board.origin.get(record.key, "") for record in board.evidence(row)}
+    return [quote(path) for path in board.pictures.get(row.name, ()) if path.split("/")[1] in names]
 
 
-def _list_doubts(row: Row) -> list[str]:
+def _list_flags(board: Board, row: Row) -> list[str]:
+    return sorted({flag for record in board.evidence(row) for flag in record.flags})
+
+
+def _list_doubts(board: Board, row: Row) -> list[str]:
     """Why the numbers of a row are unreliable."""
-    return [flag.removeprefix(UNRELIABLE) for flag in _list_flags(row) if flag.startswith(UNRELIABLE)]
+    return [flag.removeprefix(UNRELIABLE) for flag in _list_flags(board, row) if flag.startswith(UNRELIABLE)]
 
 
 def _list_details(board: Board, row: Row) -> Iterator[tuple[str, str, list[str]]]:
@@ -105,8 +112,10 @@ def _list_details(board: Board, row: Row) -> Iterator[tuple[str, str, list[str]]
     yield "Weights (SHA-256)", "code", _list_provenance(row, "weights")
     yield "Seeds", "", [", ".join(sorted({r.axes["seed"] for r in records if "seed" in r.axes}))]
     yield "Submission", "", [", ".join(sorted({board.origin.get(record.key, "") for record in records}))]
+    source = " ".join(wording.describe_source(board, row)).strip()
+    yield "Run again", "", [source] if source else []
     yield "Computed on", "", ["; ".join(devices(records))]
-    yield "Notes", "", [flag for flag in _list_flags(row) if not flag.startswith(UNRELIABLE)]
+    yield "Notes", "", [flag for flag in _list_flags(board, row) if not flag.startswith(UNRELIABLE)]
 
 
 def _list_identities(spec: str) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench.boards.board import WORST, Board, Column, Row
+from bench.boards.board import Board, Row
 from bench.boards.cell import Cell, is_cost
+from bench.boards.columns import WORST, Column
 from bench.boards.folder import RECORDS
 from bench.boards.protocol import Protocol
 from bench.boards.render.escape import escape_markdown, quote_code
@@ -20,6 +21,7 @@ from bench.boards.render.wording import (
     find_shared_axes,
     format_rank,
     list_unranked,
+    name_axis,
     name_column,
     name_ranked_seeds,
     split_heading,
@@ -93,7 +95,7 @@ def _write_heading(board: Board, column: Column) -> str:
 
 
 def _write_names(board: Board, row: Row) -> list[str]:
-    return [escape_markdown(row.axes.get(axis, "-")) for axis in board.naming]
+    return [escape_markdown(name_axis(board, row, axis)) for axis in board.naming]
 
 
 def _format_cell(cell: Cell) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.boards.board import AREA, CONTROLS, NORMALISED, ROW, SHARE, WORST, Board, Column, Row, devices
+from bench.boards.board import CONTROLS, ROW, Board, Row, devices
 from bench.boards.cell import format_value, is_cost
+from bench.boards.columns import AREA, NORMALISED, SHARE, WORST, Column
 from bench.boards.record import Record
 from bench.boards.statistics import Estimate, difference
 
@@ -24,9 +25,22 @@ def choose_label_axes(board: Board) -> list[str]:
 
 
 def label_row(board: Board, row: Row, inside: bool = True) -> str:
-    """The name of a row, inside its group or among all rows."""
+    """The name of a row, inside its group or among all rows, with a surrogate that is not its explainer."""
     axes = choose_label_axes(board) if inside and row.group != CONTROLS else board.naming
-    return " · ".join(row.axes[axis] for axis in axes if row.axes.get(axis)) or row.name
+    name = " · ".join(row.axes[axis] for axis in axes if row.axes.get(axis)) or row.name
+    return name if "surrogate" in axes else name + _name_surrogate(board, row)
+
+
+def name_axis(board: Board, row: Row, axis: str) -> str:
+    """What a row has along an axis of its name; beside the explainer, a surrogate that is another one."""
+    text = row.axes.get(axis, "-")
+    return text + _name_surrogate(board, row) if axis == "explainer" and "surrogate" not in board.naming else text
+
+
+def _name_surrogate(board: Board, row: Row) -> str:
+    surrogate = row.axes.get("surrogate", "")
+    shared = surrogate == find_shared_axes(board).get("surrogate")
+    return "" if shared or surrogate in ("", row.axes.get("explainer")) else f" (attacked through {surrogate})"
 
 
 def format_rank(row: Row) -> str:
@@ -99,7 +113,7 @@ def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
     first = [row for row in rows if row.rank and row.rank.best == 1] or list(rows)
     standing = {row.name: row.standing for row in board.rows if row.standing and row.standing.value.value is not None}
     divided = board.score != measured
-    names = [label_row(board, row) for row in first]
+    names = [_name_with_source(board, row) for row in first]
     ends = [standing[row.name] for row in (first[0], first[-1])]
     values = _span(end.value for end in ends)
     if divided:
@@ -135,6 +149,11 @@ def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
         apart = round(mine.value or 0.0, 3) - round(theirs.value or 0.0, 3)
         text += ", a difference of {:+.3f} [{:+.2f}, {:+.2f}]".format(apart, *there.ci95)
     return text
+
+
+def _name_with_source(board: Board, row: Row) -> str:
+    source, _ = describe_source(board, row)
+    return label_row(board, row) + (f" ({source})" if source else "")
 
 
 def _span(estimates: Iterable[Estimate]) -> str:
@@ -180,6 +199,12 @@ def describe_score(board: Board) -> list[str]:
         )
     if board.chance:
         lines.append(f"Chance is {board.chance.metric}: what the maps of other images share.")
+    if any(board.reported(row) for row in board.rows):
+        lines.append(
+            "A row that a submission reports is ahead only by more than a new run may differ by: "
+            f"{board.protocol.allowed(measured.metric):g} in {measured.metric}"
+            + (", divided by its ceiling." if board.score != measured else ".")
+        )
     return [*lines, "An undefined image counts as lost. A row whose score carries a flag is not ranked."]
 
 
@@ -190,6 +215,32 @@ def list_unranked(board: Board) -> list[str]:
         if row.missing and not row.control:
             about.setdefault(row.missing, []).append(label_row(board, row, inside=False))
     return [f"Not ranked: {', '.join(names)} ({reason})." for reason, names in about.items()]
+
+
+def describe_source(board: Board, row: Row) -> tuple[str, str]:
+    """Whether a maintainer has run a row that a submission reports: a word, and what was run and compared; both empty
+    for rows of the suite."""
+    reported = board.reported(row)
+    marks = [board.marks[record.key] for record in reported if record.key in board.marks]
+    names = ", ".join(sorted({board.origin[record.key] for record in reported}))
+    if not marks:
+        return ("self-reported", f"by {names}; no maintainer has run it again") if reported else ("", "")
+    runs = dict.fromkeys(f"on {mark.date} with commit {mark.commit[:12]}" for mark in marks)
+    compared = dict.fromkeys(mark.compared for mark in marks)
+    return (
+        "verified" if len(marks) == len(reported) else "verified in part",
+        f"by {names}; a maintainer ran {len(marks)} of {len(reported)} records again {', '.join(runs)}, and compared "
+        f"{'; '.join(compared)}",
+    )
+
+
+def list_sources(board: Board) -> list[str]:
+    """The rows that submissions report, and whether a maintainer has run them."""
+    about: dict[tuple[str, str], list[str]] = {}
+    for row in board.rows:
+        if (source := describe_source(board, row)) != ("", ""):
+            about.setdefault(source, []).append(label_row(board, row, inside=False))
+    return [f"{word.capitalize()}: {', '.join(names)} ({reason})." for (word, reason), names in about.items()]
 
 
 def name_ranked_seeds(board: Board) -> str:
@@ -238,7 +289,7 @@ def write_legend(board: Board) -> list[str]:
         lines.append("lost: undefined images, which count with the worst value in the score and in it alone.")
     lines += list_stronger(board)
     lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
-    return [*lines, *write_notes(board.records)]
+    return [*lines, *list_sources(board), *write_notes(board.records)]
 
 
 def list_stronger(board: Board) -> list[str]:

@@ -14,6 +14,7 @@ from bench.boards.shapes import clean, find_likeness, quote
 from bench.boards.submissions.attachments import Values
 from bench.boards.submissions.flags import OF_ATTACK, OF_IMAGES, OF_MAPS, select
 from bench.boards.submissions.metadata import Meta, follow_supersedes
+from bench.boards.submissions.ownership import find_corrections
 from bench.boards.submissions.sanitize import AGAIN, Line
 from bench.errors import BadValue
 from bench.keys import Spec
@@ -82,16 +83,12 @@ def _leave_out(record: Record, *axes: str) -> tuple[tuple[str, str], ...]:
 def compare_submissions(folder: str, submissions: list[Submission], protocol: Protocol | None) -> None:
     """Add to each submission the problems that it has with those before it."""
     metas = {one.name: one.meta for one in submissions if one.meta is not None}
+    by_name = {one.name: one for one in submissions}
+    for name, problem in find_corrections(metas, by_name):
+        by_name[name].problems.append(f"{folder}/{name}.toml: supersedes has {problem}")
     names: dict[str, str] = {}
     for one in submissions:
         about = f"{folder}/{one.name}.toml"
-        for other in one.meta.supersedes if one.meta else ():
-            if other == "suite":
-                one.problems.append(
-                    f"{about}: supersedes has 'suite', which only the suite corrects; open a dispute instead"
-                )
-            elif all(other != each.name for each in submissions):
-                one.problems.append(f"{about}: supersedes has {quote(other)}, but the board has no such submission")
         same = names.setdefault(find_likeness(one.name), one.name)
         if same != one.name:
             one.problems.append(f"{about}: {quote(one.name)} looks like {quote(same)}; publish under another name")

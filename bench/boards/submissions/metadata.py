@@ -17,6 +17,7 @@ from bench.files import check_file
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SUFFIX = ".toml"
 SIZE = 20_000  # bytes
+LOGIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)?")
 # No names or passwords before the host; of other characters, those that RFC 3986 knows.
 URL = re.compile(
     r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d{1,5})?(?:[/?#][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*)?"
@@ -35,15 +36,16 @@ _META = table(
         "selection": text(1000),
         "selected_on": one_of("validation", "test", "train", "none"),
         "supersedes": list_of(text(64, form=NAME, words="the name of another submission to this board"), 200),
+        "owner": text(39, empty=True, form=LOGIN, words="a login at GitHub, such as ada-lovelace"),
     },
-    optional=("supersedes",),
+    optional=("supersedes", "owner"),
 )
 
 
 @dataclass(frozen=True)
 class Meta:
     """`paper` and `code` are URLs or empty; `selection` says how parameters were selected, `selected_on` on which
-    split; `supersedes` names the submissions that this one corrects."""
+    split; `supersedes` names the submissions that this one corrects, and `owner` is the login of who may correct it."""
 
     title: str
     authors: list[str]
@@ -55,13 +57,14 @@ class Meta:
     selection: str
     selected_on: str
     supersedes: list[str] = dataclasses.field(default_factory=list)
+    owner: str = ""
 
 
 def read_meta(file: Path) -> Meta:
     """The metadata in a file. Raises BadValue in one line that names the file, the key, the value and the way out."""
     parts = _read_toml(file)
     # Named together: they are what has to be filled in after a first publication.
-    empty = [k for k, value in parts.items() if k not in ("paper", "code", "supersedes") and value in ("", [])]
+    empty = [k for k, value in parts.items() if k not in ("paper", "code", "supersedes", "owner") and value in ("", [])]
     if empty and parts.keys() <= {field.name for field in dataclasses.fields(Meta)}:
         raise BadValue(f"{file}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty; fill in what is true")
     return Meta(**check(str(file), _META, parts))
@@ -95,6 +98,7 @@ hardware = {json.dumps(clean(hardware, 300))}
 selection = ""          # a sentence: how parameters were selected
 selected_on = ""        # the split they were selected on: "validation", "test", "train" or "none"
 supersedes = []         # submissions to this board that this one corrects
+owner = ""              # your login at GitHub: nobody else can correct these results
 """
 
 

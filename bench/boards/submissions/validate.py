@@ -15,19 +15,21 @@ import numpy as np
 
 from bench.boards.board import ROW, row_name
 from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
+from bench.boards.marks import VERIFIED, read_marks
 from bench.boards.protocol import FILE, Protocol, read_protocol
 from bench.boards.shapes import clean, quote
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
 from bench.boards.submissions.compare import Submission, compare_parts, compare_submissions, compare_with_protocol
 from bench.boards.submissions.metadata import NAME, SIZE, read_meta
+from bench.boards.submissions.ownership import find_stranger
 from bench.boards.submissions.reference import Reference
 from bench.boards.submissions.sanitize import AGAIN, Line, read_record
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
 
 T = TypeVar("T")
 Files: TypeAlias = dict[str, Path | None]  # by path in the board; None for one that is refused
-BOARD_FILES = (FILE, *GENERATED)  # which no submission adds
+BOARD_FILES = (FILE, VERIFIED, *GENERATED)  # which no submission adds
 BOARD_FOLDERS = re.compile(rf"{RECORDS}|{EXAMPLES}(/{NAME.pattern})?")
 SUBMISSION_FILES = re.compile(
     rf"{RECORDS}/({NAME.pattern})\.(jsonl|values\.parquet|toml)|{EXAMPLES}/({NAME.pattern})/[0-9a-f]{{16}}\.(png)"
@@ -52,21 +54,22 @@ def validate(folder: Path, names: Collection[str] = (), base: Path | None = None
     return inspect(folder, names, base).problems
 
 
-def inspect(folder: Path, names: Collection[str] = (), base: Path | None = None) -> Report:
+def inspect(folder: Path, names: Collection[str] = (), base: Path | None = None, author: str = "") -> Report:
     """Check a board's submissions, or those of some names, as far as their files tell.
 
-    `base` is the same board as it was before: what is published stays as it is. A file that cannot be read stops the
-    check of no other. Raises EnvironmentProblem where the folder itself cannot be read.
+    `base` is the same board as it was before: what is published stays as it is, and what is new belongs to the login
+    `author`, if there is one. A file that cannot be read stops the check of no other. Raises EnvironmentProblem where
+    the folder itself cannot be read.
     """
     try:
-        return _inspect(folder, names, base)
+        return _inspect(folder, names, base, author)
     except OSError as error:
         raise EnvironmentProblem(
             f"board {folder} cannot be read ({clean(str(error))}); check its permissions"
         ) from None
 
 
-def _inspect(folder: Path, names: Collection[str], base: Path | None) -> Report:
+def _inspect(folder: Path, names: Collection[str], base: Path | None, author: str) -> Report:
     if not folder.is_dir():
         raise EnvironmentProblem(f"board {folder} cannot be read; name a folder that has a {FILE}")
     files, problems = _list_files(folder)
@@ -89,6 +92,12 @@ def _inspect(folder: Path, names: Collection[str], base: Path | None) -> Report:
     for one in submissions:
         _check_pictures(files, one, protocol)
     problems += _compare(folder, submissions, protocol)
+    if files.get(VERIFIED):
+        _attempt(problems, read_marks, folder)
+    if author:
+        for one in submissions:
+            if one.meta and one.name not in published and (problem := find_stranger(one.name, one.meta, author)):
+                one.problems.append(f"{folder}/{RECORDS}/{one.name}.toml: {problem}")
     problems += [problem for one in submissions if not names or one.name in names for problem in one.problems]
     return Report(
         [clean(problem, 1000) for problem in problems],
