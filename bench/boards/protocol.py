@@ -28,7 +28,7 @@ from bench.boards.shapes import (
     table,
     text,
 )
-from bench.errors import BadValue, EnvironmentProblem, suggestion
+from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
 from bench.keys import read_canonical
 
@@ -137,12 +137,6 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
         for eps in protocol.choices("eps"):
             if Fraction(eps) > NORMS[norm]:
                 raise BadValue(f"{about}: eps {eps} is impossible in {norm}: budgets are in pixel units of [0, 1]")
-    names = {*protocol.metrics, *(metric.partition(":")[0] for metric in protocol.metrics)}
-    for metric in protocol.tolerance:
-        if metric not in names:
-            raise BadValue(
-                f"{about}: tolerance has {quote(metric)}, which is none of its metrics{suggestion(metric, names)}"
-            )
     if score := protocol.score:
         known = {
             **dict.fromkeys(("metric", "against", "cost", "ties", "chance", "needs"), protocol.metrics),

@@ -279,7 +279,11 @@ def harmless_or_refused(folder, hostile, told=1):
 
 
 FIELDS = {
-    "free": lambda text: {"provenance": {"device": text, "papers": {text: text}, "weights": text, text: {text: text}}},
+    "free": lambda text: {
+        "provenance": {"device": text, "papers": {"defense l2": text, "model lenet": text}, text: {text: text}}
+    },
+    "papers": lambda text: {"provenance": {"papers": {text: "a paper"}}},
+    "weights": lambda text: {"provenance": {"weights": text}},
     "flags": lambda text: {"flags": ["x" + text, text]},
     "undefined": lambda text: {"undefined_because": text},
     "objective": lambda text: {"objective": {text: 1.0}},

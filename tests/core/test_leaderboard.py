@@ -498,7 +498,8 @@ def test_a_publication_that_is_killed_blocks_no_other(bench_, folder, monkeypatc
         return replace
 
     for step in range(4):  # values, metadata, records, a picture
-        shutil.rmtree(folder / "records", ignore_errors=True)
+        for place in ("records", "examples"):
+            shutil.rmtree(folder / place, ignore_errors=True)
         done.clear()
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", killed(step))
@@ -541,8 +542,19 @@ def test_what_another_submission_has_is_left_out_unless_it_is_corrected(bench_, 
     assert code == 0 and out.startswith("4 records published as again\n2 records left out, since suite has")
 
 
+def fill_in(file):
+    text = file.read_text().replace("authors = []", 'authors = ["A"]')
+    for key in ("licence", "selection", "selected_on"):
+        text = text.replace(f'{key} = ""', f'{key} = "none"')
+    file.write_text(text)
+
+
 def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, folder, tmp_path):
-    asked = ["--defense", "cosd", "--metric", "accuracy", "--metric", "topk_overlap", "--no-reference"]
+    metrics = ["--metric", "accuracy", "--metric", "topk_overlap"]
+    assert bench_("run", "--board", str(folder), *metrics)[0] == 0
+    assert bench_("leaderboard", "publish", str(folder), *metrics)[0] == 0
+    fill_in(folder / "records" / "suite.toml")
+    asked = ["--defense", "cosd", *metrics, "--no-reference"]
     assert bench_("run", "--board", str(folder), *asked)[0] == 0
     publish = ("leaderboard", "publish", str(folder), "--name", "acme")
     assert bench_(*publish, *asked)[0] == 0
@@ -559,7 +571,7 @@ def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, fol
     assert bench_(*publish, *asked, "--meta", str(meta))[0] == 0
     assert (folder / "records" / "acme.toml").read_bytes() == meta.read_bytes()
     assert (folder / "records" / "acme.values.parquet").read_bytes() == before
-    assert bench_("leaderboard", "validate", str(folder)) == (0, "1 submissions, 3 records valid\n", "")
+    assert bench_("leaderboard", "validate", str(folder)) == (0, "2 submissions, 9 records valid\n", "")
     fewer = [*asked[:4], "--no-reference"]
     code, out, err = bench_(*publish, *fewer)
     assert (code, out) == (

@@ -16,7 +16,7 @@ from bench.boards.submissions.flags import OF_ATTACK, OF_IMAGES, OF_MAPS, select
 from bench.boards.submissions.metadata import Meta, follow_supersedes
 from bench.boards.submissions.ownership import find_corrections
 from bench.boards.submissions.sanitize import AGAIN, Line
-from bench.errors import BadValue
+from bench.errors import BadValue, suggestion
 from bench.keys import Spec
 
 Part: TypeAlias = dict[str, str]  # of the axes of a row
@@ -35,6 +35,13 @@ class Submission:
     values: dict[str, Values] | None = None
     problems: list[str] = field(default_factory=list)
     sound: list[Line] = field(default_factory=list)
+
+
+def find_idle_tolerances(protocol: Protocol) -> Iterator[str]:
+    """Tolerances for metrics that a board does not have."""
+    names = {*protocol.metrics, *(metric.partition(":")[0] for metric in protocol.metrics)}
+    for metric in protocol.tolerance.keys() - names:
+        yield f"tolerance has {quote(metric)}, which is none of its metrics{suggestion(metric, names)}"
 
 
 def compare_with_protocol(record: Record, protocol: Protocol) -> str | None:

@@ -5,6 +5,7 @@ Needs neither torch nor plugins.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -42,7 +43,7 @@ class Reference:
         self.images: dict[tuple[str, ...], list[np.ndarray]] = {}
         self.followed: dict[str, set[bool]] = {}
         self.notes: dict[str, object] = {}
-        self.papers: dict[str, str] = {}
+        self.papers: dict[str, object] = {}
         for line in lines:
             self._learn(line, values.get(line.record.key))
 
@@ -183,9 +184,15 @@ class Reference:
         note, own = record.provenance.get("data"), self.notes.get(record.axes.get("dataset", ""))
         if note is not None and note != own:
             yield f"provenance.data is {quote(note)}, but the suite says {quote(own or 'nothing')} of the set; {AGAIN}"
+        used = {f"{kind} {record.axes[axis].partition(':')[0]}" for axis, kind in KINDS.items() if axis in record.axes}
         for name, paper in _papers(record).items():
+            if name not in used:
+                yield f"provenance.papers has {quote(name)}, which is none of its components; {AGAIN}"
             if paper != self.papers.get(name, paper):
                 yield f"provenance.papers.{clean(name)} is {quote(paper)}, but the suite has another; {AGAIN}"
+        weights = record.provenance.get("weights", "0" * 64)
+        if not (isinstance(weights, str) and re.fullmatch(r"[0-9a-f]{64}", weights)):
+            yield f"provenance.weights is {quote(weights)}, must be a SHA-256; {AGAIN}"
 
 
 def _follows_itself(record: Record) -> bool:
@@ -205,6 +212,6 @@ def _layout(record: Record) -> tuple[str, ...]:
     return (*_data(record), record.axes.get("model", ""), record.axes.get("attack", ""))
 
 
-def _papers(record: Record) -> dict[str, str]:
-    papers = record.provenance.get("papers")
-    return {name: text for name, text in papers.items() if isinstance(text, str)} if isinstance(papers, dict) else {}
+def _papers(record: Record) -> dict[str, object]:
+    papers = record.provenance.get("papers", {})
+    return papers if isinstance(papers, dict) else {"": papers}

@@ -20,7 +20,13 @@ from bench.boards.protocol import FILE, Protocol, read_protocol
 from bench.boards.shapes import clean, quote
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
-from bench.boards.submissions.compare import Submission, compare_parts, compare_submissions, compare_with_protocol
+from bench.boards.submissions.compare import (
+    Submission,
+    compare_parts,
+    compare_submissions,
+    compare_with_protocol,
+    find_idle_tolerances,
+)
 from bench.boards.submissions.metadata import NAME, SIZE, read_meta
 from bench.boards.submissions.ownership import find_stranger
 from bench.boards.submissions.reference import Reference
@@ -133,7 +139,8 @@ def _compare(folder: Path, submissions: list[Submission], protocol: Protocol | N
         compare_submissions(f"{folder}/{RECORDS}", submissions, protocol)
     for one, count in zip(submissions, told, strict=True):
         one.problems[count:] = _shorten(f"{folder}/{RECORDS}/{one.name}", one.problems[count:])
-    return [f"{folder}/{FILE}: {text}" for text in reference.find_defaults()] if reference else []
+    wrong = [*(find_idle_tolerances(protocol) if protocol else ()), *(reference.find_defaults() if reference else ())]
+    return [f"{folder}/{FILE}: {text}" for text in wrong]
 
 
 def _owner(part: str) -> str | None:
