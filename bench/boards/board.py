@@ -322,6 +322,9 @@ def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide:
     source = _choose_attack(board, measured, row, images)
     shown, standing = (_find_standing(board, measured, source, row, choice, divide) for choice in (None, seeds))
     estimates = dict(row.estimates)
+    for column in _needed_metrics(score):
+        if column in estimates and (filled := fill(estimates[column])):
+            estimates[column] = filled
     if isinstance(shown, Standing):
         estimates[measured] = shown.score
         if board.ceiling and shown.ceiling:
@@ -343,6 +346,11 @@ def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide:
         missing=missing,
         standing=standing if isinstance(standing, Standing) else None,
     )
+
+
+def _needed_metrics(score: Score) -> list[Column]:
+    """The columns without which a row is not ranked, and in which undefined images count as lost, as in the score."""
+    return [Column(metric, "", "") for metric in dict.fromkeys([score.against, *score.needs])]
 
 
 def _find(row: Row, column: Column | None, seeds: Sequence[str] | None) -> Estimate | None:
@@ -378,7 +386,7 @@ def _find_standing(
     # What could speak against a row must not be left out of its records.
     attacks = board.protocol.choices("attack") if measured.attack == score.attack else [score.noise, score.ceiling]
     needed = [*(Column(measured.metric, attack, measured.ball) for attack in attacks if attack), ties]
-    needed += [Column(metric, "", "") for metric in dict.fromkeys([score.against, *score.needs])]
+    needed += _needed_metrics(score)
     lacks = [column for column in needed if column in board.decisive and not _find(row, column, seeds)]
     if lacks:
         return "no " + ", ".join(f"{c.metric} under {c.attack}" if c.attack else c.metric for c in lacks)

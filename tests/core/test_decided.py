@@ -11,7 +11,7 @@ import pytest
 import torch
 from submissions import BASE, KINDS, PROTOCOL, UNDER, made, publish, submit
 
-from bench.boards.board import read_board
+from bench.boards.board import Column, read_board
 from bench.boards.render.site import render_board
 from bench.boards.submissions.flags import OF_ATTACK, OF_IMAGES, OF_MAPS, is_raised
 from bench.boards.submissions.identities import Components
@@ -417,3 +417,17 @@ def test_flags_are_those_that_the_suite_raises():
     found = (OF_IMAGES, OF_MAPS, OF_ATTACK)
     assert all(sum(form.fullmatch(flag) is not None for form in found) == 1 for flag in raised)
     assert not any(map(is_raised, ("", "best", "nothing moved!", "no map: it is zero on x% of the clean images")))
+
+
+def test_undefined_images_count_against_the_accuracy_that_a_row_needs(board):
+    """Images that are left out where they are wrong would make the rest right."""
+    text = (board / "board.toml").read_text().replace("seed = [0, 1]", "seed = [0]")
+    (board / "board.toml").write_text(
+        text + '[score]\nmetric = "topk_overlap"\nattack = "topk"\nagainst = "accuracy"\n'
+    )
+    accuracy = made("accuracy", {**BASE, "samples": "3"}, (1.0, math.nan, math.nan), grain=1.0)
+    assert send(board, overlap(**FOLLOWED), overlap(under(attack="noise")), accuracy) == []
+    row = next(row for row in read_board(board).rows if row.axes["defense"] == "l2")
+    found = row.estimates[Column("accuracy", "", "")]
+    assert (found.value, found.lost) == (pytest.approx(1 / 3), 2) and row.rank
+    assert "0.333 [" in render_board(read_board(board))["README.md"]

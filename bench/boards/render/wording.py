@@ -285,8 +285,10 @@ def write_legend(board: Board) -> list[str]:
         )
     if any(column.attack == SHARE for column in board.columns):
         lines.append(f"{SHARE}: the mean divided by that of the ceiling, over the same images and seeds.")
-    if any(row.standing and row.standing.score.lost for row in board.rows):
-        lines.append("lost: undefined images, which count with the worst value in the score and in it alone.")
+    if any(estimate.lost for row in board.rows for estimate in row.estimates.values()):
+        lines.append(
+            "lost: undefined images, which count with the worst value in the score and in the metrics it needs."
+        )
     lines += list_stronger(board)
     lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
     return [*lines, *list_sources(board), *write_notes(board.records)]
