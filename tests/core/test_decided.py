@@ -13,6 +13,7 @@ from submissions import BASE, KINDS, PROTOCOL, UNDER, made, publish, submit
 
 from bench.boards.board import Column, read_board
 from bench.boards.render.site import render_board
+from bench.boards.statistics import find_impossible
 from bench.boards.submissions.flags import OF_ATTACK, OF_IMAGES, OF_MAPS, is_raised
 from bench.boards.submissions.identities import Components
 from bench.boards.submissions.validate import validate
@@ -431,3 +432,35 @@ def test_undefined_images_count_against_the_accuracy_that_a_row_needs(board):
     found = row.estimates[Column("accuracy", "", "")]
     assert (found.value, found.lost) == (pytest.approx(1 / 3), 2) and row.rank
     assert "0.333 [" in render_board(read_board(board))["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "grain"),
+    [
+        ("accuracy", 1.0),
+        ("topk_overlap", 1 / 20),
+        ("topk_overlap:k=5", 1 / 5),
+        ("self_similarity:similarity=(topk_overlap:k=8)", 1 / 8),
+        ("data_dependence:similarity=(topk_overlap)", 1 / 20),
+        ("randomization:similarity=(topk_overlap:k=4)", 1 / 4),
+        ("rps:similarity=(topk_overlap:k=10),draws=3", 1 / 30),
+        ("rps", None),
+        ("data_dependence", None),
+        ("spearman", None),
+    ],
+)
+def test_a_metric_that_counts_has_a_grain(catalog, text, grain):
+    found = catalog.read("metric", text).grain
+    assert found == grain if grain is None else found == pytest.approx(grain)
+
+
+def test_a_value_is_on_its_grain_but_for_rounding():
+    for values, bounds, grain, found in (
+        ([0.15, 0.1 + 0.2], (0.0, 1.0), 0.05, None),
+        ([0.15, 0.16], (0.0, 1.0), 0.05, 0.16),
+        ([math.nan, 1.0000001], (0.0, 1.0), None, None),
+        ([math.nan, 1.1], (None, 1.0), None, 1.1),
+        ([-1e9], (None, None), 1.0, None),
+        ([-0.5], (0.0, None), 0.5, -0.5),
+    ):
+        assert find_impossible(np.array(values), bounds, grain) == found

@@ -92,7 +92,7 @@ import bench
 @bench.hookimpl
 def bench_components():
     attacks = [Wrong, Short, Far, InPlace, Double]
-    return [NaN, *attacks, Moved, Drawn, DrawnBySeed, Endless, Sum, Beyond, Levelled, Nothing, Half]
+    return [NaN, *attacks, Moved, Drawn, DrawnBySeed, Endless, Sum, Beyond, Uneven, Levelled, Nothing, Half]
 
 @bench.hookimpl
 def bench_refuse(case, used):
@@ -206,6 +206,15 @@ class Beyond(bench.Metric):
         return kept.double() + 1
 
 @dataclass(frozen=True)
+class Uneven(bench.Metric):
+    '''Off its grain.'''
+    name = "uneven"
+    grain = 0.5
+    help = "uneven"
+    def __call__(self, kept):
+        return 0.3 * kept.double()
+
+@dataclass(frozen=True)
 class Levelled(bench.Metric):
     '''Two levels.'''
     name = "levelled"
@@ -266,6 +275,10 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
         ({"metric": ["endless"]}, "metric endless returned infinite values; return nan where it is undefined"),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),
         ({"metric": ["beyond"]}, "metric beyond returned 2, outside its range (0.0, 1.0); correct one of them"),
+        (
+            {"metric": ["uneven"]},
+            "metric uneven returned 0.3, which is no multiple of its grain 0.5; correct one of them",
+        ),
         ({"metric": ["infinite"]}, "metric infinite returned infinite values; return nan where it is undefined"),
         ({"metric": ["topk_overlap:k=1025"]}, "topk_overlap: k is 1025, but the maps have 1024 pixels; lower k"),
         (
