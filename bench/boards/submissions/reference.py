@@ -90,8 +90,10 @@ class Reference:
             yield f"the suite has no {record.metric} on this board, and others add rows alone; leave it out"
             return
         if record.axes.keys() != first.record.axes.keys():
-            named, expected = (", ".join(axes) for axes in (record.axes, first.record.axes))
-            yield f"axes are {named or 'none'}, but those of {record.metric} are {expected}; {AGAIN}"
+            missing, more = first.record.axes.keys() - record.axes.keys(), record.axes.keys() - first.record.axes.keys()
+            what = f"lack {', '.join(sorted(missing))}" if missing else f"have {', '.join(sorted(more))}"
+            expected = ", ".join(first.record.axes)
+            yield f"axes {what}, but those of {record.metric} are {expected}; {AGAIN}"
             return
         yield from self._check_column(record)
         for part in OF_METRIC:
