@@ -16,7 +16,7 @@ from bench.errors import quote_error
 BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 
 # Formats that Pillow decodes by itself: others would start a program, such as Ghostscript for PostScript.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST = 10**9  # bytes of a file
 PIXELS = 2 * 89_478_485  # of an image: where Pillow stops decoding
 

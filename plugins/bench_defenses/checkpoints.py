@@ -44,6 +44,7 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
                 content: Any = safetensors.torch.load_file(path)
             else:
                 content = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = dict(_list_tensors(content))
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from None
@@ -57,7 +58,6 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
                 f"weights {path} are a TorchScript program; save the state_dict() of torch.jit.load of it"
             ) from None
         raise _damaged(path, error) from None
-    tensors = dict(_list_tensors(content))
     if not tensors:
         keys = f"; they contain {', '.join(map(str, content))[:100]}" if isinstance(content, Mapping) else ""
         raise bench.BadValue(

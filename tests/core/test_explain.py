@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -113,12 +114,16 @@ def test_a_picture_is_prepared_as_the_data_set_prepares_its_own(tmp_path, frame)
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["text.png"], "picture text.png cannot be decoded (cannot identify image file"),
+        (["text.png"], "picture text.png cannot be decoded (it is none of BMP, GIF, JPEG, "),
         (["cut.jpg"], "picture cut.jpg cannot be decoded ("),
         (["lost.png"], "picture lost.png cannot be read (No such file or directory); check the path"),
         (["empty"], "folder empty holds no pictures (.bmp, "),
         (["a.png", "--explainer", "gradeint"], "no explainer called 'gradeint'; did you mean 'gradient' or "),
         (["a.png", "--out", "no/where.png"], "--out no/where.png is not a file in an existing folder; name one"),
+        (["a.png", "--out", "pipe"], "--out pipe is not a file in an existing folder; name one, such as panel.png"),
+        (["a.png", "--out", "/dev/full"], "/dev/full cannot be written (No space left on device); free some space, or"),
+        (["pipe"], "picture pipe cannot be read (it is a pipe, not a file); check the path"),
+        (["a.png", "--class", "²"], "no class called '²'; there are 10, 0 to 9 (circle bar, "),
         (
             ["a.png", "--defense", "hessian", "--model", "lenet:activation=relu"],
             "defense hessian: the second derivative",
@@ -129,6 +134,7 @@ def test_a_picture_is_prepared_as_the_data_set_prepares_its_own(tmp_path, frame)
 def test_what_cannot_be_explained_is_told_in_a_line(explain_, tmp_path, words, text):
     (tmp_path / "text.png").write_text("no picture at all")
     (tmp_path / "empty").mkdir()
+    os.mkfifo("pipe")
     picture().save("a.png")
     buffer = io.BytesIO()
     picture(size=(300, 300)).save(buffer, "JPEG")

@@ -223,7 +223,7 @@ def test_a_program_is_no_picture(monkeypatch, read):
     run = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **named: run.append(args))
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **named: run.append(args))
-    with pytest.raises(ValueError, match="it is none of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"):
+    with pytest.raises(ValueError, match="it is none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP"):
         readers[read](PROGRAM)
     assert not run
 

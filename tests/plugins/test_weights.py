@@ -159,9 +159,16 @@ WRONG = {
         lambda s: saved({"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []}),
         "lack conv1.weight and 96 more; are they those of another model",
     ),
+    "a circle": (lambda s: saved(circle()), r"are damaged, or not a state dict \(maximum recursion depth exceeded"),
     "a program": (lambda s: script(), r"are a TorchScript program; save the state_dict\(\) of torch.jit.load of it"),
     "more": (lambda s: saved({**bare(s), "extra": torch.zeros(1)}), "have an unknown extra; are they those"),
 }
+
+
+def circle():
+    found = {}
+    found["state_dict"] = found
+    return found
 
 
 def saved(found):
@@ -183,6 +190,13 @@ def test_weights_that_cannot_be_used_are_named(tiny_run, tmp_path, state, case, 
         raise failure
     assert isinstance(failure, bench.BenchError) and "\n" not in str(failure)
     assert "never be printed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["/", "/usr", ".", "PATH"])
+def test_a_folder_is_no_file_of_weights(tmp_path, place):
+    place = place.replace("PATH", str(tmp_path))
+    with pytest.raises(bench.BadValue, match=rf"defense weights: path is {place}, a folder; name a file in it"):
+        bench.component("defense", f"weights:path={place}")
 
 
 def test_a_file_that_is_not_there(tmp_path):
