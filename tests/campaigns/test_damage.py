@@ -1,0 +1,118 @@
+"""Damage at random places of a finished store: it is said, set aside, and the numbers stay."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from trials import RUN, find_broken, list_values, measure, start
+
+DAMAGES = 100
+
+
+def _change(change):
+    """Damage to a random file of a value that a run reads."""
+
+    def damage(lot, folder, others):
+        names = (
+            ["record.json", "values.parquet"]
+            if folder.parent.name == "record"
+            else ["spec.json", "cost.json", "value.safetensors"]
+        )
+        change(lot, folder / lot.choice([*names, "checksums.json"]))
+
+    return damage
+
+
+def _flip(lot, file):
+    content = bytearray(file.read_bytes())
+    content[lot.randrange(len(content))] ^= 1 << lot.randrange(8)
+    file.write_bytes(content)
+
+
+def _replace(make):
+    """Something else in the place of a file or a folder."""
+
+    def change(lot, place):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        make(place)
+
+    return change
+
+
+def _swap(lot, folder, others):
+    other = lot.choice(others)
+    between = folder.with_name("between")
+    folder.rename(between)
+    other.rename(folder)
+    between.rename(other)
+
+
+def _move_over(lot, folder, others):
+    shutil.rmtree(folder)
+    lot.choice(others).rename(folder)
+
+
+def _copy_over(lot, folder, others):
+    shutil.rmtree(folder)
+    shutil.copytree(lot.choice(others), folder)
+
+
+def _link_over(lot, folder, others):
+    shutil.rmtree(folder)
+    folder.symlink_to(lot.choice(others))
+
+
+OBSTACLES = (
+    lambda place: place.write_text("a file"),
+    os.mkfifo,
+    lambda place: place.symlink_to(place),
+    lambda place: place.symlink_to("nowhere"),
+    lambda place: place.symlink_to("/dev/zero"),
+)
+KINDS = [
+    *[_change(_flip)] * 4,
+    _change(lambda lot, file: os.truncate(file, lot.randrange(file.stat().st_size))),
+    _change(lambda lot, file: file.write_bytes(file.read_bytes() + b"\0")),
+    _change(lambda lot, file: file.unlink()),
+    _change(lambda lot, file: file.write_bytes(b"[" * 100_000)),
+    _change(lambda lot, file: file.write_bytes(b"1" * 10_000)),
+    *(_change(_replace(make)) for make in (*OBSTACLES, Path.mkdir)),
+    *(lambda lot, folder, others, make=make: _replace(make)(lot, folder) for make in OBSTACLES),
+    *(lambda lot, folder, others, make=make: _replace(make)(lot, folder.parent) for make in OBSTACLES),
+    *[_swap] * 4,
+    *[_move_over] * 2,
+    *[_copy_over] * 2,
+    *[_link_over] * 2,
+]
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+def test_damage_is_found_and_the_numbers_stay(tmp_path):
+    lot = random.Random(0)
+    undisturbed, _ = measure(tmp_path)
+    whole = list_values(tmp_path / "first")
+    for trial in range(DAMAGES):
+        store = Path(shutil.copytree(tmp_path / "first", tmp_path / f"store{trial}"))
+        kind = KINDS[trial % len(KINDS)]
+        name, key = lot.choice(sorted(whole))
+        # Half of the swaps are with a value of another name.
+        others = [(n, k) for n, k in sorted(whole) if (n, k) != (name, key) and (n == name) == bool(trial % 2)]
+        kind(lot, store / name / key, [store / n / k for n, k in others])
+        if name != "record":  # so that the run reads the values
+            shutil.rmtree(store / "record")
+        command = start(tmp_path / "runs", *RUN, "--store", str(store))
+        about = f"trial {trial}: {name}/{key}, kind {trial % len(KINDS)}"
+        assert command.wait() == 0, f"{about}: {command.err.read_text()}"
+        assert command.scores() == undisturbed.scores(), about
+        lines = command.err.read_text().splitlines()
+        assert lines and all(line.startswith("bench: ") and "moved to" in line for line in lines), (about, lines)
+        assert (store / "damaged").is_dir() and not find_broken(store), about
+        after = list_values(store)
+        for at, files in whole.items():
+            assert after[at].get("value.safetensors") == files.get("value.safetensors"), (about, at)
+        shutil.rmtree(store)
