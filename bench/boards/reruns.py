@@ -13,8 +13,8 @@ from bench.boards.record import Range, Record
 from bench.boards.shapes import quote
 from bench.boards.submissions.attachments import Values
 
-COMPARED = "values, undefined and kept images, flags, objective and descriptions"
-DESCRIPTIONS = ("better", "unit", "range", "help", "undefined_because")
+COMPARED = "values, undefined and kept images, flags, objective, direction, unit and range"
+DESCRIPTIONS = ("better", "unit", "range")  # not the texts, which may improve without a new version
 # By how many times single images may differ by more than their mean, on average, since their differences cancel in it.
 # Another number of threads gives 1.6 times the tolerance on the board shapes-quick, with correlations from 0.58.
 PER_IMAGE = 2.5

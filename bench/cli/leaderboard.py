@@ -143,7 +143,8 @@ def verify(
     """Run a board again, and compare the results with the published ones.
 
     Compares the values of every image and their means within the board's tolerance, undefined images, kept predictions,
-    flags, objectives and descriptions. Costs are not compared. New flags count for a --name alone.
+    flags, objectives, and the metric's direction, unit and range. Costs are not compared. New flags count for a --name
+    alone.
 
     With options of a run, such as --defense, runs only what they select. Name an empty --store to start from nothing.
     A nonce has to be made after the records: whoever knows it earlier can lie where the lot does not look.

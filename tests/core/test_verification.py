@@ -26,7 +26,7 @@ from bench.boards.protocol import parse_protocol
 from bench.boards.record import Record
 from bench.boards.render.site import render_board, render_overview
 from bench.boards.render.wording import label_row
-from bench.boards.reruns import Run, compare_runs, find_new_flags
+from bench.boards.reruns import COMPARED, Run, compare_runs, find_new_flags
 from bench.boards.standing import Standing, find_margin
 from bench.boards.statistics import Estimate
 from bench.boards.submissions.attachments import Values
@@ -106,7 +106,8 @@ def test_single_images_may_differ_by_more_than_the_tolerance_on_average():
         ({"better": "lower"}, "better: published 'higher', computed 'lower'"),
         ({"values": HONEST[25:] + HONEST[:25]}, "with those computed; at least 0.3 is required"),
         ({"values": [sum(HONEST) / 50] * 50}, "correlation 0.00 with those computed; at least 0.3 is required"),
-        ({"help": "else"}, "help: published 'what overlap is', computed 'else'"),
+        ({"unit": "s"}, "unit: published '', computed 's'"),
+        ({"range": (0.0, 2.0)}, "range: published (0.0, 1.0), computed (0.0, 2.0)"),
     ],
 )
 def test_what_a_new_run_does_not_confirm(changes, words):
@@ -356,7 +357,7 @@ def test_rows_that_a_submission_reports_say_so_until_a_maintainer_has_run_them(t
     add_mark(place, "acme", keys[:2], COMMIT, "n-1")
     assert re.search(
         rf"Verified in part: good \(by acme; a maintainer ran 2 of {len(keys)} records again on \d{{4}}-\d\d-\d\d with "
-        r"commit c{12}, and compared values, undefined and kept images, flags, objective and descriptions\)\.",
+        rf"commit c{{12}}, and compared {COMPARED}\)\.",
         render_board(read_board(place))["index.html"],
     )
     add_mark(place, "acme", keys[2:], COMMIT, "")

@@ -55,3 +55,24 @@ def test_submissions_are_checked_with_what_the_workflow_installs_alone(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"records valid|No rank and no score changes", done.stdout)
+
+
+def test_a_lot_follows_from_nothing_that_a_pull_request_holds():
+    job = (ROOT / ".github" / "workflows" / "submissions.yml").read_text().partition("\n  verify:\n")[2]
+    step = job.partition("- name: Run a sample")[2]
+    assert "nonce=$(openssl rand -hex 16)" in step and '--nonce "$nonce"' in step and "${{" not in step
+
+
+def test_a_new_submission_is_compared_with_the_author_of_the_pull_request():
+    job = (ROOT / ".github" / "workflows" / "submissions.yml").read_text().partition("\n  verify:\n")[0]
+    (author,) = re.findall(r"AUTHOR: \$\{\{ (.*) \}\}", job)
+    assert author == "!contains(github.event.pull_request.labels.*.name, 'owner-confirmed') && " + (
+        "github.event.pull_request.user.login || ''"
+    )
+    assert '--author "$AUTHOR"' in job
+
+
+def test_the_nightly_workflow_runs_what_the_others_leave_out():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert "-m 'not campaign'" in options["addopts"]
+    assert "- run: pytest -m campaign\n" in (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
