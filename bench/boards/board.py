@@ -322,9 +322,9 @@ def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide:
     source = _choose_attack(board, measured, row, images)
     shown, standing = (_find_standing(board, measured, source, row, choice, divide) for choice in (None, seeds))
     estimates = dict(row.estimates)
-    for column in _needed_metrics(score):
-        if column in estimates and (filled := fill(estimates[column])):
-            estimates[column] = filled
+    for needed in _needed_metrics(score):
+        if needed in estimates and (filled := fill(estimates[needed])):
+            estimates[needed] = filled
     if isinstance(shown, Standing):
         estimates[measured] = shown.score
         if board.ceiling and shown.ceiling:

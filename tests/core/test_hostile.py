@@ -22,12 +22,11 @@ from submissions import describe, relined, submit
 from bench.boards.board import read_board
 from bench.boards.record import Record
 from bench.boards.render.site import render_board
-from bench.errors import HIDDEN
 from bench.boards.statistics import summarise
 from bench.boards.submissions import validate as submission
 from bench.boards.submissions.sanitize import read_json
 from bench.boards.submissions.validate import validate
-from bench.errors import BadValue
+from bench.errors import HIDDEN, BadValue
 from bench.keys import needs_quotes
 
 TEXTS = {
