@@ -36,6 +36,7 @@ FILE = "board.toml"
 SIZE = 20_000  # bytes of it
 _CHOSEN = [name for name in OPTIONS if name != "metric"]
 _EPS = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", re.ASCII)
+IMAGES = 100_000  # of one record
 NORMS = {"linf": 1, "l2": 10**6}  # with the largest budget: no two images are farther apart
 # The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
 REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
@@ -137,6 +138,11 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
         for eps in protocol.choices("eps"):
             if Fraction(eps) > NORMS[norm]:
                 raise BadValue(f"{about}: eps {eps} is impossible in {norm}: budgets are in pixel units of [0, 1]")
+    samples = min(map(int, protocol.choices("samples")))
+    if protocol.examples and max(protocol.examples) >= samples:
+        raise BadValue(
+            f"{about}: example is {quote(protocol.examples)}, must be places among {samples} samples, from 0"
+        )
     if score := protocol.score:
         known = {
             **dict.fromkeys(("metric", "against", "cost", "ties", "chance", "needs"), protocol.metrics),
@@ -183,10 +189,10 @@ def _eps(value: str) -> str:
     return value
 
 
-def _count(least: int) -> Shape:
+def _count(least: int, most: int) -> Shape:
     def shape(value: str) -> str:
-        if not re.fullmatch(r"0|[1-9]\d{0,8}", value, re.ASCII) or int(value) < least:
-            raise Misfit(f"has {quote(value)}, must be a whole number from {least}")
+        if not re.fullmatch(r"0|[1-9]\d{0,8}", value, re.ASCII) or not least <= int(value) <= most:
+            raise Misfit(f"has {quote(value)}, must be a whole number from {least} to {most}")
         return value
 
     return shape
@@ -202,8 +208,8 @@ _CHOICE: dict[str, Shape] = {
     "target": one_of("predicted", "label"),
     "norm": one_of(*NORMS),
     "eps": _eps,
-    "seed": _count(0),
-    "samples": _count(1),
+    "seed": _count(0, 10**9),
+    "samples": _count(1, IMAGES),
 }
 
 

@@ -230,6 +230,8 @@ def test_a_departing_row_is_of_the_board(tiny):
         ('["test"]', '["tset"]', "axes.split is 'tset', must be test or validation or train"),
         ('["predicted"]', '"guess"', "axes.target is 'guess', must be predicted or label"),
         ("samples = [3]", "samples = [0]", "axes.samples has '0', must be a whole number from 1"),
+        ("samples = [3]", "samples = [100001]", "axes.samples has '100001', must be a whole number from 1 to 100000"),
+        ("[axes]", "example = [0, 3]\n[axes]", "example is [0, 3], must be places among 3 samples, from 0"),
         ("samples = [3]", 'samples = ["03"]', "axes.samples has '03', must be a whole number from 1"),
         ("seed = [0]", "seed = [-1]", "axes.seed has '-1', must be a whole number from 0"),
         (

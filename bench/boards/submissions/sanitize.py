@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bench.axes import AXES, KINDS
+from bench.boards.protocol import IMAGES
 from bench.boards.record import VERSION, Record, make_command
 from bench.boards.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
 from bench.boards.submissions.identities import list_parts
@@ -20,7 +21,6 @@ from bench.keys import Spec, parse_record
 
 LINE = 200_000  # bytes of a record
 DEPTH = 6  # of its brackets
-IMAGES = 100_000  # of one record: the resampling that gives its interval has to fit into memory
 CLOSE = 1e-6  # by which a value may miss its range
 AGAIN = "publish it again with this version of the suite"
 # A text without a start of a file system, a home or a drive, wherever a value can begin, and without a way up.
