@@ -8,6 +8,10 @@ import tempfile
 
 import pytest
 
+# Processes of tests side by side share the cores. Before torch is imported, also for the processes that tests start.
+if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(count)))
+
 # Before `datasets` is imported, so that its cache goes with the tests and it never asks the hub.
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
