@@ -407,6 +407,14 @@ def test_a_mark_that_is_none_is_told(tiny, part, value, words):
         read_board(tiny)
 
 
+def test_marks_that_cannot_be_read_are_told(tiny, bench_):
+    (tiny / VERIFIED).mkdir()
+    code, _, err = bench_("leaderboard", "build", str(tiny))
+    assert (code, err) == (3, f"bench: {tiny / VERIFIED} cannot be read (Is a directory); check its permissions\n")
+    (line,) = validate(tiny)
+    assert line == f"{tiny / VERIFIED} is a folder that no board has; remove it"
+
+
 def test_a_lot_is_drawn_after_the_records_and_a_mark_says_what_was_run(bench_, tmp_path, monkeypatch):
     here = provenance._describe_machine
     monkeypatch.setattr(provenance, "_describe_machine", lambda device: here(device) | {"commit": COMMIT})
