@@ -14,6 +14,7 @@ from faulty import DATA, HONEST, LIBRARY, NETWORK, OPTIONS, SETTINGS, SOURCE
 from bench.engine import catalog as catalogs
 from bench.engine.settings import read_settings
 from bench.engine.store import Store
+from bench.errors import PluginError
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
@@ -85,12 +86,15 @@ def test_a_fault_in_one_process(trial, clean, install, tmp_path, tiny_run, monke
     catalog = catalogs.load()
     monkeypatch.setenv("FAULT_PLACE", place)
     monkeypatch.setenv("FAULT_CODE", code)
+    found = clean
     try:
         outcome = tiny_run(catalog, reference=False, into=store, **options)
+        found = values(json.loads(record.line()) for record in outcome.records.values())
+    except PluginError:  # as a refusal is not asked in vain, it stops the run before anything is computed
+        assert place == "refuse"
     finally:
         monkeypatch.delenv("FAULT_PLACE")
     assert read_settings() == before
-    found = values(json.loads(record.line()) for record in outcome.records.values())
     again = tiny_run(catalog, reference=False, into=store, **{**HONEST, "schedule": options["schedule"]})
     later = values(json.loads(record.line()) for record in again.records.values())
     assert later == clean and {key: found[key] for key in clean} == clean

@@ -122,7 +122,7 @@ def test_two_plugins_with_one_name_are_both_named(install):
 def test_a_name_of_ours_cannot_be_taken(install):
     install("acme", {"acme_plugin": GOOD.replace('"corner"', '"gradient"')})
     (problem,) = problems(catalogs.load())
-    assert "explainer gradient comes from both acme and robust-explanation-bench" in problem
+    assert "explainer gradient comes from both robust-explanation-bench and acme" in problem
     assert not catalogs.load(without=["acme"]).broken
 
 
