@@ -358,5 +358,5 @@ def unchanged(about: str, library: Library) -> Iterator[None]:
         changes = find_changes(before)
         put_settings(before)
         changes += library.find_changes()
-        if changes:
+        if changes and not isinstance(sys.exception(), KeyboardInterrupt):
             raise PluginError(f"{about} changed {_name(changes)}, which all components share")
