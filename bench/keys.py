@@ -87,12 +87,6 @@ def parse_record(made: str) -> tuple[int, str] | None:
     return (int(match[1]), match[2]) if match else None
 
 
-def parse_identity(text: str, kind: str) -> str | None:
-    """The name in the identity of a component, "dataset/cifar10@1(...)#CHECKSUM"; None where it is of another form."""
-    match = re.fullmatch(rf"{kind}/([^@]*)@\d{{1,9}}\(.*\)(#[0-9a-f]{{1,64}})?", text, re.DOTALL)
-    return match[1] if match and NAME.fullmatch(match[1]) else None
-
-
 def split(text: str, mark: str = ",") -> list[str]:
     """Split a text at marks outside quotes and parentheses."""
     parts, depth, quoted, start, skip = [], 0, False, 0, False

@@ -40,7 +40,7 @@ class Submission:
 def find_idle_tolerances(protocol: Protocol) -> Iterator[str]:
     """Tolerances for metrics that a board does not have."""
     names = {*protocol.metrics, *(metric.partition(":")[0] for metric in protocol.metrics)}
-    for metric in protocol.tolerance.keys() - names:
+    for metric in sorted(protocol.tolerance.keys() - names):
         yield f"tolerance has {quote(metric)}, which is none of its metrics{suggestion(metric, names)}"
 
 
