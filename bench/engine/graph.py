@@ -197,6 +197,8 @@ class Graph:
 
     def cost(self, name: str) -> list[Phase]:
         """What a stored value cost when it was computed: the phases in its log."""
+        if self.store.look(name, self.key(name), (COST,)) is None:  # damaged: values made from it may be whole
+            self._load_or_compute(self.vocabulary.values[name])
         return self._cost(name, self.key(name))
 
     def _cost(self, name: str, key: str) -> list[Phase]:

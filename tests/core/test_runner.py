@@ -784,3 +784,18 @@ def test_a_plan_counts_no_damaged_value(tiny_run, store):
         (folder / "checksums.json").write_text("[" * 100_000)
     assert (make_plan(cells, store).todo, make_plan(cells, store).make) == (1, {"trained": 1})
     assert not (store.root / "damaged").exists()
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_value_of_which_only_the_cost_is_read_is_computed_again(tiny_run, store, warnings_told, harm):
+    """A record of clean maps, which are whole, tells the cost of weights that are not."""
+    (record,) = tiny_run(metric=["sparsity"]).records.values()
+    (folder,) = store.list_folders("trained")
+    shutil.rmtree(store.root / "record")
+    if harm == "gone":
+        shutil.rmtree(folder)
+    else:
+        (folder / "cost.json").write_text("[]")
+    (again,) = tiny_run(metric=["sparsity"]).records.values()
+    assert again.value == record.value and again.cost["trained"] > 0
+    assert store.has("trained", folder.name) and len(warnings_told) == (harm == "damaged")
