@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from trials import CONTEXT, RUN, find_broken, measure, start
@@ -18,18 +20,19 @@ def _watch(store, stop, counts):
     """List and prune a store again and again; counts calls, and those that failed."""
     from bench.cli.commands import main
 
-    while not stop.is_set():
-        for words in (["store", "ls"], ["store", "prune", "--dry-run"], ["store", "prune"]):
-            try:
-                main([*words, "--store", store])
-            except SystemExit as done:
-                failed = bool(done.code)
-            except BaseException:
-                failed = True
-            with counts.get_lock():
-                counts[0] += 1
-                counts[1] += failed
-        time.sleep(0.1)
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        while not stop.is_set():
+            for words in (["store", "ls"], ["store", "prune", "--dry-run"], ["store", "prune"]):
+                try:
+                    main([*words, "--store", store])
+                except SystemExit as done:
+                    failed = bool(done.code)
+                except BaseException:
+                    failed = True
+                with counts.get_lock():
+                    counts[0] += 1
+                    counts[1] += failed
+            time.sleep(0.1)
 
 
 @pytest.mark.campaign
