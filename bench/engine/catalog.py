@@ -34,6 +34,10 @@ class Plugin:
     version: str
     problem: str = ""
 
+    @property
+    def about(self) -> str:
+        return f"plugin {self.name!r} of {self.distribution}"
+
 
 @dataclass
 class Catalog:
@@ -99,12 +103,11 @@ def load(without: Collection[str] = ()) -> Catalog:
     for point in found:
         if point.name not in without and _owner(point) not in without:
             plugin = Plugin(point.name, _owner(point), point.dist.version if point.dist else "")
-            about = f"plugin {plugin.name!r} of {plugin.distribution}"
             try:
-                with unchanged(about, catalog.library):
-                    found_here = _components(manager, point, about)
-                for cls in found_here:
-                    _add(catalog, cls, plugin, about)
+                with unchanged(plugin.about, catalog.library):
+                    classes = _components(manager, point, plugin)
+                for cls in classes:
+                    _add(catalog, cls, plugin)
                 if plugin.distribution == DISTRIBUTION:
                     catalog.library = Library()
             except _Clash as problem:
@@ -122,8 +125,9 @@ def _owner(point: EntryPoint) -> str:
     return point.dist.name if point.dist else point.value
 
 
-def _components(manager: pluggy.PluginManager, point: EntryPoint, about: str) -> list[type[Component]]:
+def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin) -> list[type[Component]]:
     """Import and register one plugin, and return the classes that it yields."""
+    about = plugin.about
     try:
         module = point.load()
     except KeyboardInterrupt:
@@ -141,7 +145,7 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, about: str) ->
     if not meant:
         raise PluginError(f"{about} implements no hook; is @bench.hookimpl missing above bench_components?")
     try:
-        manager.register(module, name=about)
+        manager.register(module, name=f"{plugin.distribution}/{plugin.name}")
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{about}: {quote_error(error, 300)}") from None
@@ -157,7 +161,8 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, about: str) ->
         raise PluginError(f"{about}: bench_components failed ({summarise_error(error)})") from error
 
 
-def _add(catalog: Catalog, cls: type[Component], plugin: Plugin, about: str) -> None:
+def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
+    about = plugin.about
     if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
         raise PluginError(f"{about}: {cls!r} is not a class of a kind ({', '.join(KINDS)})")
     parameters = vars(cls).get("__dataclass_params__")

@@ -39,9 +39,12 @@ class _Place:
     """A module or a class, and what its names stood for."""
 
     label: str
-    names: Mapping[str, Any]
+    home: ModuleType | type
     kept: dict[str, Any]
-    is_class: bool
+
+    @functools.cached_property
+    def names(self) -> Mapping[str, Any]:
+        return vars(self.home)
 
     @functools.cached_property
     def values(self) -> list[Any]:
@@ -51,7 +54,7 @@ class _Place:
         """Whether to look closer. Lists are compared by identity first, and as fast as C."""
         with contextlib.suppress(RuntimeError, ValueError):  # of tensors and arrays that are not the same
             if list(map(self.names.get, self.kept)) == self.values:
-                return self.is_class and len(self.names) > len(self.kept)
+                return isinstance(self.home, type) and len(self.names) > len(self.kept)
         return True
 
     def find_changes(self) -> Iterator[str]:
@@ -59,15 +62,20 @@ class _Place:
             now = self.names.get(name)
             if now is not value and not _is_wrapped_by_torch(now, value):
                 yield f"{self.label}.{name}"
-        for name in self.names if self.is_class else ():  # a method may be put before an inherited one
-            if name not in self.kept and _is_behaviour(self.names[name]):
-                yield f"{self.label}.{name}"
+        if isinstance(self.home, type):  # a method may be put before an inherited one
+            for name in set(self.names) - set(self.kept):
+                inherited = getattr(super(self.home, self.home), name, None)
+                if _is_behaviour(self.names[name]) and not _is_wrapped_by_torch(self.names[name], inherited):
+                    yield f"{self.label}.{name}"
 
 
 def _is_wrapped_by_torch(now: Any, before: Any) -> bool:
     """Whether torch has put a function around its own, as it does once it needs its compiler or its profiler."""
-    file = now.__code__.co_filename if isinstance(now, FunctionType) else ""
-    return Path(file).is_relative_to(TORCH) and inspect.unwrap(now) is inspect.unwrap(before)
+    if not isinstance(now, FunctionType):
+        return False
+    file = Path(now.__code__.co_filename)
+    is_same = callable(before) and inspect.unwrap(now) is inspect.unwrap(before)
+    return file.is_relative_to(TORCH / "_dynamo") or (file.is_relative_to(TORCH) and is_same)
 
 
 class Library:
@@ -79,7 +87,7 @@ class Library:
         classes: dict[type, None] = {}
         for module in dict.fromkeys([*_watched_modules(), *others]):
             kept = {name: value for name, value in vars(module).items() if _is_watched(module, name, value)}
-            self.places.append(_Place(module.__name__, vars(module), kept, False))
+            self.places.append(_Place(module.__name__, module, kept))
             if _is_own(module.__name__) or module in others:
                 classes |= dict.fromkeys(v for v in kept.values() if isinstance(v, type))
             else:
@@ -88,7 +96,7 @@ class Library:
         for cls in classes:
             own = _is_own(cls.__module__) or sys.modules.get(cls.__module__) in others
             kept = {n: v for n, v in vars(cls).items() if _is_behaviour(v) or (own and not n.startswith("_"))}
-            self.places.append(_Place(f"{cls.__module__}.{cls.__qualname__}", vars(cls), kept, True))
+            self.places.append(_Place(f"{cls.__module__}.{cls.__qualname__}", cls, kept))
         self.functions = {
             value: f"{place.label}.{name}"
             for place in self.places

@@ -185,6 +185,15 @@ def test_settings_that_are_changed_are_found_and_put_back():
     assert torch.ones(1).device.type == "cpu"
 
 
+def test_what_torch_wraps_itself_is_no_change():
+    """Its optimisers and its compiler do so when they are first used."""
+    library = Library()
+    network = torch.nn.Linear(3, 3)
+    torch.optim.AdamW(network.parameters())
+    torch.compile(network, backend="eager")(torch.ones(3))
+    assert library.find_changes() == []
+
+
 def test_a_call_gives_what_its_function_gives():
     shared = Shared(Library())
     assert shared.call("me", lambda: 3) == 3
@@ -201,10 +210,11 @@ def test_a_call_gives_what_its_function_gives():
     [
         ("os._exit(0)", None, "its process ended with exit code 0"),
         ("os.kill(os.getpid(), signal.SIGKILL)", None, "its process ended by SIGKILL"),
-        ("while True:\n try: time.sleep(9)\n except BaseException: pass", 6.0, "it took longer than 6 s"),
+        ("while True:\n try: time.sleep(9)\n except BaseException: pass", 15.0, "it took longer than 15 s"),
     ],
 )
-def test_a_process_of_its_own(install, store, clean, monkeypatch, tmp_path, code, timeout, why):
+def test_a_process_of_its_own(install, store, clean, monkeypatch, tiny_run, code, timeout, why):
+    tiny_run(reference=False, **{**HONEST, **SCHEDULE})  # so that what is honest takes no time
     install("acme", {"acme_faulty": SOURCE})
     monkeypatch.setenv("FAULT_PLACE", "call")
     monkeypatch.setenv("FAULT_CODE", code)

@@ -311,34 +311,6 @@ def test_a_new_submission_belongs_to_the_author_of_the_change(tiny, made_board, 
     assert any("'suite' is the name of the suite's own records; publish under another --name" in one for one in found)
 
 
-def test_records_are_of_ones_own_rows(tiny):
-    submit(tiny, "guest", both={"defense": "ce", "seed": "0"})
-    file = tiny / "records" / "guest.jsonl"
-    lines = {json.loads(line)["metric"]: json.loads(line) for line in file.read_text().splitlines()}
-    assert len(validate(tiny)) == 2  # duplicates, which is another matter
-    toml = (tiny / "board.toml").read_text()
-    (tiny / "board.toml").write_text(toml.replace('"topk_overlap"]', '"topk_overlap", "cosine"]'))
-
-    def put(axes):
-        kept = np.array([True, False, True]) if "attack" in axes else None
-        record, table = made("cosine", axes, (0.5, 1.0, 0.75), kept=kept)
-        file.write_text(json.dumps(record) + "\n")
-        (tiny / "records" / "guest.values.parquet").write_bytes(table)
-        return validate(tiny)
-
-    attacked, network = lines["topk_overlap"]["axes"], lines["accuracy"]["axes"]
-    told = "'cosine' is about a row of submission 'suite'; publish rows of your own alone, as with --no-reference"
-    for axes in (attacked, network, {**attacked, "ball": "linf:1/2"}):
-        (line,) = put(axes)
-        assert line == f"{file}, line 1: {told}"
-    assert put({**attacked, "attack": "mine"}) == []  # shown, and of no effect
-    assert put({**attacked, "defense": "mine"}) == [] == put({**network, "defense": "mine"})
-    (line,) = put({**attacked, "defense": "l2"})
-    assert "of submission 'guest'" in line or "of submission 'acme'" in line
-    describe(tiny, "guest", supersedes=["acme"])
-    assert validate(tiny) == []
-
-
 def test_rows_that_a_submission_reports_say_so_until_a_maintainer_has_run_them(tmp_path):
     place = tmp_path / "b"
     before = render_board(build(place))
@@ -410,7 +382,10 @@ def test_a_mark_that_is_none_is_told(tiny, part, value, words):
 def test_marks_that_cannot_be_read_are_told(tiny, bench_):
     (tiny / VERIFIED).mkdir()
     code, _, err = bench_("leaderboard", "build", str(tiny))
-    assert (code, err) == (3, f"bench: {tiny / VERIFIED} cannot be read (Is a directory); check its permissions\n")
+    assert (code, err) == (
+        3,
+        f"bench: {tiny / VERIFIED} cannot be read (it is a folder, not a file); check its permissions\n",
+    )
     (line,) = validate(tiny)
     assert line == f"{tiny / VERIFIED} is a folder that no board has; remove it"
 
