@@ -69,9 +69,9 @@ class Group(click.Group):
         except KeyboardInterrupt:
             complain("interrupted; finished results are kept, and the same command continues from there")
             return INTERRUPTED
-        except Exception:
+        except Exception:  # a fault of the suite shows its traceback
             raise
-        except BaseException as error:
+        except BaseException as error:  # sys.exit and its like
             complain(f"a plugin ended the command by {summarise_error(error)}; finished results are kept")
             return CellFailed.exit_code
 

@@ -14,7 +14,8 @@ import pluggy
 from bench.components import KINDS, Component, Metric, check_parameters, read
 from bench.engine import hooks
 from bench.engine.evidence import VOCABULARY
-from bench.engine.shared import Library, unchanged
+from bench.engine.library import Library
+from bench.engine.shared import unchanged
 from bench.errors import BadValue, BenchError, PluginError, UnknownName, quote_error, suggestion, summarise_error
 from bench.keys import NAME
 

@@ -30,7 +30,8 @@ ERRORS = {cls.__name__: cls for cls in (StoreError, EnvironmentProblem, CellFail
 
 @dataclass
 class _Order:
-    """What a process is to do. `cells` are pickled: their classes are there once the plugins are loaded."""
+    """What a process is to do. `cells` are pickled, by the process that started this one: their classes are there once
+    the plugins are loaded."""
 
     cells: bytes
     without: tuple[str, ...]

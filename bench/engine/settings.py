@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.modules import module as nn_module
-from torch.utils import _python_dispatch as dispatch
+from torch.utils import _python_dispatch
 
 DEVICES = ("cpu", "cuda")  # whose autocast is looked at
 OWN = ("BENCH_", "OMP_", "CUDA_")  # the environment's variables that change where and how the suite computes
@@ -49,7 +49,7 @@ def _read_modes() -> list[Any]:
 
 def _put_dispatch_modes(count: int) -> None:
     while torch._C._len_torch_dispatch_stack() > count:
-        dispatch._pop_mode()
+        _python_dispatch._pop_mode()
 
 
 _lasting: list[Any] = []  # contexts that are entered for good

@@ -16,9 +16,10 @@ from faulty import HONEST, OPTIONS, SOURCE
 from bench import noise
 from bench.engine import catalog as catalogs, isolation
 from bench.engine.cells import list_cells
+from bench.engine.library import Library
 from bench.engine.selection import select
 from bench.engine.settings import SETTINGS, find_changes, put_settings, read_settings
-from bench.engine.shared import Library, Shared
+from bench.engine.shared import Shared
 from bench.errors import BadComponent, EnvironmentProblem, PluginError
 
 SCHEDULE = {"schedule": ["quick:epochs=1,batch=32,limit=64"]}
