@@ -225,7 +225,7 @@ def diff(before: str, after: str) -> None:
     type=PLACE,
     help="The board, or all boards, before the change: published results must stay.",
 )
-@click.option("--author", default="", metavar="LOGIN", help="Whose the submissions are that are not in --base.")
+@click.option("--author", default="", metavar="LOGIN", help="Whose new submissions must be; empty for anybody's.")
 def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
     """Check submissions without running any of their code.
 
