@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,8 +12,10 @@ from typing import Literal
 import torch
 
 import bench
-from bench.images import Frame
+from bench.errors import quote_error
+from bench.images import UNREADABLE, Frame, decode
 from bench_datasets.folder import image_folders
+from bench_datasets.jpegs import write_jpeg
 from bench_datasets.names import list_files
 from bench_datasets.prints import fingerprint_of
 from bench_datasets.splits import Files, assemble
@@ -21,6 +24,7 @@ from bench_datasets.tables import Table, check_cache, classes_of, one_of, parque
 HUB, REVISION = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
 FOLDER = "cifar10"
 JPEG = b"\xff\xd8"  # how its files begin
+SIDE = 32  # of an image, in pixels
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,21 @@ class CIFAR10(bench.Dataset):
     )
     examples = ()
     validation: float = bench.param(0.1, "share of the training images to hold out for validation", low=0, high=0.9)
-    variant: Literal["official", "jpeg"] = bench.param("official", "whether the images are copies stored as JPEG")
+    variant: Literal["official", "jpeg"] = bench.param(
+        "official", "the official images, or what JPEG files of quality 75 keep of them"
+    )
 
     def load(self, split: str) -> bench.Data:
         folder = bench.data_dir()
         local = folder / FOLDER if folder else None
         source = _local(local, bench.checksum(local)) if local and local.is_dir() else _hub(local)
-        self._check_variant(source)
+        if self.variant == "official" and source.is_jpeg():
+            raise bench.EnvironmentProblem(
+                f"dataset {self}: the images in {source.place} are stored as JPEG; write cifar10:variant=jpeg, or put "
+                f"the official ones there ({HUB} on the Hugging Face hub)"
+            )
+        if self.variant == "jpeg" and not source.is_jpeg():
+            source = _as_jpeg(source)
         return assemble(
             source.splits,
             split,
@@ -62,20 +74,6 @@ class CIFAR10(bench.Dataset):
             "stop",
             source.fingerprint(),
             note=source.note,
-        )
-
-    def _check_variant(self, source: _Source) -> None:
-        found = "jpeg" if _is_jpeg(source.splits) else "official"
-        if found == self.variant:
-            return
-        if found == "jpeg":
-            raise bench.EnvironmentProblem(
-                f"dataset {self}: the images in {source.place} are stored as JPEG; write cifar10:variant=jpeg, or put "
-                f"the official ones there ({HUB} on the Hugging Face hub)"
-            )
-        raise bench.EnvironmentProblem(
-            f"dataset {self}: the images in {source.place} are not stored as JPEG; write cifar10, or name a data "
-            "folder with the JPEG copy"
         )
 
 
@@ -93,9 +91,35 @@ class _Source:
     def fingerprint(self) -> str:
         return fingerprint_of(self.splits, self.classes, self.sums)
 
+    def is_jpeg(self) -> bool:
+        return any(files.count and files.images([0])[0].startswith(JPEG) for files in self.splits.values())
 
-def _is_jpeg(splits: dict[str, Files]) -> bool:
-    return any(files.count and files.images([0])[0].startswith(JPEG) for files in splits.values())
+
+@functools.cache
+def _as_jpeg(source: _Source) -> _Source:
+    """The JPEG copy, made from the official images."""
+
+    def convert(files: Files) -> Files:
+        def read(rows: Sequence[int]) -> list[bytes]:
+            return [_write(content, files.name(row)) for row, content in zip(rows, files.images(rows), strict=True)]
+
+        return dataclasses.replace(files, images=read)
+
+    splits = {split: convert(files) for split, files in source.splits.items()}
+    return dataclasses.replace(source, splits=splits, sums=(*source.sums, "written as JPEG"))
+
+
+def _write(content: bytes, name: str) -> bytes:
+    try:
+        image = decode(content)
+    except UNREADABLE as error:
+        raise bench.EnvironmentProblem(f"{name} cannot be decoded ({quote_error(error)}); fix it") from None
+    if image.size != (SIDE, SIDE):
+        width, height = image.size
+        raise bench.EnvironmentProblem(
+            f"{name} has {width} x {height} pixels, but CIFAR-10 has {SIDE} x {SIDE}; fix it"
+        )
+    return write_jpeg(image)
 
 
 @functools.cache
