@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ _KINDS = {
     stat.S_IFIFO: (errno.EINVAL, "a pipe"),
     stat.S_IFSOCK: (errno.EINVAL, "a socket"),
 }
+
+
+def cache_folder() -> Path:
+    """The folder for what can be computed or downloaded again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robust-explanation-bench"
 
 
 def check_file(path: Path, limit: int = LARGEST) -> None:

@@ -7,13 +7,13 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import PIL
 from PIL import features
 from tqdm import tqdm
 
 import bench
+from bench.files import cache_folder
 from bench.images import UNREADABLE, decode
 from bench_datasets.splits import Files
 
@@ -28,7 +28,7 @@ def fingerprint_of(splits: Mapping[str, Files], classes: tuple[str, ...], sums: 
     """
     decoders = f"pixels 1, pillow {PIL.__version__}, jpeg {features.version('jpg')}"
     name = hashlib.sha256("\n".join([decoders, *sums]).encode()).hexdigest()[:32]
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robust-explanation-bench" / "pixels"
+    kept = cache_folder() / "pixels"
     with contextlib.suppress(OSError, ValueError):
         text = (kept / name).read_text()
         int(text, 16)
