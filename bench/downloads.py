@@ -6,7 +6,7 @@ import hashlib
 import os
 import urllib.request
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from bench.errors import EnvironmentProblem, quote_error
 from bench.files import cache_folder, check_file
 
+FILES = "files"  # of the cache
 SHOWN = 12  # digits of a checksum in messages
 PART = 2**16  # bytes
 PATIENCE = 60  # seconds without an answer
@@ -30,22 +31,26 @@ class Download:
     size: int
     url: str
 
-    def fetch(self, folders: Iterable[Path] = ()) -> Path:
-        """Find the file in one of some folders or in the cache, or download it to the cache.
+    def fetch(self, folders: Iterable[Path] = (), kept: Path | None = None) -> Path:
+        """Find the file in one of some folders or in the cache, or download it to the cache, to the path `kept` in it.
 
         Raises EnvironmentProblem where a folder has another file of this name, and where there is none anywhere.
         """
         looked = [folder / self.name for folder in folders]
         for place in looked:
             if place.exists():
-                if wrong := self._find_fault(place):
-                    raise EnvironmentProblem(f"{place} {wrong}; {self._tell_address()}, or remove it")
+                self.check(place)
                 return place
-        kept = cache_folder() / "files" / self.sha256 / Path(self.name).name
-        if not kept.exists() or self._find_fault(kept):
+        place = kept or cache_folder() / FILES / self.sha256 / Path(self.name).name
+        if not place.exists() or self._find_fault(place):
             where = f"looked in {' and '.join(map(str, looked))}" if looked else "no folder at hand is set"
-            self._download(kept, where)
-        return kept
+            self._download(place, where)
+        return place
+
+    def check(self, place: Path) -> None:
+        """Raise EnvironmentProblem unless the file at a place is this one."""
+        if wrong := self._find_fault(place):
+            raise EnvironmentProblem(f"{place} {wrong}; {self._tell_address()}, or remove it")
 
     def _find_fault(self, file: Path) -> str:
         """What tells a file from the expected one, or ""."""
@@ -94,3 +99,17 @@ class Download:
 
     def _tell_place(self) -> str:
         return f"put it into DATA/{self.name} and name DATA with --data-dir or BENCH_DATA_DIR"
+
+
+def fetch_path(path: Path, files: Sequence[Download], folders: Iterable[Path]) -> Path:
+    """Find a path to a file, or to a folder of files, as `Download.fetch` does; the files are those at and below it."""
+    for folder in folders:
+        if (folder / path).exists():
+            for file in files:
+                file.check(folder / file.name)
+            return folder / path
+    together = hashlib.sha256("\n".join(f"{file.name} {file.sha256}" for file in files).encode()).hexdigest()
+    kept = cache_folder() / FILES / together
+    for file in files:
+        file.fetch(folders, kept / file.name)
+    return kept / path

@@ -28,6 +28,7 @@ from bench.boards.shapes import (
     table,
     text,
 )
+from bench.downloads import Download
 from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
 from bench.keys import read_canonical
@@ -79,12 +80,22 @@ class PrintedFigures:
 
 
 @dataclass(frozen=True)
+class DataPin:
+    """The data set that a board is measured on: its text, its fingerprint, and in words where to get it."""
+
+    dataset: str
+    fingerprint: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Protocol:
-    """`axes` has a list of choices for each option of `bench run`; `reference` the choice that always joins;
-    `fallback` the surrogate of explainers without a gradient; each of `rows` the axes on which further rows depart;
-    `tolerance` how far each metric of a re-run may be from the published value; `controls`, by axis, what is shown for
-    comparison and not ranked; `examples` the places of the images drawn for each row, in a data set that may be
-    shown."""
+    """`training` says on how much networks are trained. `axes` has a list of choices for each option of `bench run`;
+    `reference` the choice that always joins; `fallback` the surrogate of explainers without a gradient; each of `rows`
+    the axes on which further rows depart; `tolerance` how far each metric of a re-run may be from the published value;
+    `controls`, by axis, what is shown for comparison and not ranked; `examples` the places of the images drawn for each
+    row, in a data set that may be shown; `data` and `files` what is measured on and read, so that nobody runs the board
+    on anything else."""
 
     metrics: list[str]
     axes: dict[str, list[str]]
@@ -92,12 +103,15 @@ class Protocol:
     fallback: dict[str, str]
     title: str = ""
     about: str = ""
+    training: str = ""
     rows: list[dict[str, list[str]]] = field(default_factory=list)
     tolerance: dict[str, float] = field(default_factory=dict)
     score: Score | None = None
     controls: dict[str, list[str]] = field(default_factory=dict)
     paper: PrintedFigures | None = None
     examples: list[int] = field(default_factory=list)
+    data: list[DataPin] = field(default_factory=list)
+    files: list[Download] = field(default_factory=list)
 
     def is_control(self, row: Mapping[str, str]) -> bool:
         return any(axis in row and row[axis] in choices for axis, choices in self.controls.items())
@@ -240,6 +254,27 @@ def _printed_figures(value: Any) -> PrintedFigures:
     return PrintedFigures(parts["source"], parts["url"], figures)
 
 
+def _data(value: Any) -> DataPin:
+    digits = text(64, form=re.compile(r"[0-9a-f]{1,64}", re.ASCII), words="what follows # in the set's identity")
+    parts = table({"dataset": _one(_component), "fingerprint": digits, "source": text(1000)})(value)
+    return DataPin(**parts)
+
+
+def _file(value: Any) -> Download:
+    """A file by its path below the data folder, in the form that `locate` compares."""
+    inside = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[^/\\]+(/[^/\\]+)*")
+    parts = table(
+        {
+            "name": text(200, form=inside, words="a path below the data folder, such as weights/net.safetensors"),
+            "sha256": text(64, form=re.compile(r"[0-9a-f]{64}", re.ASCII), words="64 digits from 0 to f"),
+            "bytes": number(low=1, whole=True),
+            "url": text(1000, form=re.compile(r"https?://[!-~]+"), words="an address, such as https://..."),
+        },
+        optional=("url",),
+    )(value)
+    return Download(parts["name"], parts["sha256"], parts["bytes"], parts.get("url", ""))
+
+
 _TEXT = text(10_000, empty=True, lines=True)
 _ROW = {option: _choices(_CHOICE[option]) for option in _CHOSEN}
 _DEPARTURE = table(_ROW, optional=_CHOSEN)
@@ -251,13 +286,21 @@ _PROTOCOL = table(
         "fallback": table({"surrogate": _one(_component)}),
         "title": _TEXT,
         "about": _TEXT,
+        "training": text(200),
         "row": list_of(_DEPARTURE),
         "tolerance": table({}, others=number(low=0)),
         "score": _score,
         "control": _DEPARTURE,
         "paper": _printed_figures,
         "example": list_of(number(low=0, whole=True)),
+        "data": list_of(_data),
+        "file": list_of(_file),
     },
-    optional=("title", "about", "row", "tolerance", "score", "control", "paper", "example"),
+    optional=("title", "about", "training", "row", "tolerance", "score", "control", "paper", "example", "data", "file"),
 )
-_FIELDS = {"row": "rows", "control": "controls", "example": "examples"}  # whose keys are singular in a file
+_FIELDS = {
+    "row": "rows",
+    "control": "controls",
+    "example": "examples",
+    "file": "files",
+}  # whose keys are singular in a file

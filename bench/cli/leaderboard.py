@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PLACE, answer, complain, finish, load_catalog, select_cells, selecting
+from bench.cli.options import PLACE, answer, complain, finish, know_board, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 from bench.files import write_file
 
@@ -149,11 +149,11 @@ def verify(
     With options of a run, such as --defense, runs only what they select. Name an empty --store to start from nothing.
     A nonce has to be made after the records: whoever knows it earlier can lie where the lot does not look.
     """
-    from bench.boards import VERIFIED, add_mark, read_protocol
+    from bench.boards import VERIFIED, add_mark
     from bench.engine import choose_device, open_store
     from bench.publishing import draw_sample, read_published, read_submission, run_again
 
-    place, protocol = Path(board), read_protocol(Path(board))
+    place, protocol = Path(board), know_board(board)
     if name and any(options.values()):
         raise BadValue(f"--name {name} already says what to run; leave out --name or the options of a run")
     if mark and not name:

@@ -16,6 +16,7 @@ from bench.axes import OPTIONS
 from bench.errors import BenchError, EnvironmentProblem, clean
 
 if TYPE_CHECKING:
+    from bench.boards import Protocol
     from bench.engine import Catalog, Cell
 
 
@@ -195,17 +196,30 @@ def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
     return catalog
 
 
+def know_board(board: str) -> Protocol:
+    """The protocol of a board, whose files the command finds from now on."""
+    from bench.boards import read_protocol
+    from bench.components import know_files
+
+    protocol = read_protocol(Path(board))
+    click.get_current_context().with_resource(know_files(protocol.files))
+    return protocol
+
+
 def select_cells(
     without: Sequence[str], reference: bool, board: str | None, options: Mapping[str, Sequence[str]]
 ) -> tuple[Catalog, list[Cell]]:
     """The catalog, and the cells that the options of a command select."""
-    from bench.boards import read_protocol
     from bench.engine import list_cells, select
 
-    catalog = load_catalog(without)
-    selection = select(catalog, split_lists(options), reference, read_protocol(Path(board)) if board else None)
+    catalog, protocol = load_catalog(without), know_board(board) if board else None
+    selection = select(catalog, split_lists(options), reference, protocol)
     for text in selection.skipped:
         complain(f"skipped: {text}")
+    if protocol:
+        from bench.publishing import check_data
+
+        check_data(protocol, catalog, {case.dataset for case in selection.cases})
     cells = list_cells(catalog, selection.cases, selection.metrics)
     if board:
         from bench.publishing import describe_stale

@@ -7,9 +7,10 @@ import contextvars
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bench.downloads import Download, fetch_path
 from bench.errors import EnvironmentProblem
 from bench.files import check_file, check_folder
 
@@ -36,9 +37,25 @@ def use_data_dir(folder: str | Path | None) -> Iterator[None]:
         _named.reset(token)
 
 
+_known: contextvars.ContextVar[tuple[Download, ...]] = contextvars.ContextVar("known_files", default=())
+
+
+@contextlib.contextmanager
+def know_files(files: Iterable[Download]) -> Iterator[None]:
+    """Inside, `locate` checks these files before it gives them, and downloads those that are not at hand."""
+    token = _known.set(tuple(files))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def locate(path: Path) -> Path:
     """The path itself, or the same path below the data folder if only that exists."""
     below = data_dir()
+    known = [file for file in _known.get() if path in (Path(file.name), *Path(file.name).parents)]
+    if known:
+        return fetch_path(path, known, [Path(), *([below] if below else [])])
     return below / path if below and not path.exists() and (below / path).exists() else path
 
 

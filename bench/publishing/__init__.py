@@ -2,5 +2,6 @@
 
 from bench.publishing.examples import check_cases, explain_pictures, list_pictures
 from bench.publishing.panels import draw_panel
+from bench.publishing.pins import check_data
 from bench.publishing.publication import describe_stale, draw_examples, publish
 from bench.publishing.verification import draw_sample, read_published, read_submission, run_again

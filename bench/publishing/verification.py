@@ -26,6 +26,7 @@ from bench.engine import (
 )
 from bench.errors import BadValue, BenchError
 from bench.files import read_file
+from bench.publishing.pins import check_data
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def run_again(
     runs, problems = list(published), dict[str, str]()
     if cells is None:
         cells, problems = make_cells((run.record for run in runs), catalog, protocol)
+    check_data(protocol, catalog, {cell.case.dataset for cell in cells})
     outcome = run_cells(cells, catalog, store, device)
     again = {}
     for cell in cells:

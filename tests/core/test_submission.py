@@ -547,7 +547,7 @@ def test_folders_that_cannot_be_read(tmp_path, bench_, monkeypatch, tiny):
         ("x", "is not TOML"),
         ("x = " + "[" * 5000, "is not TOML"),
         ("[axes]", "has no metrics, reference, fallback; add what is missing"),
-        ("tilte = 1", "has the unknown key 'tilte'; did you mean 'title'?"),
+        ("tilte = 1", "has the unknown key 'tilte'; did you mean 'title' or 'file'?"),
     ],
 )
 def test_a_protocol_that_is_none_is_told(tiny, text, words):

@@ -17,7 +17,9 @@ from bench.boards.render.wording import (
     compare_with_paper,
     describe_leaders,
     describe_metrics,
+    describe_scale,
     describe_score,
+    describe_sources,
     find_shared_axes,
     format_rank,
     list_unranked,
@@ -36,6 +38,7 @@ def render_readme(board: Board) -> str:
     shared = find_shared_axes(board)
     parts = [
         f"# {escape_markdown(board.protocol.title or board.name)}",
+        escape_markdown(describe_scale(board)),
         escape_markdown(board.protocol.about),
         _write_list(describe_leaders(board)),
         _describe_ranks(board),
@@ -54,6 +57,7 @@ def render_readme(board: Board) -> str:
         ),
         "## Protocol",
         f"The same for all rows: {', '.join(f'{axis} {quote_code(text)}' for axis, text in shared.items())}.",
+        _write_list(describe_sources(board.protocol)),
         f"```sh\nbench run --board leaderboards/{board.name}                  # run everything, or resume\n"
         f"bench run --board leaderboards/{board.name} --defense MINE   # run a row of your own; or --explainer MINE\n"
         f"bench leaderboard verify leaderboards/{board.name}           # run it again and compare\n```",

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from bench.boards.board import CONTROLS, ROW, Board, Row, devices
 from bench.boards.cell import format_value, is_cost
 from bench.boards.columns import AREA, NORMALISED, SHARE, WORST, Column
+from bench.boards.protocol import Protocol
 from bench.boards.record import Record
 from bench.boards.statistics import Estimate, difference
 
@@ -98,6 +99,30 @@ def find_shared_axes(board: Board) -> dict[str, str]:
     texts |= {"ball": {c.ball for c in board.columns if c.ball and not c.over}}
     shared = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in board.naming}
     return {axis: text for axis, text in sorted(shared.items()) if text}
+
+
+def describe_scale(board: Board) -> str:
+    """What the numbers rest on: how much the networks were trained, the images measured, and the seeds of a row."""
+    protocol = board.protocol
+    seeds = sorted({len({r.axes["seed"] for r in row.records if "seed" in r.axes}) or 1 for row in board.rows})
+    parts = [
+        protocol.training,
+        f"{' or '.join(protocol.choices('samples'))} {' or '.join(protocol.choices('split'))} images",
+        f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seed{'s' if seeds[-1] > 1 else ''} for a row"
+        if seeds
+        else "",
+    ]
+    return f"Scale: {'; '.join(part for part in parts if part)}."
+
+
+def describe_sources(protocol: Protocol) -> list[str]:
+    """Where to get the data and the files that the board is measured on, a sentence for each."""
+    data = [f"{pin.dataset} has the fingerprint #{pin.fingerprint}: {pin.source}." for pin in protocol.data]
+    files = [
+        f"{file.name} has the sha256 {file.sha256}" + (f": {file.url}" if file.url else "; it has no address.")
+        for file in protocol.files
+    ]
+    return [*data, *files]
 
 
 def describe_leaders(board: Board) -> list[str]:

@@ -127,6 +127,10 @@ class Reference:
                 problem = self._compare_choice(kind, record.axes[axis], spec.choices[axis])
                 if problem:
                     yield f"spec has the {axis} {quote(spec.choices[axis])}, but {problem}; run it with the suite's"
+        for pin in self.protocol.data:
+            found = spec.choices.get("dataset", "").partition("#")[2]
+            if record.axes.get("dataset") == pin.dataset and found != pin.fingerprint:
+                yield f"its images are #{clean(found)}, not #{pin.fingerprint} as the board wants; take {pin.source}"
 
     def _compare_choice(self, kind: str, text: str, identity: str) -> str:
         if (kind, text) in self.chosen:
