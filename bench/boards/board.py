@@ -20,14 +20,14 @@ from bench.boards.doubts import Images, flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
 from bench.boards.marks import Mark, read_marks
 from bench.boards.protocol import Protocol, Score, read_protocol
+from bench.boards.ranking import rank_rows
 from bench.boards.record import Record
-from bench.boards.standing import Standing, find_ceiling, find_margin, find_stronger, stand, tell_noise
-from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, rank, share, worst
+from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_noise
+from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, share, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
-CONTROLS = "controls"
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
 
 
@@ -38,7 +38,8 @@ def devices(records: Iterable[Record]) -> list[str]:
 @dataclass(frozen=True)
 class Row:
     """What a board says of one choice along the axes. `standing` is over the seeds that the protocol asks of every row.
-    `rank` is None for controls, and for a row that is not ranked because of what `missing` says."""
+    `rank` is None for controls, and for a row that is not ranked because of what `missing` or `loses` says. `unguarded`
+    is the rank that a row would have if nothing were asked of its usefulness."""
 
     axes: dict[str, str]
     estimates: dict[Column, Estimate]
@@ -46,6 +47,8 @@ class Row:
     rank: Rank | None = None
     control: bool = False
     missing: str = ""
+    loses: str = ""
+    unguarded: Rank | None = None
     standing: Standing | None = None
 
     @functools.cached_property
@@ -275,7 +278,7 @@ def read_board(folder: Path) -> Board:
     marks = {key: mark for mark in read_marks(folder) for key in mark.keys}
     name = folder.resolve().name
     board = Board(name, protocol, columns, rows, pictures, metas, origin, marks, frozenset(decisive))
-    return _rank_rows(_stand_rows(board, images))
+    return rank_rows(_stand_rows(board, images))
 
 
 def _find_own(origin: Mapping[str, str]) -> frozenset[str]:
@@ -398,43 +401,6 @@ def _find_standing(
         return found
     beaten = dataclasses.replace(found.score, under=source.attack)
     return dataclasses.replace(found, score=beaten, beaten=_find(row, measured, seeds))
-
-
-def _rank_rows(board: Board) -> Board:
-    """The board with its rows by groups of rivals, and their ranks; a control, and a row that misses something, has
-    none."""
-    if board.measured is None:
-        return board
-    # A group of controls alone has nothing to rank: they stand together at the end.
-    able = {row.group for row in board.rows if not row.control}
-    rows = [row if row.group in able else dataclasses.replace(row, group=CONTROLS) for row in board.rows]
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    ordered: list[Row] = []
-    for name in sorted(groups, key=lambda name: name == CONTROLS):
-        rivals = [
-            (row, row.standing.value) for row in groups[name] if row.standing and not (row.control or row.missing)
-        ]
-        places = rank([value for _, value in rivals], [_find_margin(board, row) for row, _ in rivals])
-        sign = -1 if rivals and rivals[0][1].records[0].better == "higher" else 1
-        ranked = [
-            (sign * round(own.value or 0.0, 3), _place(board.protocol, row.axes), dataclasses.replace(row, rank=place))
-            for (row, own), place in zip(rivals, places, strict=True)
-        ]
-        ordered += [row for *_, row in sorted(ranked, key=lambda each: each[:2])]
-        ordered += [row for row in groups[name] if row.missing and not row.control]
-        ordered += [row for row in groups[name] if row.control]
-    return dataclasses.replace(board, rows=ordered)
-
-
-def _find_margin(board: Board, row: Row) -> float:
-    """What a row must be ahead by: nothing for the suite's own, and for others what `verify` lets pass."""
-    score = board.protocol.score
-    if score is None or row.standing is None or not board.reported(row):
-        return 0.0
-    allowed, ties = board.protocol.allowed(score.metric), board.protocol.allowed(score.ties)
-    return find_margin(row.standing, allowed, allowed + ties) if board.score != board.measured else allowed
 
 
 def _place(protocol: Protocol, row: Mapping[str, str]) -> tuple[Any, ...]:

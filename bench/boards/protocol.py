@@ -51,7 +51,8 @@ class Score:
     `attack` is the one that the score is under (the worst case of all by default), and `ceiling` the one that leaves
     images alone: rows rank by the share of what remains under it. `ties` is the metric of what ties alone take from a
     map, which is no part of that ceiling, `noise` the attack that is mere noise, and `chance` the metric of the chance
-    level. A row without the metrics that `needs` names, or without that of usefulness, is not ranked."""
+    level. A row without the metrics that `needs` names, or without that of usefulness, is not ranked; nor is one whose
+    usefulness is more than `guard` below that of the reference row."""
 
     metric: str
     attack: str = ""
@@ -64,6 +65,7 @@ class Score:
     against: str = ""
     cost: str = ""
     needs: tuple[str, ...] = ()
+    guard: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,10 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
             **dict.fromkeys(("attack", "ceiling", "noise"), protocol.choices("attack")),
             "ball": protocol.choices("ball"),
         }
+        if score.guard is not None and not score.against:
+            raise BadValue(
+                f"{about}: score.guard is {score.guard:g}, but no metric is guarded; name it in score.against"
+            )
         for key, choices in known.items():
             chosen = getattr(score, key)
             for choice in chosen if key == "needs" else [chosen]:
@@ -238,7 +244,8 @@ def _score(value: Any) -> Score:
         ("attack", "ceiling", "noise", "ties", "chance", "ball", "against", "cost"), text(1000, empty=True)
     )
     lists = {"within": list_of(one_of(*REQUIRED)), "needs": list_of(text(1000))}
-    parts = table({"metric": text(1000), **names, **lists}, optional=(*names, *lists))(value)
+    known = {"metric": text(1000), **names, **lists, "guard": number(low=0)}
+    parts = table(known, optional=(*names, *lists, "guard"))(value)
     return Score(**{**parts, **{name: tuple(parts.get(name, ())) for name in lists}})
 
 

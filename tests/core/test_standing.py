@@ -77,7 +77,7 @@ def build(place, rows=ROWS, toml=TOML, flags=(), flips=(), bounds=(0.0, 1.0), se
                 axes = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "seed": seed}
                 axes |= {"defense": defense, "explainer": "gradient", "target": "predicted", "samples": "40"}
                 under = {"surrogate": "gradient", "attack": name, "ball": BALL}
-                metric = name if name in ("chance", "itself") else "overlap"
+                metric = name if name in ("chance", "itself", "useful") else "overlap"
                 values = spread(values) if isinstance(values, float) else np.asarray(values, float)
                 one = record_of(metric, axes if metric == name else axes | under, values, bounds, better)
                 if (defense, name) in flags:
@@ -134,6 +134,62 @@ def test_rows_rank_by_their_share_of_the_ceiling_under_the_scores_attack(tmp_pat
     assert ce.estimates[board.score].ci95 == ce.standing.score.ci95  # nothing to divide by
     # A control in the same scale: it keeps all that it has.
     assert row_of(board, "odd").estimates[board.score].value == pytest.approx(1, abs=0.05)
+
+
+GUARD = TOML.replace('chance = "chance"', 'chance = "chance"\nagainst = "useful"\nguard = 0.05').replace(
+    '"itself"]', '"itself", "useful"]'
+)
+
+
+def of_guard(board):
+    return {r.axes["defense"]: (str(r.rank or r.loses or r.missing), str(r.unguarded or "")) for r in board.rows}
+
+
+def useful(good, ce=0.9, **more):
+    return changed(ce={"useful": ce}, good={"useful": good, **more}, odd={"useful": 0.1})
+
+
+@pytest.mark.parametrize(("good", "bad"), [(0.849, True), (0.8501, False), (0.95, False)])
+def test_a_row_that_loses_too_much_is_ranked_only_without_the_guard(tmp_path, good, bad):
+    level = {name: np.full(COUNT, value) for name, value in (("ce", 0.9), ("good", good))}
+    board = build(tmp_path / "b", useful(level["good"], level["ce"]), GUARD)
+    words = f"{good:.3f} in useful, where the reference has 0.900"
+    assert of_guard(board) == (
+        {"good": (words, "1"), "ce": ("1", "2"), "odd": ("", "")}
+        if bad
+        else {"good": ("1", "1"), "ce": ("2", "2"), "odd": ("", "")}
+    ) | {"odd": (row_of(board, "odd").loses, "")}
+    assert [row.axes["defense"] for row in board.rows] == (["ce", "good", "odd"] if bad else ["good", "ce", "odd"])
+    told = [line for line in list_unranked(board) if "loses too much" in line]
+    assert told == ([f"Not ranked: good (loses too much: {words})."] if bad else [])
+    assert any("over 0.05 less in useful than the reference" in line for line in describe_score(board))
+    assert describe_leaders(board)[0].startswith("ce is" if bad else "good is")
+    files = render_board(board)
+    rows = {(row["defense"], row["rank"], row["unguarded"]) for row in csv.DictReader(io.StringIO(files["table.csv"]))}
+    assert rows == {("good", "" if bad else "1", "1"), ("ce", "1" if bad else "2", "2"), ("odd", "", "")}
+    assert "| unguarded rank" in files["README.md"] and "Unguarded</button>" in files["index.html"]
+    entries = {row["axes"]["defense"]: row for row in json.loads(files["board.json"])["rows"]}
+    assert entries["good"]["unguarded"] == [1, 1] and entries["good"]["loses"] == (words if bad else "")
+    assert entries["good"]["rank"] == (None if bad else [1, 1])
+
+
+def test_a_guard_looks_where_lower_is_better_the_other_way(tmp_path):
+    rows = useful(np.full(COUNT, 0.96), np.full(COUNT, 0.9))
+    assert of_guard(build(tmp_path / "b", rows, GUARD, better="lower"))["good"][0].startswith("0.960 in useful")
+    rows = useful(np.full(COUNT, 0.5), np.full(COUNT, 0.9))
+    assert row_of(build(tmp_path / "c", rows, GUARD, better="lower"), "good").loses == ""
+
+
+def test_a_guard_asks_nothing_of_rows_without_a_reference(tmp_path):
+    rows = {"good": useful(np.full(COUNT, 0.1))["good"]}
+    assert of_guard(build(tmp_path / "b", rows, GUARD)) == {"good": ("1", "1")}
+    board = build(tmp_path / "c", useful(np.full(COUNT, 0.1)), GUARD.replace("guard = 0.05\n", ""))
+    assert of_guard(board)["good"] == ("1", "1") and "unguarded rank" not in render_board(board)["README.md"]
+
+
+def test_a_guard_without_a_metric_is_refused():
+    with pytest.raises(BadValue, match=r"score\.guard is 0\.05, but no metric is guarded; name it in score\.against"):
+        parse_protocol(GUARD.replace('against = "useful"\n', "").encode(), "board.toml")
 
 
 def test_without_a_ceiling_rows_rank_by_the_score_itself(tmp_path):

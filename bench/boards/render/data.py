@@ -18,12 +18,14 @@ from bench.boards.render.wording import (
     describe_metrics,
     describe_score,
     describe_source,
-    format_rank,
+    format_ranks,
     name_axis,
+    name_ranks,
     split_heading,
 )
+from bench.boards.statistics import Rank
 
-OF_ROWS = (*ROW, "rank", "control", "source")
+OF_ROWS = (*ROW, "rank", "unguarded", "control", "source")
 FIELDS = (
     *OF_ROWS, "metric", "attack", "ball", "seeds", "value", "ci95_low", "ci95_high", "value_kept", "difference",
     "difference_low", "difference_high", "n", "kept", "undefined", "lost", "under", "unit", "better", "device", "flags",
@@ -63,6 +65,7 @@ def _read_fields(board: Board, row: Row, column: Column) -> dict[str, str | floa
     return {
         **{axis: row.axes.get(axis, "") for axis in ROW},
         "rank": str(row.rank or ""),
+        "unguarded": str(row.unguarded or ""),
         "control": "control" if row.control else "",
         "source": describe_source(board, row)[0],
         **dataclasses.asdict(column),
@@ -103,10 +106,12 @@ def render_json(board: Board) -> str:
         {
             "name": row.name,
             "axes": row.axes,
-            "rank": [row.rank.best, row.rank.last] if row.rank else None,
+            "rank": _list_ends(row.rank),
+            "unguarded": _list_ends(row.unguarded),
             "control": row.control,
             "source": describe_source(board, row)[0],
             "missing": row.missing,
+            "loses": row.loses,
             "entries": [
                 {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items() if k not in OF_ROWS}
                 for fields in _list_fields(board, row)
@@ -128,6 +133,10 @@ def render_json(board: Board) -> str:
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
 
 
+def _list_ends(rank: Rank | None) -> list[int] | None:
+    return [rank.best, rank.last] if rank else None
+
+
 def render_latex(board: Board) -> str:
     """table.tex: the short table, for a paper."""
     title = strip_controls(board.protocol.title or board.name).replace("%", "")
@@ -135,11 +144,11 @@ def render_latex(board: Board) -> str:
     if not board.rows:
         return comment
     comment += "".join(f"% {strip_controls(line)}\n" for line in describe_score(board))
-    names = [*(["rank"] if board.score else []), *board.naming]
+    names = [*name_ranks(board), *board.naming]
     lines = [[*names, *(", ".join(split_heading(board, column)) for column in board.summary)]]
     for row in board.rows:
         source, _ = describe_source(board, row)
-        first = [*([format_rank(row)] if board.score else []), *(name_axis(board, row, axis) for axis in board.naming)]
+        first = [*format_ranks(board, row), *(name_axis(board, row, axis) for axis in board.naming)]
         if source and first:
             first[-1] += f" ({source})"
         lines.append([*first, *(board.cell(row, column).format(str) for column in board.summary)])

@@ -9,8 +9,9 @@ from fractions import Fraction
 
 from markupsafe import Markup
 
-from bench.boards.board import CONTROLS, Board, Row
+from bench.boards.board import Board, Row
 from bench.boards.columns import Column
+from bench.boards.ranking import CONTROLS
 from bench.boards.record import Record
 from bench.boards.render.plots import Series, draw_curves, draw_histogram, draw_points
 from bench.boards.render.wording import group_rows, label_row, name_column

@@ -21,11 +21,12 @@ from bench.boards.render.wording import (
     describe_score,
     describe_sources,
     find_shared_axes,
-    format_rank,
+    format_ranks,
     list_unranked,
     name_axis,
     name_column,
     name_ranked_seeds,
+    name_ranks,
     split_heading,
     write_legend,
 )
@@ -88,9 +89,9 @@ def _write_table(
 ) -> str:
     headers = [*board.naming, *(_write_heading(board, column) for column in columns)]
     body = [[*_write_names(board, row), *(write(board.cell(row, column)) for column in columns)] for row in rows]
-    if ranks and board.score:
-        headers.insert(0, "rank")
-        body = [[format_rank(row), *line] for row, line in zip(rows, body, strict=True)]
+    if ranks:
+        headers = [*name_ranks(board), *headers]
+        body = [[*format_ranks(board, row), *line] for row, line in zip(rows, body, strict=True)]
     return tabulate(body, headers=headers, tablefmt="github", disable_numparse=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.boards.board import CONTROLS, ROW, Board, Row, devices
+from bench.boards.board import ROW, Board, Row, devices
 from bench.boards.cell import format_value, is_cost
 from bench.boards.columns import AREA, NORMALISED, SHARE, WORST, Column
 from bench.boards.protocol import Protocol
+from bench.boards.ranking import CONTROLS
 from bench.boards.record import Record
-from bench.boards.statistics import Estimate, difference
+from bench.boards.statistics import Estimate, Rank, difference
 
 
 def group_rows(board: Board) -> dict[str, list[Row]]:
@@ -44,8 +45,18 @@ def _name_surrogate(board: Board, row: Row) -> str:
     return "" if shared or surrogate in ("", row.axes.get("explainer")) else f" (attacked through {surrogate})"
 
 
-def format_rank(row: Row) -> str:
-    return str(row.rank) if row.rank else "control" if row.control else "-"
+def name_ranks(board: Board) -> list[str]:
+    """The headings of the columns of ranks."""
+    score = board.protocol.score if board.score else None
+    return [] if score is None else ["rank"] if score.guard is None else ["rank", "unguarded rank"]
+
+
+def format_ranks(board: Board, row: Row) -> list[str]:
+    return [_format_rank(row, row.rank), _format_rank(row, row.unguarded)][: len(name_ranks(board))]
+
+
+def _format_rank(row: Row, rank: Rank | None) -> str:
+    return str(rank) if rank else "control" if row.control else "-"
 
 
 def name_column(column: Column) -> str:
@@ -222,6 +233,11 @@ def describe_score(board: Board) -> list[str]:
             f"A score whose interval holds its ceiling and what {protocol.noise} leaves tells noise, not robustness, "
             "and is not ranked."
         )
+    if protocol.guard is not None:
+        lines.append(
+            f"A row that has over {protocol.guard:g} less in {protocol.against} than the reference loses too much, and "
+            "has a rank only among all rows, guarded or not."
+        )
     if board.chance:
         lines.append(f"Chance is {board.chance.metric}: what the maps of other images share.")
     if any(board.reported(row) for row in board.rows):
@@ -237,8 +253,9 @@ def list_unranked(board: Board) -> list[str]:
     """The rows that are not ranked, with the reasons."""
     about: dict[str, list[str]] = {}
     for row in board.rows:
-        if row.missing and not row.control:
-            about.setdefault(row.missing, []).append(label_row(board, row, inside=False))
+        reason = row.missing or (row.loses and f"loses too much: {row.loses}")
+        if reason and not row.control:
+            about.setdefault(reason, []).append(label_row(board, row, inside=False))
     return [f"Not ranked: {', '.join(names)} ({reason})." for reason, names in about.items()]
 
 
