@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from bench.cli.allocator import keep_freed_memory
+from bench.cli.choosing import select_command
 from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
@@ -299,6 +300,7 @@ def new(kind: str, name: str, into: str) -> None:
 
 
 main.add_command(leaderboard)
+main.add_command(select_command)
 
 
 @main.group()

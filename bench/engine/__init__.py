@@ -6,6 +6,7 @@ from bench.engine.cleanup import find_unusable, list_holdings, remove
 from bench.engine.descriptions import describe_component, find_component, list_components, list_evidence, qualify
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import TENSORS, Graph, Memory, dependencies
+from bench.engine.grids import Candidate, Choice, choose, expand, read_varied
 from bench.engine.isolation import run_isolated
 from bench.engine.phases import Phase
 from bench.engine.plan import describe_plan, make_plan
