@@ -14,10 +14,10 @@ from typing import Any
 
 from bench.boards.folder import RECORDS
 from bench.boards.reruns import COMPARED
-from bench.boards.shapes import check, list_of, parse_toml, table, text
 from bench.boards.submissions.metadata import NAME
 from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
+from bench.shapes import check, list_of, parse_toml, table, text
 
 VERIFIED = "verified.toml"
 _WORDS = """\

@@ -14,24 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.axes import OPTIONS
-from bench.boards.shapes import (
-    LARGEST,
-    Misfit,
-    Shape,
-    check,
-    clean,
-    list_of,
-    number,
-    one_of,
-    parse_toml,
-    quote,
-    table,
-    text,
-)
 from bench.downloads import Download
 from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
 from bench.keys import read_canonical
+from bench.shapes import LARGEST, Misfit, Shape, check, clean, list_of, number, one_of, parse_toml, quote, table, text
 
 FILE = "board.toml"
 SIZE = 20_000  # bytes of it

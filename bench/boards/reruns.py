@@ -10,8 +10,8 @@ import numpy as np
 from bench.boards.cell import COSTS
 from bench.boards.protocol import Protocol
 from bench.boards.record import Range, Record
-from bench.boards.shapes import quote
 from bench.boards.submissions.attachments import Values
+from bench.shapes import quote
 
 COMPARED = "values, undefined and kept images, flags, objective, direction, unit and range"
 DESCRIPTIONS = ("better", "unit", "range")  # not the texts, which may improve without a new version

@@ -18,13 +18,13 @@ from submissions import PROTOCOL
 import bench
 from bench.boards.folder import read_records
 from bench.boards.protocol import read_protocol
-from bench.boards.shapes import parse_toml, quote
 from bench.boards.submissions.metadata import read_supersedes
 from bench.components.files import checksum
 from bench.errors import BadValue, EnvironmentProblem, clean, suggestion, summarise_error
 from bench.files import check_file, parse_json, read_file, write_file
 from bench.images import FORMATS, Frame, decode, pixels
 from bench.publishing.examples import _find_class, load_picture
+from bench.shapes import parse_toml, quote
 
 
 def make_socket(place):

@@ -25,7 +25,6 @@ from bench.boards.board import ROW, read_board, row_name
 from bench.boards.folder import read_records
 from bench.boards.render.diff import compare_boards
 from bench.boards.render.site import render_board
-from bench.boards.shapes import clean, quote
 from bench.boards.submissions import attachments as attached
 from bench.boards.submissions.metadata import draft, follow_supersedes, read_meta
 from bench.boards.submissions.validate import validate
@@ -33,6 +32,7 @@ from bench.components import case
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
 from bench.keys import hash_spec
 from bench.publishing.verification import draw_sample, read_submission
+from bench.shapes import clean, quote
 
 
 def png(width=8, height=8):

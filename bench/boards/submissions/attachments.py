@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.boards.shapes import LARGEST, check, clean, quote, text
 from bench.errors import BadValue
+from bench.shapes import LARGEST, check, clean, quote, text
 
 ROWS = 2_000_000
 UNCOMPRESSED = 200_000_000  # bytes, by the file's own metadata

@@ -10,7 +10,6 @@ from bench.axes import KINDS
 from bench.boards.board import ROW
 from bench.boards.protocol import Protocol
 from bench.boards.record import Record
-from bench.boards.shapes import clean, find_likeness, quote
 from bench.boards.submissions.attachments import Values
 from bench.boards.submissions.flags import OF_ATTACK, OF_IMAGES, OF_MAPS, select
 from bench.boards.submissions.metadata import Meta, follow_supersedes
@@ -18,6 +17,7 @@ from bench.boards.submissions.ownership import find_corrections
 from bench.boards.submissions.sanitize import AGAIN, Line
 from bench.errors import BadValue, suggestion
 from bench.keys import Spec
+from bench.shapes import clean, find_likeness, quote
 
 Part: TypeAlias = dict[str, str]  # of the axes of a row
 CHOSEN_AXES = ("defense", "explainer", "attack")  # on which a submission may leave the board's choices

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.boards.shapes import check, clean, list_of, number, one_of, parse_toml, quote, table, text
 from bench.errors import BadValue
 from bench.files import check_file
+from bench.shapes import check, clean, list_of, number, one_of, parse_toml, quote, table, text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SUFFIX = ".toml"

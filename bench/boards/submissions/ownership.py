@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from bench.boards.shapes import quote
 from bench.boards.submissions.metadata import Meta
+from bench.shapes import quote
 
 
 def find_corrections(metas: Mapping[str, Meta], names: Collection[str]) -> Iterator[tuple[str, str]]:

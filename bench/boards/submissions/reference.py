@@ -14,13 +14,13 @@ from bench.axes import KINDS, OPTIONS
 from bench.boards.cell import COSTS
 from bench.boards.protocol import Protocol
 from bench.boards.record import Record
-from bench.boards.shapes import clean, quote
 from bench.boards.statistics import find_impossible
 from bench.boards.submissions.attachments import Values
 from bench.boards.submissions.flags import TRANSFER, is_raised
 from bench.boards.submissions.identities import Components
 from bench.boards.submissions.sanitize import AGAIN, Line
 from bench.keys import Spec
+from bench.shapes import clean, quote
 
 OF_METRIC = ("better", "unit", "help", "range", "grain", "paper")  # fields that a metric decides
 OBJECTIVE = {"before", "after", "success"}

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from bench.axes import AXES, KINDS
 from bench.boards.protocol import IMAGES
 from bench.boards.record import VERSION, Record, make_command
-from bench.boards.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
 from bench.boards.submissions.identities import list_parts
 from bench.errors import BadValue
 from bench.keys import Spec, parse_record
+from bench.shapes import Misfit, Shape, check, clean, list_of, nullable, number, one_of, quote, table, text
 
 LINE = 200_000  # bytes of a record
 DEPTH = 6  # of its brackets

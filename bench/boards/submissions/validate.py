@@ -17,7 +17,6 @@ from bench.boards.board import ROW, row_name
 from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
 from bench.boards.marks import VERIFIED, read_marks
 from bench.boards.protocol import FILE, Protocol, read_protocol
-from bench.boards.shapes import clean, quote
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
 from bench.boards.submissions.compare import (
@@ -32,6 +31,7 @@ from bench.boards.submissions.ownership import find_stranger
 from bench.boards.submissions.reference import Reference
 from bench.boards.submissions.sanitize import AGAIN, Line, read_record
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
+from bench.shapes import clean, quote
 
 T = TypeVar("T")
 Files: TypeAlias = dict[str, Path | None]  # by path in the board; None for one that is refused
