@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.errors import BadComponent, BadValue
+from bench.errors import BadComponent, BadValue, clean
 
 
 class Normalised(nn.Module):
@@ -231,6 +231,29 @@ def check_targets(targets: Any, images: Tensor, name: str = "targets") -> Tensor
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], about: str) -> None:
+    """Load tensors by the names of a network's state dict. Raises BadValue with the first difference."""
+    expected = network.state_dict()
+    for problem, one, other in (("lack", expected, tensors), ("have an unknown", tensors, expected)):
+        if wrong := [name for name in one if name not in other]:
+            rest = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise BadValue(f"{about} {problem} {clean(wrong[0])}{rest}; are they those of another model?")
+    for name, given in tensors.items():
+        tensor = expected[name]
+        if given.shape != tensor.shape:
+            raise BadValue(
+                f"{about}: {name} is {tuple(given.shape)}, must be {tuple(tensor.shape)} for this model and "
+                "number of classes"
+            )
+        if not tensor.is_floating_point():
+            continue
+        if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
+            raise BadValue(f"{about}: {name} has type {given.dtype}, must be plain floats; are they quantised?")
+        if not given.to(tensor.dtype).isfinite().all():
+            raise BadValue(f"{about}: {name} contains NaN or infinity in {tensor.dtype}")
+    network.load_state_dict(dict(tensors))
 
 
 def check_eager(network: nn.Module) -> None:

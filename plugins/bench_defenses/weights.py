@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 import bench
+from bench.networks import load_tensors
 from bench_defenses.checkpoints import find_missing, find_state, read_checkpoint
 
 
@@ -47,19 +47,4 @@ def place(network: nn.Module, path: Path) -> None:
             break
     if missing:
         raise bench.BadValue(f"weights {path} lack {missing}; are they those of another model?")
-    for name, given in state.items():
-        tensor = expected[name]
-        if given.shape != tensor.shape:
-            raise bench.BadValue(
-                f"weights {path}: {name} is {tuple(given.shape)}, must be {tuple(tensor.shape)} for this model and "
-                "number of classes"
-            )
-        if not tensor.is_floating_point():
-            continue
-        if not given.is_floating_point() or given.layout != torch.strided or given.is_meta:
-            raise bench.BadValue(
-                f"weights {path}: {name} has type {given.dtype}, must be plain floats; are they quantised?"
-            )
-        if not given.to(tensor.dtype).isfinite().all():
-            raise bench.BadValue(f"weights {path}: {name} contains NaN or infinity in {tensor.dtype}")
-    part.load_state_dict(state, strict=False)
+    load_tensors(part, {**part.state_dict(), **state}, f"weights {path}")
