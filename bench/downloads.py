@@ -24,12 +24,16 @@ PATIENCE = 60  # seconds without an answer
 
 @dataclass(frozen=True)
 class Download:
-    """A file by its name, which is its path below a folder, its sha256, its size in bytes, and its address, or ""."""
+    """A file by its name, which is its path below a folder, its sha256, its size in bytes, and its address, or "".
+
+    `below`: the folder that it belongs to in the data folder, with a slash at its end, or "".
+    """
 
     name: str
     sha256: str
     size: int
     url: str
+    below: str = ""
 
     def fetch(self, folders: Iterable[Path] = (), kept: Path | None = None) -> Path:
         """Find the file in one of some folders or in the cache, or download it to the cache, to the path `kept` in it.
@@ -98,7 +102,7 @@ class Download:
         return f"take it from {self.url}" if self.url else f"use the file with the sha256 {self.sha256}"
 
     def _tell_place(self) -> str:
-        return f"put it into DATA/{self.name} and name DATA with --data-dir or BENCH_DATA_DIR"
+        return f"put it into DATA/{self.below}{self.name} and name DATA with --data-dir or BENCH_DATA_DIR"
 
 
 def fetch_path(path: Path, files: Sequence[Download], folders: Iterable[Path]) -> Path:
