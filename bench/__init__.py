@@ -40,6 +40,7 @@ if typing.TYPE_CHECKING:
     from bench.components.victim import Victim as Victim
     from bench.engine.chunks import chunked as chunked
     from bench.engine.hooks import components_of as components_of, hookimpl as hookimpl
+    from bench.engine.pretrained import load_model as load_model
     from bench.engine.runner import component as component, run as run
     from bench.engine.training import Batch as Batch, Fit as Fit
     from bench.errors import (
@@ -76,6 +77,7 @@ _HOMES = {
     "components.victim": ("Victim",),
     "engine.chunks": ("chunked",),
     "engine.hooks": ("components_of", "hookimpl"),
+    "engine.pretrained": ("load_model",),
     "engine.runner": ("component", "run"),
     "engine.training": ("Batch", "Fit"),
     "errors": (

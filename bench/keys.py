@@ -138,6 +138,20 @@ def read_identity(text: str) -> Identity:
     return Identity(match[1], match[2], int(match[3]), _read_parameters(match[4]))
 
 
+def write_text(identity: str) -> str:
+    """The text of the component of an identity, with all its parameters. Raises BadValue as `read_identity`."""
+    whole = read_identity(identity)
+    given = ",".join(f"{name}={_write_value(value)}" for name, value in whole.parameters.items())
+    return f"{whole.name}:{given}" if given else whole.name
+
+
+def _write_value(value: str) -> str:
+    if not (value.startswith("(") and value.endswith(")")) or value == "()":
+        return value
+    inner = value[1:-1]
+    return f"({write_text(inner) if is_identity(inner) else ','.join(map(_write_value, split(inner)))})"
+
+
 def read_canonical(text: str) -> tuple[str, dict[str, str]]:
     """Name and parameters of a component's text, NAME[:PARAMETER=VALUE,...], with values as they are written.
 

@@ -66,6 +66,7 @@ def select_command(
         expand,
         format_records,
         open_store,
+        place_networks,
         read_varied,
         run_cells,
     )
@@ -88,7 +89,8 @@ def select_command(
     metric, guarded = str(catalog.read("metric", by or score.metric)), str(catalog.read("metric", score.against))
     metrics = tuple(dict.fromkeys([metric, guarded] if base else [metric]))
     grid = {**options, over: tuple(map(str, candidates)), "split": ("validation",), "metric": metrics}
-    _, cells = select_cells(without, reference, board, grid)
+    _, cells, networks = select_cells(without, reference, board, grid)
+    place_networks(networks, place, catalog)
     outcome = run_cells(cells, catalog, place, chosen_device)
     choice = choose(outcome, over, metric, guarded, base, DEFAULT if guard is None else guard)
     for text in describe_troubles(outcome):
@@ -102,7 +104,8 @@ def select_command(
         finish(CellFailed.exit_code)
 
     final = {**options, over: (str(choice.best.component),), "split": ("test",)}
-    _, cells = select_cells(without, reference, board, final)
+    _, cells, networks = select_cells(without, reference, board, final)
+    place_networks(networks, place, catalog)
     tested = run_cells(cells, catalog, place, chosen_device)
     if as_json:
         records = [json.loads(record.line()) for record in tested.records.values()]

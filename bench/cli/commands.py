@@ -32,6 +32,7 @@ from bench.cli.options import (
     selecting,
     split_lists,
 )
+from bench.cli.zoo import export_stored, zoo
 from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, UnknownName, suggestion, summarise_error
 from bench.files import write_file
 
@@ -131,10 +132,19 @@ def run(
     Options that you leave out take their values from the suite's quick.toml. Stored results are reused, so the same
     command continues after an interruption. Options that name components can be repeated, and accept `all`.
     """
-    from bench.engine import choose_device, describe_troubles, format_records, open_store, run_cells, run_isolated
+    from bench.engine import (
+        choose_device,
+        describe_troubles,
+        format_records,
+        open_store,
+        place_networks,
+        run_cells,
+        run_isolated,
+    )
 
-    catalog, cells = select_cells(without, reference, board, options)
+    catalog, cells, networks = select_cells(without, reference, board, options)
     place, chosen = open_store(store, complain), choose_device(device)
+    place_networks(networks, place, catalog)
     if isolate or timeout is not None:
         outcome = run_isolated(cells, catalog, place, chosen, timeout)
     else:
@@ -162,9 +172,9 @@ def plan(
     """Say what `run` would do, without computing anything."""
     from bench.engine import choose_device, describe_plan, make_plan, open_store
 
-    _, cells = select_cells(without, reference, board, options)
+    _, cells, networks = select_cells(without, reference, board, options)
     choose_device(device)
-    answer(describe_plan(make_plan(cells, open_store(store, complain))))
+    answer(describe_plan(make_plan(cells, open_store(store, complain), networks)))
 
 
 @main.command()
@@ -192,7 +202,7 @@ def explain(
     """
     import json
 
-    from bench.engine import Shared, choose_device, open_store, select
+    from bench.engine import Shared, choose_device, open_store, place_networks, select
     from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures
 
     catalog = load_catalog(without)
@@ -205,6 +215,7 @@ def explain(
         raise BadValue(f"--out {out} is not a file in an existing folder; name one, such as panel.png")
     pictures, chosen = list_pictures(images), choose_device(device)
     place, shared = open_store(store, complain), Shared(catalog.library)
+    place_networks(selection.networks, place, catalog)
     examples = explain_pictures(pictures, selection.cases, attack, label, place, chosen, shared)
     write_file(file, draw_panel(examples))
     if as_json:
@@ -301,11 +312,12 @@ def new(kind: str, name: str, into: str) -> None:
 
 main.add_command(leaderboard)
 main.add_command(select_command)
+main.add_command(zoo)
 
 
 @main.group()
 def store() -> None:
-    """List stored results, and remove useless ones."""
+    """List stored results, export networks, and remove what is useless."""
 
 
 @store.command()
@@ -348,6 +360,8 @@ def prune(store: str | None, without: tuple[str, ...], unfinished: bool, dry_run
             remove(place, unusable)
     answer(f"{count} {'would be removed' if dry_run else 'removed'}, {size / 1e6:.1f} MB")
 
+
+store.add_command(export_stored)
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PLACE, answer, complain, finish, know_board, load_catalog, select_cells, selecting
+from bench.cli.options import BOARDS, PLACE, answer, complain, finish, know_board, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 from bench.files import write_file
 
@@ -16,9 +16,6 @@ from bench.files import write_file
 @click.group()
 def leaderboard() -> None:
     """Build boards, publish to them, and verify them."""
-
-
-BOARDS = "leaderboards"
 
 
 def all_boards() -> list[Path]:
@@ -31,6 +28,7 @@ def all_boards() -> list[Path]:
     return places
 
 
+ZOO = "bench/zoo.toml"  # of a checkout
 FOLDER = click.argument("board", metavar="FOLDER", type=PLACE)
 
 
@@ -107,7 +105,7 @@ def publish(
     from bench.engine import open_store
     from bench.publishing import draw_examples, publish as publish_records
 
-    _, cells = select_cells(without, reference, board, options)
+    _, cells, _ = select_cells(without, reference, board, options)
     opened = open_store(store, complain)
     count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace)
     answer(f"{count} records published as {name}")
@@ -164,7 +162,7 @@ def verify(
     if name:
         catalog, runs = load_catalog(without), read_submission(place, name)
     else:
-        catalog, cells = select_cells(without, reference, board, options)
+        catalog, cells, _ = select_cells(without, reference, board, options)
         runs = read_published(place, cells)
     if not runs:
         raise BadValue(f"board {board} has published no record that these options select; leave some out")
@@ -231,9 +229,10 @@ def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
 
     Checks files and metadata, and that records agree with their keys, their values per image and the board's protocol.
 
-    Without a FOLDER, checks all boards in the folder leaderboards.
+    Without a FOLDER, checks all boards in the folder leaderboards, and the index of networks beside it.
     """
     from bench.boards import FILE
+    from bench.boards.networks import inspect_index
     from bench.boards.submissions.validate import inspect
 
     before = Path(base) if base else None
@@ -253,8 +252,12 @@ def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
         found = inspect(place, base=earlier, author=author)
         lines += found.problems
         submissions, records = submissions + found.submissions, records + found.records
+    counts = ""
+    if not boards and Path(ZOO).exists():
+        problems, networks = inspect_index(Path(ZOO), Path(BOARDS))
+        lines, counts = [*lines, *problems], f", {networks} networks" if networks else ""
     for text in lines:
         complain(text)
     if lines:
         finish(CellFailed.exit_code)
-    answer(f"{submissions} submissions, {records} records valid")
+    answer(f"{submissions} submissions, {records} records{counts} valid")

@@ -18,8 +18,10 @@ from bench.errors import BenchError, EnvironmentProblem, clean
 if TYPE_CHECKING:
     from bench.boards import Protocol
     from bench.engine import Catalog, Cell
+    from bench.zoo import Network
 
 
+BOARDS = "leaderboards"
 DATA = "bench.stdout"
 LONGEST = 2000  # characters of a line on stderr
 
@@ -137,7 +139,7 @@ REFERENCE = click.option(
 )
 
 
-def _add_options(
+def add_options(
     shared: Sequence[Callable[..., Any]], names: Sequence[str], **helps: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a decorator that adds options to a command; `helps` replaces the help of some."""
@@ -154,10 +156,10 @@ def _add_options(
     return add
 
 
-selecting = _add_options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(OPTIONS))
+selecting = add_options((WITHOUT, DATA_DIR, STORE, DEVICE, REFERENCE), list(OPTIONS))
 """Adds the options that select cells to run, plan, publish or verify."""
 
-explaining = _add_options(
+explaining = add_options(
     (WITHOUT, DATA_DIR, STORE, DEVICE),
     [name for name in OPTIONS if name not in ("metric", "target", "split", "samples")],
     dataset="Images that the network is trained on.",
@@ -208,8 +210,8 @@ def know_board(board: str) -> Protocol:
 
 def select_cells(
     without: Sequence[str], reference: bool, board: str | None, options: Mapping[str, Sequence[str]]
-) -> tuple[Catalog, list[Cell]]:
-    """The catalog, and the cells that the options of a command select."""
+) -> tuple[Catalog, list[Cell], tuple[Network, ...]]:
+    """The catalog, the cells that the options of a command select, and the networks that they take from the zoo."""
     from bench.engine import list_cells, select
 
     catalog, protocol = load_catalog(without), know_board(board) if board else None
@@ -229,4 +231,4 @@ def select_cells(
                 complain(text)
         except BenchError as error:  # unreadable records must not stop the run that replaces them
             complain(str(error))
-    return catalog, cells
+    return catalog, cells, selection.networks

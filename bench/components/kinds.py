@@ -36,6 +36,7 @@ from bench.networks import Normalised, Pair, attack_under_way, check_images
 if typing.TYPE_CHECKING:
     from bench.engine import Fit
     from bench.images import Frame
+    from bench.zoo import Network
 
 
 Direction = Literal["higher", "lower"]
@@ -158,6 +159,12 @@ class Defense(Component, ABC):
 
     kind: ClassVar[str] = "defense"
     trains: ClassVar[bool] = True
+
+    @property
+    def pretrained(self) -> Network | None:
+        """The network of the zoo that the defense loads. Where a case trains that very network, as its entry says,
+        the harness computes that case instead. None for all that train, or load other weights."""
+        return None
 
     @abstractmethod
     def train(self, fit: Fit) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from bench.engine.graph import COST, Graph, Memory
 from bench.engine.report import group_reasons
 from bench.engine.store import Store
 from bench.files import parse_json
+from bench.zoo import MADE, Network
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Plan:
     """Counts of cells, refusals by cell, and the stored values still to be made, by name.
 
     `seconds` and `size` estimate what these take, from stored values of the same names; `unknown` lists names of which
-    the store has none.
+    the store has none. `load` lists networks that are taken from the zoo.
     """
 
     done: int = 0
@@ -31,11 +33,14 @@ class Plan:
     seconds: float = 0.0
     size: float = 0.0
     unknown: list[str] = field(default_factory=list)
+    load: list[Network] = field(default_factory=list)
 
 
-def make_plan(cells: list[Cell], store: Store) -> Plan:
-    """Look up every cell and every stored value that it needs. Computes and writes nothing."""
-    plan = Plan()
+def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ()) -> Plan:
+    """Look up every cell and every stored value that it needs, but for networks of the zoo. Computes and writes
+    nothing."""
+    plan = Plan(load=[network for network in networks if not store.has(MADE, network.key)])
+    loaded = {(MADE, network.key) for network in plan.load}
     missing: dict[tuple[str, str], None] = {}
     for cell in {cell.key: cell for cell in cells}.values():
         if cell.refusal:
@@ -46,8 +51,9 @@ def make_plan(cells: list[Cell], store: Store) -> Plan:
             plan.todo += 1
             graph = Graph(VOCABULARY, cell.case, store, torch.device("cpu"), Memory())
             for name in graph.stored(list_needs(cell.case, cell.names)):
-                if not store.has(name, graph.key(name)):
-                    missing[name, graph.key(name)] = None
+                place = name, graph.key(name)
+                if not store.has(*place) and place not in loaded:
+                    missing[place] = None
     for name, _ in missing:
         plan.make[name] = plan.make.get(name, 0) + 1
     for name, count in plan.make.items():
@@ -69,6 +75,9 @@ def describe_plan(plan: Plan) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
     lines += group_reasons((f"refused: {cell}", reason) for cell, reason in plan.refused.items())
+    if plan.load:
+        size = sum(network.bytes for network in plan.load) / 1e6
+        lines.append(f"from the zoo: {', '.join(network.name for network in plan.load)} ({size:.1f} MB)")
     if plan.make:
         lines.append("to compute: " + ", ".join(f"{count} x {name}" for name, count in plan.make.items()))
     if plan.seconds or plan.size:

@@ -19,6 +19,7 @@ from bench.engine.catalog import DISTRIBUTION, Catalog, installed
 from bench.engine.cells import Cell, list_cells
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import Graph, Making, Memory
+from bench.engine.pretrained import place_networks
 from bench.engine.scoring import compute_record
 from bench.engine.selection import select
 from bench.engine.shared import Shared, Spoiled
@@ -180,6 +181,7 @@ def run(
         selection = select(catalog, given, reference)
         cells = list_cells(catalog, selection.cases, selection.metrics)
         opened = open_store(store, lambda text: tqdm.write(text, file=sys.stderr))
+        place_networks(selection.networks, opened, catalog)
         outcome = run_cells(cells, catalog, opened, choose_device(device))
     records = list(outcome.records.values())
     if outcome.failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -12,19 +12,22 @@ from bench.axes import OPTIONS, option_texts
 from bench.boards import Protocol, quick_protocol
 from bench.components import Ball, Case, Component, Explainer, Metric, cases, parameters
 from bench.engine.catalog import Catalog
+from bench.engine.pretrained import settle
 from bench.engine.shared import unchanged
 from bench.errors import BadValue, UnknownName, suggestion
+from bench.zoo import Network
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Cases and metrics, and what `all` had to leave out."""
+    """Cases and metrics, what `all` had to leave out, and the networks of the zoo whose weights the cases take."""
 
     cases: tuple[Case, ...]
     metrics: tuple[Metric, ...]
     skipped: tuple[str, ...]
+    networks: tuple[Network, ...] = ()
 
 
 def select(
@@ -53,12 +56,32 @@ def _select(catalog: Catalog, given: Mapping[str, Sequence[Any]], reference: boo
     skipped: list[str] = []
     fallback = catalog.read("explainer", protocol.fallback["surrogate"])
     assert isinstance(fallback, Explainer)
-    selected = list(cases(_read_choices(catalog, texts, skipped), fallback))
+    selected = list(_list_cases(catalog, texts, chosen, fallback, skipped))
     for row in protocol.rows:
         if not set(row) & set(chosen):
-            selected += cases(_read_choices(catalog, {**texts, **row}, skipped), fallback)
+            selected += _list_cases(catalog, {**texts, **row}, {*chosen, *row}, fallback, skipped)
+    selected, networks = settle(selected, catalog, protocol.reference.get("defense", "") if reference else "")
     read = [metric for metric in _read_components(catalog, "metric", metrics, skipped) if isinstance(metric, Metric)]
-    return Selection(_unique(selected), _unique(read), _unique(skipped))
+    return Selection(_unique(selected), _unique(read), _unique(skipped), tuple(networks))
+
+
+def _list_cases(
+    catalog: Catalog,
+    texts: Mapping[str, Sequence[Any]],
+    fixed: Collection[str],
+    fallback: Explainer,
+    skipped: list[str],
+) -> Iterator[Case]:
+    """Every case of some choices. Beside a network of the zoo, the options that are not `fixed` are its own."""
+    choices = _read_choices(catalog, texts, skipped)
+    loaded = [defense for defense in choices["defense"] if defense.pretrained]
+    if not loaded:
+        yield from cases(choices, fallback)
+    others = [defense for defense in choices["defense"] if not defense.pretrained]
+    for defense in loaded:
+        own = {axis: [text] for axis, text in defense.pretrained.axes.items() if axis not in fixed}
+        own["defense"] = [*others, defense]
+        yield from cases(_read_choices(catalog, {**texts, **own}, skipped), fallback)
 
 
 def select_record(

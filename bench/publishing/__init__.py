@@ -1,6 +1,7 @@
 """Joins store and boards: publishes records, re-runs them, draws panels."""
 
 from bench.publishing.examples import check_cases, explain_pictures, list_pictures
+from bench.publishing.export import add_entry, export_network, find_texts, read_stored
 from bench.publishing.panels import draw_panel
 from bench.publishing.pins import check_data
 from bench.publishing.publication import describe_stale, draw_examples, publish

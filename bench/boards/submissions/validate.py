@@ -16,6 +16,7 @@ import numpy as np
 from bench.boards.board import ROW, row_name
 from bench.boards.folder import EXAMPLES, GENERATED, RECORDS
 from bench.boards.marks import VERIFIED, read_marks
+from bench.boards.networks import TOTAL, WEIGHTS
 from bench.boards.protocol import FILE, Protocol, read_protocol
 from bench.boards.statistics import Summary, summarise
 from bench.boards.submissions.attachments import Values, check_png, read_values
@@ -36,7 +37,8 @@ from bench.shapes import clean, quote
 T = TypeVar("T")
 Files: TypeAlias = dict[str, Path | None]  # by path in the board; None for one that is refused
 BOARD_FILES = (FILE, VERIFIED, *GENERATED)  # which no submission adds
-BOARD_FOLDERS = re.compile(rf"{RECORDS}|{EXAMPLES}(/{NAME.pattern})?")
+BOARD_FOLDERS = re.compile(rf"{RECORDS}|{WEIGHTS}|{EXAMPLES}(/{NAME.pattern})?")
+WEIGHT_FILES = re.compile(rf"{WEIGHTS}/[0-9a-f]{{16}}\.(md|safetensors)")  # which `inspect_index` checks
 SUBMISSION_FILES = re.compile(
     rf"{RECORDS}/({NAME.pattern})\.(jsonl|values\.parquet|toml)|{EXAMPLES}/({NAME.pattern})/[0-9a-f]{{16}}\.(png)"
 )
@@ -173,12 +175,14 @@ def _list_files(folder: Path) -> tuple[Files, list[str]]:
 def _find_refusal(part: str, status: os.stat_result) -> str:
     """Why a file or folder is not accepted, "" if it is."""
     match = SUBMISSION_FILES.fullmatch(part)
-    largest = LARGEST_FILES[(match[2] or match[4]) if match else "toml" if part == FILE else "jsonl"]
+    weights = WEIGHT_FILES.fullmatch(part)
+    kind = (match[2] or match[4]) if match else "toml" if part == FILE else "jsonl"
+    largest = TOTAL if weights else LARGEST_FILES[kind]
     if stat.S_ISLNK(status.st_mode):
         return "is a link; replace it by the file itself"
     if stat.S_ISDIR(status.st_mode):
         return "is a folder that no board has; remove it"
-    if not stat.S_ISREG(status.st_mode) or not (match or part in BOARD_FILES):
+    if not stat.S_ISREG(status.st_mode) or not (match or weights or part in BOARD_FILES):
         return (
             f"is not a file of a board; submissions have {RECORDS}/NAME.jsonl, .values.parquet and .toml, and "
             f"{EXAMPLES}/NAME/KEY.png"
