@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from bench.errors import BadComponent
 
+OWN = ("bench.", "bench_explainers.")  # modules of the suite with functions; a plugin may be called bench_anything
+
 
 @dataclass
 class Forward:
@@ -89,7 +91,7 @@ def _functions_in(output: Tensor) -> Iterator[str]:
         seen.add(node)
         nodes += [following for following, _ in node.next_functions]
         function = getattr(node, "_forward_cls", None)
-        if function is not None and not function.__module__.startswith("bench"):
+        if function is not None and not function.__module__.startswith(OWN):
             yield function.__name__
 
 
