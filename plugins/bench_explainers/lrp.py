@@ -21,9 +21,9 @@ ACTIVATIONS = frozenset({*KINKED, *INSIDE, *SMOOTH})
 MOVES = frozenset(
     {
         "adaptive_max_pool2d", "cat", "chunk", "clamp", "clip", "clone", "concat", "contiguous", "dropout",
-        "dropout2d", "expand", "feature_dropout", "flatten", "getitem", "index_select", "max_pool2d", "narrow",
-        "pad", "permute", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to", "transpose",
-        "unbind", "unflatten", "unsqueeze", "view",
+        "dropout2d", "expand", "feature_dropout", "flatten", "flip", "getitem", "index_select", "max_pool2d",
+        "narrow", "pad", "permute", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to",
+        "transpose", "unbind", "unflatten", "unsqueeze", "view",
     }
 )  # fmt: skip
 MEANS = frozenset({"adaptive_avg_pool2d", "avg_pool2d", "mean", "sum"})

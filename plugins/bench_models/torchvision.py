@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 import bench
 from bench.images import Frame
-from bench_models.imagenet import MEAN, STD
+from bench_models.imagenet import CAFFE_MEAN, CAFFE_STD, MEAN, STD
 from bench_models.libraries import check_name, is_smooth, replace_activations
 
 WITH_HEADS = ("googlenet", "inception_v3")
@@ -24,7 +24,7 @@ class Torchvision(bench.Model):
     the mean and std, and inception_v3 and googlenet the input scale and auxiliary heads, that those weights were
     trained with, and a data set that frames images frames them as those weights expect, unless its parameters say
     otherwise. Other networks are built without auxiliary heads, and the heads answer nothing. Activations stay as they
-    are, or all become ReLU or softplus.
+    are, or all become ReLU or softplus. Weights that come from Caffe want preprocessing=caffe.
     """
 
     name = "torchvision"
@@ -32,6 +32,9 @@ class Torchvision(bench.Model):
     arch: str = bench.param(help="name of the network, such as resnet50, or with its weights, resnet50.IMAGENET1K_V2")
     activation: Literal["native", "softplus", "relu"] = bench.param("native", "nonlinearity between layers")
     beta: float = bench.param(3.0, "sharpness of softplus; unused otherwise", low=0.01)
+    preprocessing: Literal["native", "caffe"] = bench.param(
+        "native", "what the weights expect: as above, or BGR from 0 to 255 less (104, 117, 123), as in Caffe"
+    )
 
     @property
     def smooth(self) -> bool:
@@ -49,6 +52,10 @@ class Torchvision(bench.Model):
         if shape[0] != 3:
             raise bench.BadComponent(f"model {self} needs images of three channels, not {shape[0]}")
         network = replace_activations(self._network(shape, classes), self.activation, self.beta, shape, str(self))
+        if self.preprocessing == "caffe":
+            # A hook and no layer, which would rename the weights.
+            network.register_forward_pre_hook(reverse_channels)
+            return bench.Normalised(network, CAFFE_MEAN, CAFFE_STD)
         wanted = self._preprocessing()
         mean, std = (MEAN, STD) if wanted is None else (wanted.mean, wanted.std)
         return bench.Normalised(network, mean, std)
@@ -85,3 +92,8 @@ class Torchvision(bench.Model):
 
         name, _, tag = self._check().partition(".")
         return models.get_model_weights(name)[tag].transforms()
+
+
+def reverse_channels(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """Give a network its images with the channels in reverse order."""
+    return inputs[0].flip(1)

@@ -256,3 +256,28 @@ def test_a_full_name_frames_a_data_set_that_does_not_say_how(catalog, tmp_path):
     assert dataset_with(name, "imagenette") == "imagenette:resize=235,interpolation=bicubic"
     assert dataset_with(name, "shapes") == "shapes"
     assert dataset_with("torchvision:arch=resnet50.IMAGENET1K_V1", "flowers") == "flowers"
+
+
+def test_caffe_weights_see_blue_first_and_bytes_less_a_mean():
+    text = "torchvision:arch=squeezenet1_0,preprocessing=caffe"
+    ours, theirs = build(text), torchvision.models.squeezenet1_0(num_classes=7).eval()
+    theirs.load_state_dict(ours.network.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    blue_first = images[:, [2, 1, 0]] * 255 - torch.tensor([104.0, 117.0, 123.0]).view(3, 1, 1)
+    assert_close(ours(images), theirs(blue_first), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("explainer", ["lrp", "deeplift", "guided_backprop", "gradcam"])
+def test_channels_that_a_network_reverses_are_explained_in_the_images_order(explainer):
+    reversing = build("torchvision:arch=squeezenet1_0,preprocessing=caffe")
+    plain = torchvision.models.squeezenet1_0(num_classes=7).eval()
+    plain.load_state_dict(reversing.network.state_dict())
+    plain.features[0].weight.data = plain.features[0].weight.data.flip(1)
+    mean, std = (part.flatten().tolist() for part in bench.normalisation(reversing))
+    images, targets = torch.rand(2, 3, 64, 64), torch.tensor([0, 3])
+    method = bench.component("explainer", explainer)
+    with torch.no_grad():
+        found, expected = (
+            method.attributions(network, images, targets) for network in (reversing, bench.Normalised(plain, mean, std))
+        )
+    assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
