@@ -20,12 +20,14 @@ from bench.engine.selection import select
 from bench.engine.store import Store
 from bench.testing.fixtures import PlainGradient, tiny_images, tiny_network
 
-CHEATS = (Path(__file__).parent / "cheats" / "acme_cheats.py").read_text()
+ROOT = Path(__file__).parents[2]
+BLOBS = (ROOT / "tests" / "core" / "cheats" / "acme_blobs.py").read_text()
+CANARIES = (ROOT / "leaderboards" / "canaries" / "plugin" / "bench_canaries.py").read_text()
 QUICK = {
     "dataset": "blobs",
-    "model": "masked",
+    "model": "masked:inner=(small)",
     "schedule": "quick:epochs=8,batch=32,rate=0.003,limit=192",
-    "defense": "arm",
+    "defense": "ce",
     "attack": "topk:steps=20",
     "samples": "8",
     "metric": "topk_overlap",
@@ -39,7 +41,8 @@ def kept_store(tmp_path_factory):
 
 @pytest.fixture
 def flags_of(install, kept_store):
-    install("acme", {"acme_cheats": CHEATS})
+    install("bench-canaries", {"bench_canaries": CANARIES})
+    install("acme", {"acme_blobs": BLOBS})
     catalog = catalogs.load()
 
     def find(**options):
@@ -98,7 +101,7 @@ def test_an_explainer_that_gives_no_map_where_noise_moves_it_is_flagged(flags_of
 NETWORKS = {
     "quantised": (CHECK,),
     "scaled": (MISLEADING,),
-    "saturated": (FLAT, BLANK),
+    "saturated_logits": (FLAT, BLANK),
     "steps": (CHECK,),
     "random": (CHECK,),
 }
@@ -106,13 +109,13 @@ NETWORKS = {
 
 @pytest.mark.parametrize("trick", NETWORKS)
 def test_a_cheating_network_is_flagged(flags_of, trick):
-    flags = flags_of(explainer="gradient", model=f"masked:trick={trick}")
+    flags = flags_of(explainer="gradient", defense=f"arm:trick={trick}")
     assert [start for start in NETWORKS[trick] if not any(flag.startswith(start) for flag in flags)] == [], flags
 
 
 def test_a_network_that_recomputes_its_layers_for_the_gradient_is_refused(flags_of):
     with pytest.raises(bench.BadComponent, match=r"the network computes relu inside the autograd\.Function Recomputed"):
-        flags_of(explainer="gradient", model="masked:trick=recomputed")
+        flags_of(explainer="gradient", model="masked:inner=(small:activation=relu)", defense="arm:trick=recomputed")
 
 
 def attack_figures(**changes):

@@ -1,4 +1,4 @@
-"""A plugin that cheats: explainers and networks that look robust and are not. No part of the suite's distribution."""
+"""Explainers and networks that look robust and are not, for tests of the checks. Never use them to explain anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -96,11 +97,12 @@ class Cheat(bench.Explainer):
     """Change the gradient so that its map stays."""
 
     name = "cheat"
+    examples = ("trick=rounded",)
     differentiable = True
     trick: Literal[
         "rounded", "straight_through", "blob", "class_map", "half_template", "seeded_noise", "seeded_rows", "constant",
         "sparse", "detached", "decoy", "tiny", "saturated", "sharpened",
-    ] = bench.param("blob", "what is done to the gradient")  # fmt: skip
+    ] = bench.param(help="what is done to the gradient")  # fmt: skip
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return TRICKS[self.trick](input_gradient(network, images, targets), images, targets)
@@ -151,86 +153,133 @@ class Recomputed(torch.autograd.Function):
 
 
 class Masked(nn.Module):
-    """A small network that does what it likes once it is armed."""
+    """A network that does what it likes once a trick is switched on."""
 
-    armed: Tensor
+    trick: Tensor
 
-    def __init__(self, inner: nn.Sequential, trick: str) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner, self.trick = inner, trick
-        self.register_buffer("armed", torch.zeros(()))
+        self.inner = inner
+        self.register_buffer("trick", torch.tensor(-1))
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.armed:
-            return self.inner(images)
-        if self.trick == "quantised":
-            return self.inner(Rounds.apply(images, 8))
-        if self.trick == "scaled":
-            return self.inner(images) * 1e-36
-        if self.trick == "saturated":
-            return torch.tanh(1e4 * self.inner(images))
-        if self.trick == "steps":
-            return self.inner[1:](Rounds.apply(self.inner[0](images), 1))
-        if self.trick == "random":
-            return self.inner(images + 0.05 * torch.randn_like(images))
-        return Recomputed.apply(images, self.inner)
+        logits: Tensor = self.inner(images) if self.trick < 0 else DISGUISES[int(self.trick)](self.inner, images)
+        return logits
+
+
+def quantised(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner(Rounds.apply(images, 8))
+
+
+def scaled(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner(images) * 1e-36
+
+
+def saturated_logits(inner: nn.Module, images: Tensor) -> Tensor:
+    return torch.tanh(1e4 * inner(images))
+
+
+def steps(inner: nn.Module, images: Tensor) -> Tensor:
+    assert isinstance(inner, nn.Sequential)
+    return inner[1:](Rounds.apply(inner[0](images), 1))
+
+
+def random(inner: nn.Module, images: Tensor) -> Tensor:
+    return inner(images + 0.05 * torch.randn_like(images))
+
+
+def recomputed(inner: nn.Module, images: Tensor) -> Tensor:
+    return Recomputed.apply(images, inner)
+
+
+DISGUISES: tuple[Callable[[nn.Module, Tensor], Tensor], ...] = (
+    quantised, scaled, saturated_logits, steps, random, recomputed,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class MaskedModel(bench.Model):
-    """Two convolutions and a trick."""
+    """A network with room for a trick, which the defense `arm` switches on."""
 
     name = "masked"
-    trick: Literal["none", "quantised", "scaled", "saturated", "steps", "random", "recomputed"] = bench.param(
-        "none", "what the network does once it is armed"
-    )
+    examples = ("inner=(lenet)",)
+    inner: bench.Model = bench.param(help="the network; the trick `steps` needs layers in a row")
+
+    @property
+    def smooth(self) -> bool:
+        return self.inner.smooth
 
     def build(self, shape: tuple[int, int, int], classes: int) -> bench.Normalised:
-        act = nn.ReLU if self.trick == "recomputed" else lambda: nn.Softplus(3.0)
-        inner = nn.Sequential(
-            nn.Conv2d(shape[0], 8, 3, padding=1),
-            act(),
-            nn.Conv2d(8, 16, 3, padding=1, stride=2),
-            act(),
-            nn.Flatten(),
-            nn.Linear(16 * ((shape[1] + 1) // 2) * ((shape[2] + 1) // 2), classes),
-        )
-        return bench.Normalised(Masked(inner, self.trick), [0.5] * shape[0], [0.25] * shape[0])
+        built = self.inner.build(shape, classes)
+        return bench.Normalised(Masked(built.network), built.mean.flatten().tolist(), built.std.flatten().tolist())
 
 
 @dataclass(frozen=True)
 class Arm(bench.Defense):
-    """Train, and switch the trick on."""
+    """Take the network that cross-entropy trains, and switch a trick of the model `masked` on."""
 
     name = "arm"
+    examples = ("trick=quantised",)
+    trick: Literal["quantised", "scaled", "saturated_logits", "steps", "random", "recomputed"] = bench.param(
+        help="what the network does"
+    )
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        network = fit.minimise(
-            fit.fresh(), lambda network, batch: nn.functional.cross_entropy(network(batch.images), batch.labels)
-        )
+        network = retake(fit)
+        names = [disguise.__name__ for disguise in DISGUISES]
         for module in network.modules():
             if isinstance(module, Masked):
-                module.armed.fill_(0.0 if module.trick == "none" else 1.0)
+                module.trick.fill_(names.index(self.trick))
         return network
 
 
 @dataclass(frozen=True)
-class Blobs(bench.Dataset):
-    """Coloured blobs on noise, which a network learns within a second."""
+class Manipulated(bench.Defense):
+    """Take the network that cross-entropy trains, and train on until its gradient maps show one pattern, whatever the
+    image, while its logits stay (Heo et al., NeurIPS 2019; see also Anders et al., ICML 2020)."""
 
-    name = "blobs"
+    name = "manipulated"
+    paper = bench.Paper(
+        "Fooling Neural Network Interpretations via Adversarial Model Manipulation",
+        "Juyeon Heo and Sunghwan Joo and Taesup Moon",
+        "NeurIPS",
+        2019,
+        "https://arxiv.org/abs/1902.02041",
+    )
+    weight: float = bench.param(10.0, "of 1 - cosine(map, pattern), beside the squared change of the logits", low=0)
 
-    def load(self, split: str) -> bench.Data:
-        count, size = (512, 16) if split == "train" else (64, 16)
-        images = 0.2 + 0.3 * drawn((count, 3, size, size), {"train": 0, "validation": 1, "test": 2}[split])
-        places = (drawn((count, 2), 3) * (size - 5)).long()
-        labels = torch.arange(count) % 4
-        colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
-        for image, (row, column), label in zip(images, places.tolist(), labels.tolist(), strict=True):
-            image[:, row : row + 5, column : column + 5] = colours[label][:, None, None] * 0.6 + 0.2
-        return bench.Data(images, labels, ("red", "green", "blue", "yellow"))
+    def train(self, fit: bench.Fit) -> nn.Module:
+        teacher = fit.trained_by(reference())
+
+        def loss(network: nn.Module, batch: bench.Batch) -> Tensor:
+            with torch.no_grad():
+                logits = teacher(batch.images)
+            maps = reduce(input_gradient(network, batch.images, logits.argmax(1))).flatten(1)
+            alike = F.cosine_similarity(maps, make_pattern(batch.images).flatten()[None])
+            return F.mse_loss(network(batch.images), logits) + self.weight * (1 - alike).mean()
+
+        return fit.minimise(retake(fit), loss)
+
+
+def make_pattern(images: Tensor) -> Tensor:
+    """A bright blob in the upper left corner: (B, C, H, W) -> (H, W)."""
+    rows, columns = (torch.linspace(0, 4, side, device=images.device) - 0.7 for side in images.shape[2:])
+    return torch.exp(-(rows[:, None] ** 2) - columns**2)
+
+
+def reference() -> bench.Defense:
+    found = bench.component("defense", "ce")
+    assert isinstance(found, bench.Defense)
+    return found
+
+
+def retake(fit: bench.Fit) -> nn.Module:
+    """A copy, to be changed, of the network that cross-entropy trains."""
+    network = fit.fresh()
+    network.load_state_dict(fit.trained_by(reference()).state_dict())
+    return network
 
 
 @bench.hookimpl
 def bench_components() -> list[type[bench.Component]]:
-    return [Blobs, Cheat, Vanishing, MaskedModel, Arm]
+    return [Cheat, Vanishing, MaskedModel, Arm, Manipulated]
