@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from bench.axes import OPTIONS
-from bench.errors import BenchError, EnvironmentProblem, clean
+from bench.errors import BenchError, EnvironmentProblem, UnknownName, clean
 
 if TYPE_CHECKING:
     from bench.boards import Protocol
@@ -215,7 +215,10 @@ def select_cells(
     from bench.engine import list_cells, select
 
     catalog, protocol = load_catalog(without), know_board(board) if board else None
-    selection = select(catalog, split_lists(options), reference, protocol)
+    try:
+        selection = select(catalog, split_lists(options), reference, protocol)
+    except UnknownName as problem:
+        raise UnknownName(f"{problem}{_tell_absent(board, catalog) if board else ''}") from None
     for text in selection.skipped:
         complain(f"skipped: {text}")
     if protocol:
@@ -232,3 +235,13 @@ def select_cells(
         except BenchError as error:  # unreadable records must not stop the run that replaces them
             complain(str(error))
     return catalog, cells, selection.networks
+
+
+def _tell_absent(board: str, catalog: Catalog) -> str:
+    from bench.boards import read_records
+    from bench.publishing import tell_absent
+
+    try:
+        return tell_absent(f"records of {board}", read_records(Path(board)).records, catalog)
+    except BenchError:  # the problem that asks is told in any case
+        return ""

@@ -5,4 +5,4 @@ from bench.publishing.export import add_entry, export_network, find_texts, read_
 from bench.publishing.panels import draw_panel
 from bench.publishing.pins import check_data
 from bench.publishing.publication import describe_stale, draw_examples, publish
-from bench.publishing.verification import draw_sample, read_published, read_submission, run_again
+from bench.publishing.verification import draw_sample, read_published, read_submission, run_again, tell_absent

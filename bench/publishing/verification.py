@@ -119,6 +119,15 @@ def run_again(
     )
 
 
+def tell_absent(whose: str, records: Iterable[Record], catalog: Catalog) -> str:
+    """What to install, as the end of a message: the distributions that made records and are missing here, if any."""
+    here = {plugin.distribution for plugin in catalog.plugins}
+    plugins = [record.provenance.get("plugins") for record in records]
+    made = {str(text) for each in plugins if isinstance(each, dict) for text in each.values()}
+    absent = sorted(text for text in made if text.partition(" ")[0] not in here)
+    return f"; {whose} were made with {', '.join(absent)}, which is not installed" if absent else ""
+
+
 def make_cells(records: Iterable[Record], catalog: Catalog, protocol: Protocol) -> tuple[list[Cell], dict[str, str]]:
     """The cells of published records, and by key why a record cannot be computed here."""
     by_key: dict[str, Cell] = {}
@@ -129,5 +138,6 @@ def make_cells(records: Iterable[Record], catalog: Catalog, protocol: Protocol) 
             cells = list_cells(catalog, selection.cases, selection.metrics)
             by_key |= {cell.key: cell for cell in cells if match_records([record], [cell])}
         except BenchError as error:
-            problems[record.key] = f"{record.metric} of {record.axes.get('defense', '')} cannot be run here: {error}"
+            why = f"{error}{tell_absent('its records', [record], catalog)}"
+            problems[record.key] = f"{record.metric} of {record.axes.get('defense', '')} cannot be run here: {why}"
     return list(by_key.values()), problems

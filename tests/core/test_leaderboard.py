@@ -602,10 +602,17 @@ def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
     file = folder / "records" / "acme.jsonl"
     text = file.read_text().replace("defense/cosd@", "defense/cusd@").replace('"cosd"', '"cusd"')
     record = json.loads(text.replace("--defense cosd", "--defense cusd"))
+    record["provenance"]["plugins"]["defense cusd"] = "acme-cusd 2.1"
     file.write_text(json.dumps({**record, "key": hash_spec(record["spec"])}) + "\n")
     code, out, err = bench_("leaderboard", "verify", str(folder), "--name", "acme")
     assert (code, out) == (1, "0 published records compared, 1 differ\n")
-    assert "accuracy of cusd cannot be run here: no defense called 'cusd'" in err
+    absent = "were made with acme-cusd 2.1, which is not installed\n"
+    assert err.startswith("bench: accuracy of cusd cannot be run here: no defense called 'cusd'")
+    assert err.endswith(f"; its records {absent}") and err.count("\n") == 1
+    (folder / "board.toml").write_text(PROTOCOL.replace('["ce", "l2"]', '["ce", "cusd"]'))
+    code, _, err = bench_("leaderboard", "verify", str(folder))
+    assert code == 2 and err.startswith("bench: no defense called 'cusd'") and err.count("\n") == 1
+    assert err.endswith(f"; records of {folder} {absent}")
 
 
 def test_a_departing_row_joins(bench_, folder):
