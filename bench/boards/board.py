@@ -22,7 +22,7 @@ from bench.boards.marks import Mark, read_marks
 from bench.boards.protocol import Protocol, Score, read_protocol
 from bench.boards.ranking import rank_rows
 from bench.boards.record import Record
-from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_noise
+from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_chance, tell_noise
 from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, share, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
@@ -340,7 +340,9 @@ def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide:
         noise = _find(row, Column(measured.metric, score.noise, measured.ball), seeds)
         scores = [each for each in (standing.score, standing.beaten) if each]
         flags = {flag for each in scores for record in each.records for flag in record.flags}
-        missing = "; ".join([*sorted(flags), *tell_noise(standing, noise, score.noise)])
+        missing = "; ".join(
+            [*sorted(flags), *tell_noise(standing, noise, score.noise), *_tell_chance(board, row, divide)]
+        )
     return dataclasses.replace(
         row,
         estimates=estimates,
@@ -349,6 +351,11 @@ def _stand_row(board: Board, measured: Column, row: Row, images: Images, divide:
         missing=missing,
         standing=standing if isinstance(standing, Standing) else None,
     )
+
+
+def _tell_chance(board: Board, row: Row, divide: bool) -> list[str]:
+    base = board.reference(row) if divide else None
+    return tell_chance(*(_find(each, board.chance, board.ranked_seeds) for each in (row, base))) if base else []
 
 
 def _needed_metrics(score: Score) -> list[Column]:

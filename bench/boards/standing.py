@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.boards.doubts import Images
 from bench.boards.statistics import Estimate, difference, fill, of_images, share
 
+MORE = 0.15  # by which chance may be above that of the reference row; docs/threat-model.md has figures
 LESS = 0.05  # of the score: what another attack has to take off before the score is that attack's
 
 
@@ -101,4 +102,13 @@ def tell_noise(standing: Standing, noise: Estimate | None, name: str) -> list[st
     marks = [estimate.value for estimate in (ceiling, noise) if estimate and estimate.value is not None]
     if ends and len(marks) == 2 and all(ends[0] <= mark <= ends[1] for mark in marks):
         return [f"noise: the interval of the score holds its ceiling and what {name} leaves"]
+    return []
+
+
+def tell_chance(chance: Estimate | None, reference: Estimate | None) -> list[str]:
+    """Why a score tells of what all maps of a row share, if it does: its chance is surely far above the reference's."""
+    there = difference(chance, reference) if chance and reference else None
+    if there and there.ci95 and there.ci95[0] > MORE:
+        mine, base = there.means
+        return [f"chance: maps of different images score {mine:.3f}, and {base:.3f} in the reference row"]
     return []

@@ -288,6 +288,16 @@ def test_a_score_that_tells_noise_is_not_ranked(tmp_path):
     assert ranks(without)["good"] == "1"
 
 
+def test_a_row_whose_maps_share_far_more_than_the_references_is_not_ranked(tmp_path):
+    told = f"chance: maps of different images score {spread(0.3).mean():.3f}, and {spread(0.1).mean():.3f} in the"
+    assert ranks(build(tmp_path / "fires", changed(good={"chance": 0.3})))["good"] == f"{told} reference row"
+    assert ranks(build(tmp_path / "near", changed(good={"chance": 0.24})))["good"] == "1"
+    # A reference row is its own, and a dissimilarity is no similarity.
+    assert ranks(build(tmp_path / "itself", changed(ce={"chance": 0.3})))["ce"] == "2"
+    lower = build(tmp_path / "lower", changed(good={"chance": 0.3, "noise": 0.3}), better="lower")
+    assert not ranks(lower)["good"].startswith("chance")
+
+
 def test_any_flag_on_the_score_unranks_a_row_which_stays_on_the_board(tmp_path):
     board = build(tmp_path / "b", flags=[("good", "strong"), ("odd", "strong")])
     assert ranks(board) == {"ce": "1", "good": "odd: a doubt", "odd": "control"}

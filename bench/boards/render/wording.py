@@ -10,6 +10,7 @@ from bench.boards.columns import AREA, NORMALISED, SHARE, WORST, Column
 from bench.boards.protocol import Protocol
 from bench.boards.ranking import CONTROLS
 from bench.boards.record import Record
+from bench.boards.standing import MORE
 from bench.boards.statistics import Estimate, Rank, difference
 
 
@@ -239,7 +240,10 @@ def describe_score(board: Board) -> list[str]:
             "has a rank only among all rows, guarded or not."
         )
     if board.chance:
-        lines.append(f"Chance is {board.chance.metric}: what the maps of other images share.")
+        lines.append(
+            f"Chance is {board.chance.metric}: what the maps of other images share. A row is not ranked if its chance "
+            f"is surely above that of its reference row by more than {MORE:g}."
+        )
     if any(board.reported(row) for row in board.rows):
         lines.append(
             "A row that a submission reports is ahead only by more than a new run may differ by: "
