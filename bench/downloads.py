@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bench.errors import EnvironmentProblem, quote_error
 from bench.files import cache_folder, check_file
 
@@ -90,6 +88,8 @@ class Download:
             part.unlink(missing_ok=True)
 
     def _load(self, place: Path) -> None:
+        from tqdm import tqdm  # which no check of submissions needs
+
         with (
             urllib.request.urlopen(self.url, timeout=PATIENCE) as answer,
             place.open("xb") as file,

@@ -154,11 +154,20 @@ def read_index(file: Path) -> tuple[Network, ...]:
 
 def list_networks() -> tuple[Network, ...]:
     """The networks of the suite's index, and of the folder that BENCH_ZOO_DIR names, which come first."""
-    own = Path(named) / INDEX if (named := os.environ.get(VARIABLE)) else None
-    first = read_index(own) if own is not None and own.exists() else ()
+    own = [folder / INDEX for folder in _own_folder() if (folder / INDEX).exists()]
+    first = read_index(own[0]) if own else ()
     known = {network.full_name for network in first}
     suite = parse_index(resources.files("bench").joinpath(INDEX).read_bytes(), INDEX)
     return (*first, *(network for network in suite if network.full_name not in known))
+
+
+def _own_folder() -> list[Path]:
+    """The folder that BENCH_ZOO_DIR names, if any."""
+    folders = [Path(named)] if (named := os.environ.get(VARIABLE)) else []
+    for folder in folders:
+        if not folder.is_dir():
+            raise EnvironmentProblem(f"folder {folder} does not exist; check {VARIABLE}")
+    return folders
 
 
 def find_network(name: str) -> Network:
@@ -189,12 +198,8 @@ def read_weights(network: Network, data: Path | None) -> bytes:
 
     Raises EnvironmentProblem where it is nowhere, or another file is in its place.
     """
-    named, checkout = os.environ.get(VARIABLE), _CHECKOUT / "leaderboards" / network.board / "weights"
-    folders = [
-        *([Path(named)] if named else []),
-        *([data / BELOW] if data else []),
-        *([checkout] if checkout.is_dir() else []),
-    ]
+    checkout = _CHECKOUT / "leaderboards" / network.board / "weights"
+    folders = [*_own_folder(), *([data / BELOW] if data else []), *([checkout] if checkout.is_dir() else [])]
     return Download(network.file, network.sha256, network.bytes, network.url, BELOW).fetch(folders).read_bytes()
 
 

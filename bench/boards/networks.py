@@ -66,7 +66,18 @@ def inspect_index(file: Path, boards: Path) -> tuple[list[str], int]:
         networks = read_index(file)
     except BenchError as error:
         return [str(error)], 0
-    problems = [f"{file}: {network.full_name}: {text}" for network in networks for text in _inspect(network, boards)]
+    problems = []
+    for board in sorted({network.board for network in networks}):
+        try:
+            records = read_records(boards / board).records if (boards / board / FILE).is_file() else None
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        for network in networks:
+            if network.board == board:
+                problems += [
+                    f"{file}: {network.full_name}: {text}" for text in _inspect(network, boards / board, records)
+                ]
     files = sorted(boards.glob(f"*/{WEIGHTS}/*{SUFFIX}"))
     known = {boards / network.board / WEIGHTS / network.file for network in networks}
     problems += [f"{each} is in no entry of {file}; add one, or remove it" for each in files if each not in known]
@@ -76,8 +87,9 @@ def inspect_index(file: Path, boards: Path) -> tuple[list[str], int]:
     return [clean(problem, 1000) for problem in problems], len(networks)
 
 
-def _inspect(network: Network, boards: Path) -> Iterator[str]:
-    choices, board = Spec.parse(network.spec).choices, boards / network.board
+def _inspect(network: Network, board: Path, records: list[Record] | None) -> Iterator[str]:
+    """What is wrong with an entry. `records` are those of its board, None where there is no board."""
+    choices = Spec.parse(network.spec).choices
     for axis in AXES:
         if axis not in KINDS:
             if network.axes[axis] != choices[axis]:
@@ -92,11 +104,9 @@ def _inspect(network: Network, boards: Path) -> Iterator[str]:
         yield from _inspect_file(network, file)
     elif not network.url:
         yield f"{file} is missing, and there is no url; add the file or an address"
-    if not (board / FILE).is_file():
+    if records is None:
         yield f"there is no board {board}; name the one that has the network's records"
-        return
-    made = find_records(network, read_records(board).records)
-    if not any(record.provenance.get("weights") == network.sha256 for record in made):
+    elif not any(r.provenance.get("weights") == network.sha256 for r in find_records(network, records)):
         yield f"board {board} has no record that was made with these weights; publish one, or remove the entry"
 
 

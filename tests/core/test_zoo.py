@@ -379,6 +379,25 @@ def test_a_network_of_another_model_is_refused(own, bench_):
     assert "is (256, 1024), must be (256, 4096) for this model and number of classes" in err
 
 
+def test_a_stranger_publishes_a_row_of_a_network_of_the_zoo(own, bench_, l2, monkeypatch):
+    forbid(monkeypatch, "ce", "l2")
+    row = ["--defense", "zoo:network=tiny/l2", "--explainer", "input_x_gradient", "--no-reference"]
+    assert bench_("run", "--board", "leaderboards/tiny", *row)[0] == 0
+    code, _, err = bench_(
+        "leaderboard", "publish", "leaderboards/tiny", *row, "--name", "ada", "--meta", "suite.toml"
+    )
+    assert (code, err) == (0, "")
+    assert bench_("leaderboard", "validate") == (0, "2 submissions, 7 records, 2 networks valid\n", "")
+    (record,) = (r for r in read_records(own / "leaderboards" / "tiny").records if "input_x" in r.command)
+    assert (record.axes["defense"], record.provenance["weights"]) == ("l2", l2.sha256)
+
+
+def test_a_folder_that_does_not_exist_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_ZOO_DIR", str(tmp_path / "none"))
+    with pytest.raises(EnvironmentProblem, match=r"^folder .*/none does not exist; check BENCH_ZOO_DIR$"):
+        zoo.list_networks()
+
+
 def test_a_wrong_name_is_told_in_a_line(own, bench_):
     code, _, err = bench_("run", "--defense", "zoo:network=tiny/l3", "--metric", "accuracy")
     assert (code, err) == (2, "bench: no network called 'tiny/l3' in the zoo; did you mean 'tiny/l2' or 'tiny/l2/0'?\n")
