@@ -48,9 +48,10 @@ def list_() -> None:
     networks = list_networks()
     if not networks:
         complain("the zoo has no networks yet; bench store export --index adds one")
+    boards = {name: _read_board(name) for name in {network.board for network in networks}}
     rows = []
     for network in networks:
-        figures = _read_row(network)[1]
+        figures = _choose_row(network, *boards[network.board])
         useful = next((r for r in figures if "attack" not in r.axes), None)
         score = next((r for r in figures if "attack" in r.axes), None)
         size = f"{network.bytes / 1e6:.1f}"
@@ -64,16 +65,19 @@ def _tell(record: Record | None) -> str:
     return "-" if record is None or record.value is None else f"{record.metric} {record.value:.3f}"
 
 
-def _read_row(network: Network) -> tuple[Protocol | None, list[Record]]:
-    """The protocol of a network's board, and the network's records that its row shows, where the board is at hand."""
+def _read_board(name: str) -> tuple[Protocol | None, list[Record]]:
+    """Protocol and records of a board, where it is at hand."""
     from bench.boards import FILE, read_protocol, read_records
+
+    folder = Path(BOARDS) / name
+    return (read_protocol(folder), read_records(folder).records) if (folder / FILE).is_file() else (None, [])
+
+
+def _choose_row(network: Network, protocol: Protocol | None, records: list[Record]) -> list[Record]:
+    """The records of a network that its row on a board shows."""
     from bench.boards.networks import choose_figures, find_records
 
-    folder = Path(BOARDS) / network.board
-    if not (folder / FILE).is_file():
-        return None, []
-    protocol = read_protocol(folder)
-    return protocol, choose_figures(protocol, find_records(network, read_records(folder).records))
+    return choose_figures(protocol, find_records(network, records)) if protocol else []
 
 
 @zoo.command(name="show")
@@ -98,7 +102,7 @@ def show_network(name: str) -> None:
     }
     for name, text in words.items():
         answer(f"{name:<10}{text}")
-    for record in _read_row(network)[1]:
+    for record in _choose_row(network, *_read_board(network.board)):
         under = " ".join(record.axes.get(axis, "") for axis in ("explainer", "attack", "ball"))
         answer(f"{'figure':<10}{_tell(record)}  {under}".rstrip())
 
@@ -116,7 +120,7 @@ def export_entry(name: str, out: str, without: tuple[str, ...]) -> None:
 
     network = find_network(name)
     raw = read_weights(network, data_dir())
-    protocol, records = _read_row(network)
+    protocol, records = _read_board(network.board)
     for file in export_network(network, raw, records, protocol, load_catalog(without), Path(out)):
         answer(file)
 

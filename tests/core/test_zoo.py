@@ -342,6 +342,13 @@ def test_a_plain_run_takes_nothing_from_the_zoo(own, bench_, l2, monkeypatch):
     assert code == 1 and "l2 trains" in err
 
 
+def test_networks_that_an_attack_uses_come_from_the_zoo(own, run_, monkeypatch):
+    forbid(monkeypatch, "ce", "l2")
+    words = ["--attack", "transfer:source=(ce),attack=(uniform_noise)", "--metric", "kept_rate", "--no-reference"]
+    (record,) = run_("--defense", "zoo:network=tiny/l2", *words)
+    assert record.axes["defense"] == "l2"
+
+
 def test_what_stands_beside_a_network_is_trained_as_it_was(own, run_, l2):
     records = run_(*("--defense", "zoo:network=tiny/l2", "--defense", "cosd", "--no-reference", "--metric", "accuracy"))
     axes = [{axis: record.axes[axis] for axis in zoo.AXES} for record in records]
@@ -383,9 +390,7 @@ def test_a_stranger_publishes_a_row_of_a_network_of_the_zoo(own, bench_, l2, mon
     forbid(monkeypatch, "ce", "l2")
     row = ["--defense", "zoo:network=tiny/l2", "--explainer", "input_x_gradient", "--no-reference"]
     assert bench_("run", "--board", "leaderboards/tiny", *row)[0] == 0
-    code, _, err = bench_(
-        "leaderboard", "publish", "leaderboards/tiny", *row, "--name", "ada", "--meta", "suite.toml"
-    )
+    code, _, err = bench_("leaderboard", "publish", "leaderboards/tiny", *row, "--name", "ada", "--meta", "suite.toml")
     assert (code, err) == (0, "")
     assert bench_("leaderboard", "validate") == (0, "2 submissions, 7 records, 2 networks valid\n", "")
     (record,) = (r for r in read_records(own / "leaderboards" / "tiny").records if "input_x" in r.command)
