@@ -22,7 +22,7 @@ from bench.testing.fixtures import PlainGradient, tiny_images, tiny_network
 
 ROOT = Path(__file__).parents[2]
 BLOBS = (ROOT / "tests" / "core" / "cheats" / "acme_blobs.py").read_text()
-CANARIES = (ROOT / "leaderboards" / "canaries" / "plugin" / "bench_canaries.py").read_text()
+CANARIES = (ROOT / "canaries" / "bench_canaries.py").read_text()
 QUICK = {
     "dataset": "blobs",
     "model": "masked:inner=(small)",

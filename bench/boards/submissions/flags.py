@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_NUMBER = r"(?:-?\d{1,12}(?:\.\d{1,6})?|-?inf|nan)%?"
+_NUMBER = r"(?:-?\d{1,40}(?:\.\d{1,6})?|-?inf|nan)%?"
 
 
 def _form(*texts: str) -> re.Pattern[str]:
