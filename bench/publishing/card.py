@@ -14,6 +14,8 @@ from torch import fx, nn
 from bench.boards import Record
 from bench.zoo import Network
 
+FIGURES = ("metric", "explainer", "attack", "budget", "value", "95% interval", "images")
+
 
 def write_card(entry: Network, network: nn.Module, records: Sequence[Record]) -> str:
     """The card of a network as Markdown. `records` are what was measured of it."""
@@ -39,7 +41,7 @@ It normalises inside.
 
 ## Results
 
-{_table(("metric", "explainer", "attack", "budget", "value", "95% interval", "images"), map(_figures, records))}
+{_table(FIGURES, map(_figures, records)) if records else "There were no records of it."}
 
 ## Recipe
 

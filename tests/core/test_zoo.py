@@ -490,6 +490,13 @@ def test_an_export_that_cannot_be_is_refused(own, bench_, words, problem):
     assert not (own / "x").exists()
 
 
+def test_weights_without_records_have_a_card(checkout, own, bench_, l2):
+    shutil.copytree(checkout / "store" / "trained", own / "bare" / "trained")
+    assert bench_("store", "export", l2.key, "--out", "x", "--store", "bare")[0] == 0
+    card = (own / "x" / f"{l2.key}.md").read_text()
+    assert "There were no records of it." in card and "| commit | not known |" in card
+
+
 def test_an_entry_is_added_once(checkout, own, bench_):
     words = ["--board", "leaderboards/tiny", "--defense", "l2", "--licence", "MIT", "--index", "bench/zoo.toml"]
     before = (own / "bench" / "zoo.toml").read_text()
