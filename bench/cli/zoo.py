@@ -127,7 +127,9 @@ def export_entry(name: str, out: str, without: tuple[str, ...]) -> None:
 
 @click.command(name="export")
 @click.argument("key", required=False, metavar="[KEY]", type=PLACE)
-@add_options((WITHOUT, DATA_DIR, STORE), ["dataset", "model", "schedule", "defense", "seed"])
+@add_options(
+    (WITHOUT, DATA_DIR, STORE), ["dataset", "model", "schedule", "defense", "seed"], defense="Way of training."
+)
 @OUT
 @click.option("--board", metavar="FOLDER", type=PLACE, help="Board that has the network's row, and options left out.")
 @click.option("--index", metavar="FILE", type=PLACE, help="Add an entry to this index. Needs --board and --licence.")
