@@ -255,7 +255,8 @@ def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
     counts = ""
     if not boards and Path(ZOO).exists():
         problems, networks = inspect_index(Path(ZOO), Path(BOARDS))
-        lines, counts = [*lines, *problems], f", {networks} networks" if networks else ""
+        noun = "network" if networks == 1 else "networks"
+        lines, counts = [*lines, *problems], f", {networks} {noun}" if networks else ""
     for text in lines:
         complain(text)
     if lines:
