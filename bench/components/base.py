@@ -20,9 +20,15 @@ from bench.papers import Paper
 Form = Literal["text", "identity", "published"]
 
 
-def param(default: Any = MISSING, help: str = "", *, low: float | None = None, high: float | None = None) -> Any:
-    """Declare a parameter: its default (none where the user must give a value), its help, and an inclusive range."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+def param(
+    default: Any = MISSING, help: str = "", *, low: float | None = None, high: float | None = None, added: bool = False
+) -> Any:
+    """Declare a parameter: its default (none where the user must give a value), its help, and an inclusive range.
+
+    `added` is for a component that has records already: its identity leaves the parameter out while it has its default,
+    which does what the component did before. So no key moves.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "added": added})
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Parameter:
     help: str
     low: float | None
     high: float | None
+    added: bool
 
     @property
     def required(self) -> bool:
@@ -113,8 +120,15 @@ class Component:
 
     @property
     def identity(self) -> str:
-        """The text that stands for this component in keys: all parameters, with files by their checksums."""
-        values = ",".join(f"{n}={write(getattr(self, n), 'identity')}" for n in parameters(type(self)))
+        """The text that stands for this component in keys: all parameters, with files by their checksums.
+
+        Added parameters are left out while they have their defaults.
+        """
+        values = ",".join(
+            f"{p.name}={write(getattr(self, p.name), 'identity')}"
+            for p in parameters(type(self)).values()
+            if not p.added or getattr(self, p.name) != p.default
+        )
         return f"{self.kind}/{self.name}@{self.version}({values})"
 
     def find_problem(self) -> str | None:
@@ -131,6 +145,7 @@ class Component:
         return None
 
 
+_UNSAID = param().metadata  # of a field that `param` does not declare
 _PARAMETERS: dict[type[Component], dict[str, Parameter]] = {}
 
 
@@ -148,7 +163,7 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
     declared: dict[str, Parameter] = {}
     for field in dataclasses.fields(cls):
         fields = (vars(base).get("__dataclass_fields__", {}).get(field.name) for base in cls.__mro__)
-        metadata = next((f.metadata for f in fields if f and f.metadata), {"help": "", "low": None, "high": None})
+        metadata = next((f.metadata for f in fields if f and f.metadata), _UNSAID)
         if field.default_factory is not MISSING:
             raise PluginError(f"{cls.__qualname__}.{field.name}: give a default, not a factory")
         declared[field.name] = Parameter(field.name, types[field.name], field.default, **metadata)
@@ -184,6 +199,8 @@ def check_parameters(cls: type[Component]) -> None:
                 _fit(parameter.type, None)
         except PluginError as error:
             raise PluginError(f"{about}: {error}") from None
+        if parameter.required and parameter.added:
+            raise PluginError(f"{about} is added without a default; give the one that does what was done before")
         if not parameter.required and (fitted is MISSING or fitted != parameter.default):
             raise PluginError(f"{about}: its default {parameter.default!r} is not {parameter.accepts}")
 

@@ -87,6 +87,10 @@ BROKEN = {
         GOOD.replace("    def attribute", "    k: int | None = bench.param(1, 'x')\n    def attribute"),
         r"explainer corner: parameter k: a parameter cannot have the type int \| None; fix it",
     ),
+    "added without a default": (
+        GOOD.replace("    def attribute", "    k: int = bench.param(help='x', added=True)\n    def attribute"),
+        r"explainer corner: parameter k is added without a default; give the one that does what was done before",
+    ),
     "default that does not fit": (
         GOOD.replace("    def attribute", "    k: int = bench.param('many', 'x')\n    def attribute"),
         r"explainer corner: parameter k: its default 'many' is not a whole number",

@@ -106,6 +106,20 @@ def test_identity_holds_every_parameter_and_the_version():
     assert "inner=(metric/inner@1(k=3))" in Outer().identity
 
 
+@dataclass(frozen=True)
+class Grown(bench.Component):
+    kind = "metric"
+    name = "inner"
+    k: int = bench.param(3, "a number", low=1)
+    power: float = bench.param(2.0, "an exponent", added=True)
+
+
+def test_an_added_parameter_stands_in_the_identity_unless_it_has_its_default():
+    assert Grown().identity == Inner().identity
+    assert Grown(k=4, power=2).identity == Inner(k=4).identity
+    assert Grown(power=1.0).identity == "metric/inner@1(k=3,power=1.0)"
+
+
 def test_a_path_enters_the_identity_by_its_content(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_text("weights")

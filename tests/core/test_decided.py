@@ -129,7 +129,10 @@ def test_a_record_has_no_other_axis(board):
         ),
         (overlap(under("l2:c=1"), spec={"defense": "defense/l2@1(a=1)"}), "parameters that there are not"),
         (overlap(under("l\u0435")), "axes.defense is 'l\u0435', must be in ASCII; rename what it names"),
-        (overlap(under("ce", attack="topk:steps=9")), "the suite has topk@1(); run it with the suite's"),
+        (
+            overlap(under("ce", attack="topk:steps=9"), spec={"attack": "attack/topk@1(steps=9,more=1)"}),
+            "the suite has topk@1(); run it with the suite's",
+        ),
         (overlap(under("l2", explainer="lrp"), flags=()), "flags are [], but a surrogate was followed"),
         (overlap(under("l2", surrogate="lrp")), "axis surrogate is 'lrp', but the board has gradient"),
     ],
@@ -148,6 +151,8 @@ def test_what_the_suite_leaves_out_is_the_default(board):
         ("ce:steps=4", "defense/ce@1(rate=9.0,steps=4)", "but ce without rate has rate=0.5"),
         ("ce:rate=0.5,steps=4", "defense/ce@1(rate=0.5,steps=4)", "but ce without rate has rate=0.5"),
         ("ce:steps=4", "defense/ce@1(rate=0.5,steps=4,more=1)", "but the suite has ce@1(rate, steps)"),
+        ("ce:more=1", "defense/ce@1(rate=0.5,steps=3,more=1)", None),
+        ("ce:more=1", "defense/ce@1(steps=3,more=1)", "but the suite has ce@1(rate, steps)"),
         ("mine:like=(ce)", "defense/mine@1(like=(defense/ce@1(rate=0.5,steps=3)))", None),
         ("mine:like=(ce)", "defense/mine@1(like=(defense/ce@1(rate=0.5,steps=9)))", "ce without steps has steps=3"),
         ("mine:like=(ce:steps=9)", "defense/mine@1(like=(defense/ce@1(rate=0.5,steps=8)))", "but spec says"),
@@ -155,6 +160,17 @@ def test_what_the_suite_leaves_out_is_the_default(board):
     ):
         lines = send(board, overlap(under(text), spec={"defense": identity}, **FOLLOWED))
         assert (lines == []) if words is None else (len(lines) == 1 and words in lines[0]), (text, identity, lines)
+
+
+@pytest.mark.parametrize("texts", [("ce", "ce:power=1"), ("ce:power=1", "ce")])
+def test_an_added_parameter_stands_in_an_identity_where_the_text_gives_it(texts):
+    identities = {"ce": "defense/ce@1(rate=0.5)", "ce:power=1": "defense/ce@1(rate=0.5,power=1)"}
+    components = Components()
+    components.learn("defense", texts[0], identities[texts[0]])
+    for text in texts:
+        assert components.find_problem("defense", text, identities[text]) == ""
+    problem = components.find_problem("defense", "ce", "defense/ce@1(rate=0.5,more=1)")
+    assert problem.startswith("the suite has ce@1(rate")
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,12 @@ class Components:
         """What is wrong with the version, the parameters or the defaults of a component that the suite has, or ""."""
         for given, part in list_parts(kind, text, identity):
             about = part.kind, part.name
-            form, defaults = (part.version, list(part.parameters)), self.defaults.get(about, {})
-            if self.forms.get(about, form) != form:
-                version, names = self.forms[about]
+            version, names = self.forms.get(about, (part.version, list(part.parameters)))
+            defaults = self.defaults.get(about, {})
+            # A parameter that a component got later stands in its identity only where its text gives it.
+            found = [name for name in part.parameters if name in names or name not in given]
+            due = [name for name in names if name in part.parameters or name in defaults]
+            if (part.version, found) != (version, due):
                 return f"the suite has {part.name}@{version}({', '.join(names)})"
             for name, value in part.parameters.items():
                 if name in defaults and (name in given) == (value == defaults[name]):
