@@ -77,8 +77,8 @@ def kl(log_first, log_second):
 # l2, Cosd, l2+Cosd (Joo et al., 2023)
 
 
-def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight):
-    """CE + l2_weight * mean |G(x+d) - G(x)|^2 + cos_weight * (1 - mean cos(G(x+d), G(x))) / 2 (Joo et al., 2023).
+def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight, power=2):
+    """CE + l2_weight * mean |G(x+d) - G(x)|^power + cos_weight * (1 - mean cos(G(x+d), G(x))) / 2 (Joo et al., 2023).
 
     G is the raw signed gradient of the true logit by the normalised image. `draws` (B,C,H,W) are the pixel
     perturbations d (not clipped). G(x) is a constant.
@@ -87,7 +87,7 @@ def l2_cosd(network, images, labels, std, draws, l2_weight, cos_weight):
     for image, label, draw in zip(images, labels, draws, strict=True):
         clean = logit_gradient(network, image, label, std).detach()
         moved = logit_gradient(network, image + draw, label, std)
-        distances.append(((moved - clean) ** 2).sum())
+        distances.append(torch.linalg.vector_norm(moved - clean) ** power)
         cosines.append(cosine(moved, clean))
     penalty = l2_weight * torch.stack(distances).mean() + cos_weight * (1 - torch.stack(cosines).mean()) / 2
     return cross_entropy(network, images, labels) + penalty

@@ -159,6 +159,13 @@ def test_alignment(network, batch, form):
     compare(network, loss_of(text, network, batch), expected)
 
 
+@pytest.mark.parametrize("text", ["l2_cosd:l2=0.3,cosine=2,power=1", "l2:weight=0.3,power=1"])
+def test_alignment_by_the_printed_norm(network, batch, text):
+    draws = draw_panel(lambda: 4 / 255 * noise.uniform(batch.images))
+    expected = slow.l2_cosd(network, batch.images, LABELS, STDS, draws, 0.3, 2 * ("cosine" in text), power=1)
+    compare(network, loss_of(text, network, batch), expected)
+
+
 def test_ssr_by_an_envelope_is_the_full_form(network, batch):
     found = loss_of("ssr:beta=0.7,scale=20", network, batch)
     compare(network, found, slow.ssr(network, batch.images, LABELS, 0.7, scale=20))
