@@ -41,6 +41,7 @@ class LRP(bench.Explainer):
 
     Batch norm is folded into the convolution before it, as zennit's canonizers do. A sum of two branches is split in
     proportion to their positive parts, so relevance is conserved where all z+ are positive and involve no bias.
+    bias=drop is the rule as Joo et al. print it, where a bias takes no relevance; their code and zennit keep it.
     "signed" splits a sum as zennit's Norm does, o / (o + s), which has poles on softplus networks. dense=epsilon uses
     the epsilon rule in linear layers, as zennit's composites do. "released" is what RobustAGA (Joo et al., 2023) does
     on CIFAR-10's ResNet: z+ at the image too, and batch norm skipped. Networks with products of two branches (gates,
@@ -58,7 +59,7 @@ class LRP(bench.Explainer):
         "https://doi.org/10.1371/journal.pone.0130140",
     )
     presets: ClassVar[dict[str, str]] = {"released": "first=zplus,batch_norm=pass"}
-    examples = ("", "residual=signed,dense=epsilon", "released")
+    examples = ("", "residual=signed,dense=epsilon", "released", "bias=drop")
     first: Literal["box", "zplus"] = bench.param("box", "rule of a layer that sees the image: z^B, or z+ as elsewhere")
     dense: Literal["zplus", "epsilon"] = bench.param("zplus", "rule of linear layers after the first")
     residual: Literal["positive", "signed"] = bench.param(
@@ -66,6 +67,10 @@ class LRP(bench.Explainer):
     )
     batch_norm: Literal["fold", "pass"] = bench.param(
         "fold", "whether to fold it into the convolution before it, or to skip it"
+    )
+
+    bias: Literal["keep", "drop"] = bench.param(
+        "keep", "whether z+ has the positive part of the bias in its denominator", added=True
     )
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -188,7 +193,7 @@ class Layers(Flow):
         elif name == "linear" and self.method.dense == "epsilon":
             rule = epsilon(function, weight, bias)
         else:
-            rule = zplus(function, weight, bias)
+            rule = zplus(function, weight, bias if self.method.bias == "keep" else None)
         return self._note(self.route(rule, output, given), layer=(name, function, given, weight, bias))
 
     def _batch_norm(self, func: Any, args: Any, named: Any) -> Tensor:

@@ -48,7 +48,7 @@ def backward(function: Callable[[Tensor], Tensor], given: Tensor) -> tuple[Tenso
 
 
 def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) -> Callable[..., tuple[Tensor]]:
-    """R_i = sum_j (x_i^+ w_ij^+ + x_i^- w_ij^-) R_j / z_j with z_j the sum of these and of b_j^+."""
+    """R_i = sum_j (x_i^+ w_ij^+ + x_i^- w_ij^-) R_j / z_j with z_j the sum of these and of any b_j^+."""
     raised = None if bias is None else bias.clamp(min=0)
 
     def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:

@@ -324,10 +324,12 @@ def folded(layers) -> list:
     return out
 
 
-def z_plus(affine, x, r):
-    """R_i = x_i^+ sum_j w_ij^+ R_j/z~_j + x_i^- sum_j w_ij^- R_j/z~_j, z = x^+ w^+ + x^- w^- + b^+."""
+def z_plus(affine, x, r, bias="keep"):
+    """R_i = x_i^+ sum_j w_ij^+ R_j/z~_j + x_i^- sum_j w_ij^- R_j/z~_j, z = x^+ w^+ + x^- w^- (+ b^+)."""
     w_pos, w_neg = positive(affine.weight), negative(affine.weight)
-    z = affine.apply(positive(x), w_pos) + affine.apply(negative(x), w_neg) + positive(affine.bias)
+    z = affine.apply(positive(x), w_pos) + affine.apply(negative(x), w_neg)
+    if bias == "keep":
+        z = z + positive(affine.bias)
     s = r / stabilised(z)
     return positive(x) * affine.transposed(s, w_pos, x.shape) + negative(x) * affine.transposed(s, w_neg, x.shape)
 
@@ -362,14 +364,14 @@ def split_sum(o, s, r, residual):
     return o * ratio, s * ratio
 
 
-def lrp_layer(layer, x, r, box, residual, dense):
+def lrp_layer(layer, x, r, box, residual, dense, bias):
     if isinstance(layer, (nn.Conv2d, nn.Linear)):
         affine = Affine(layer)
         if box is not None:
             return z_box(affine, x, r, *box)
         if isinstance(layer, nn.Linear) and dense == "epsilon":
             return epsilon_rule(affine, x, r)
-        return z_plus(affine, x, r)
+        return z_plus(affine, x, r, bias)
     if isinstance(layer, (nn.ReLU, nn.Softplus, nn.BatchNorm2d)):
         return r
     if isinstance(layer, nn.MaxPool2d):
@@ -382,8 +384,8 @@ def lrp_layer(layer, x, r, box, residual, dense):
     if isinstance(layer, Residual):
         o, s = forward(layer.body, x)[-1], forward(layer.shortcut, x)[-1]
         r_o, r_s = split_sum(o, s, r, residual)
-        return lrp_walk(layer.body, x, r_o, box, residual, dense) + lrp_walk(
-            layer.shortcut, x, r_s, box, residual, dense
+        return lrp_walk(layer.body, x, r_o, box, residual, dense, bias) + lrp_walk(
+            layer.shortcut, x, r_s, box, residual, dense, bias
         )
     raise TypeError(f"unsupported layer {type(layer).__name__}")
 
@@ -404,17 +406,17 @@ def boxes(layers, values, box) -> list:
     return found
 
 
-def lrp_walk(layers, x, r, box, residual, dense):
+def lrp_walk(layers, x, r, box, residual, dense, bias):
     """Relevance at the input x of `layers` for relevance r at their output; `box` bounds x if x is the image."""
     layers = list(layers)
     values = forward(layers, x)
     bounds = boxes(layers, values, box)
     for index in reversed(range(len(layers))):
-        r = lrp_layer(layers[index], values[index], r, bounds[index], residual, dense)
+        r = lrp_layer(layers[index], values[index], r, bounds[index], residual, dense, bias)
     return r
 
 
-def lrp(layers, x, target, low, high, residual="positive", first="box", dense="zplus", batch_norm="fold"):
+def lrp(layers, x, target, low, high, residual="positive", first="box", dense="zplus", batch_norm="fold", bias="keep"):
     """Relevance (C, H, W) for the seed one-hot(target): z+ everywhere, z^B with bounds low, high at the image.
 
     residual: "positive" splits a sum by R o^+/(o^+ + s^+), R s^+/(o^+ + s^+); "signed" by R o/(o+s), R s/(o+s).
@@ -425,7 +427,7 @@ def lrp(layers, x, target, low, high, residual="positive", first="box", dense="z
     x = number(x)
     layers = folded(layers) if batch_norm == "fold" else list(layers)
     box = (number(low).expand(x.shape), number(high).expand(x.shape)) if first == "box" else None
-    return lrp_walk(layers, x, one_hot(forward(layers, x)[-1], target), box, residual, dense)
+    return lrp_walk(layers, x, one_hot(forward(layers, x)[-1], target), box, residual, dense, bias)
 
 
 # GradCAM.

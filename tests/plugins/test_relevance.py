@@ -92,6 +92,7 @@ FORMS = {
     "lrp": {},
     "lrp:residual=signed,dense=epsilon": {"residual": "signed", "dense": "epsilon"},
     "lrp:first=zplus": {"first": "zplus"},
+    "lrp:bias=drop": {"bias": "drop"},
     "lrp:released": {"first": "zplus", "batch_norm": "pass"},
 }
 
@@ -208,6 +209,21 @@ def test_lrp_conserves_relevance_without_biases(make, form):
         if isinstance(module, nn.Linear):
             module.weight.abs_()  # so that no z+ is zero, where relevance would end
     assert_close(case.found(form).sum((1, 2, 3)), torch.ones(3, dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+def test_lrp_conserves_relevance_where_biases_are_dropped(make):
+    case = Case(make, "relu")
+    for module in case.network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight.abs_()  # so that no z+ is zero, where relevance would end
+            if module.bias is not None:
+                module.bias.abs_()
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.abs_()
+            module.running_mean.abs_().neg_()
+            module.bias.abs_()
+    assert (case.found("lrp").sum((1, 2, 3)) < 0.99).all()
+    assert_close(case.found("lrp:bias=drop").sum((1, 2, 3)), torch.ones(3, dtype=torch.float64), rtol=1e-5, atol=0)
 
 
 class Styled(nn.Module):
