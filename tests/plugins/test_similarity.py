@@ -118,6 +118,17 @@ def test_ssim_of_small_maps_beside_a_slow_loop(size):
     assert_close(score("ssim", first, second), expected(slow, first, second), equal_nan=True, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_printed_mass_is_the_sum_over_the_clean_top_pixels(size):
+    def slow(a, b):
+        top = sorted(range(a.size), key=lambda i: (-a.ravel()[i], b.ravel()[i]))[:1]
+        return sum(b.ravel()[i] for i in top) / sum(b.ravel())
+
+    first, second = kinds(size)
+    found = score("topk_mass:k=1,divide=false", first, second)
+    assert_close(found, expected(slow, first, second), equal_nan=True, rtol=1e-12, atol=1e-15)
+
+
 @pytest.mark.parametrize("text", [*ORACLES, "ssim"])
 @pytest.mark.parametrize("size", [(1, 1), (12, 9), (32, 32)], ids=str)
 def test_the_same_map_has_the_best_value_and_zero_maps_none(text, size):
