@@ -21,7 +21,7 @@ from bench.files import DEEPEST, parse_json
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # of a component
 _IDENTITY = re.compile(r"(\w+)/(\w+)@(\d+)\(")
-_WHOLE = re.compile(r"([a-z]+)/([a-z][a-z0-9_]{0,63})@(0|[1-9]\d{0,8})\((.*)\)(#[0-9a-f]{1,64})?", re.DOTALL)
+_WHOLE = re.compile(r"([a-z]+)/([a-z][a-z0-9_]{0,63})@(0|[1-9]\d{0,8})\((.*)\)(#[0-9a-z+-]{1,200})?", re.DOTALL)
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 NESTED = 50  # parentheses of a text: each is read by another call
 _RECORD = re.compile(r"record@(\d{1,9})/metric/([a-z][a-z0-9_]*)@\d{1,9}\(.*\)", re.DOTALL)

@@ -26,11 +26,12 @@ from bench.boards.folder import read_records
 from bench.boards.render.diff import compare_boards
 from bench.boards.render.site import render_board
 from bench.boards.submissions import attachments as attached
+from bench.boards.submissions.compare import is_choice
 from bench.boards.submissions.metadata import draft, follow_supersedes, read_meta
 from bench.boards.submissions.validate import validate
 from bench.components import case
 from bench.errors import BadValue, EnvironmentProblem, UnknownName
-from bench.keys import hash_spec
+from bench.keys import hash_spec, read_identity
 from bench.publishing.verification import draw_sample, read_submission
 from bench.shapes import clean, quote
 
@@ -653,3 +654,28 @@ def test_in_a_comment_all_texts_of_others_are_code(tiny, made_board):
     assert "@who" in found and "@gone" in found
     rest = re.sub("`[^`\n]*`", "", found)
     assert "@" not in rest and "http" not in rest
+
+
+SET = "parquet:path=pictures#d787868530bd3c2f,size=224"
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "fits"),
+    [
+        ("shapes", "shapes", True),
+        (SET, "parquet:path=pictures,size=224", True),
+        (SET, "parquet:path=some/pictures,size=224", True),
+        (SET, "parquet:path=others,size=224", False),
+        (SET, "parquet:path=pictures,size=64", False),
+        ("a:b=(c:path=x.pt#ab)", "a:b=(c:path=w/x.pt)", True),
+        ("linf:4/255", "linf:2/255", False),
+    ],
+)
+def test_a_file_of_the_board_has_its_checksum_in_records(text, choice, fits):
+    assert is_choice(text, choice) is fits
+
+
+def test_a_data_set_is_known_by_more_than_a_checksum():
+    """The fingerprint of `parquet` names its splits."""
+    found = read_identity("dataset/parquet@2(path=#d787868530bd3c2f,size=224)#test+train")
+    assert found.parameters == {"path": "#d787868530bd3c2f", "size": "224"}

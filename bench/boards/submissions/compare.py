@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -52,9 +53,18 @@ def compare_with_protocol(record: Record, protocol: Protocol) -> str | None:
         allowed = protocol.choices(axis)
         if axis == "surrogate":
             allowed = list(dict.fromkeys([*allowed, *protocol.fallback.values(), record.axes.get("explainer", text)]))
-        if axis not in CHOSEN_AXES and text not in allowed:
+        if axis not in CHOSEN_AXES and not any(is_choice(text, choice) for choice in allowed):
             return f"axis {axis} is {quote(text)}, but the board has {' or '.join(allowed)}"
     return None
+
+
+def is_choice(text: str, choice: str) -> bool:
+    """Whether a record's text is a board's choice, which has the path of a file where the text has NAME#CHECKSUM."""
+    parts = re.split(r"(?<==)([^,()=/#]+)#[0-9a-f]{1,64}(?=[,)]|$)", text)
+    folders = r"(?:[^,()=]*/)?"
+    return (
+        re.fullmatch("".join(place % 2 * folders + re.escape(p) for place, p in enumerate(parts)), choice) is not None
+    )
 
 
 def compare_parts(one: Submission) -> Iterator[str]:
