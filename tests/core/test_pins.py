@@ -199,4 +199,7 @@ def test_boards_pin_the_data_that_they_were_measured_on(file):
         if "dataset" in record.axes
     }
     for text, identity in identities:
+        if "path=" in text:  # the checksum in the text is that of files, which are pinned themselves
+            assert protocol.files
+            continue
         assert identity.partition("#")[2] == pins.get(text, "")
