@@ -17,8 +17,8 @@ class TopKMass(bench.Metric):
     map's own share: 1 where nothing changed. divide=false is "k-in" as the supplement of Wang et al., NeurIPS 2020,
     prints it: the attacked share alone, at most 1. Their code has `topk_overlap`.
 
-    Divided, it is more than 1 where an attack gathers mass on these pixels. Of equal pixels of the clean map,
-    those with the least mass in the attacked one come first.
+    Divided, it is more than 1 where an attack gathers mass on these pixels. Of equal pixels of the clean map, those
+    with the least mass in the attacked one come first.
     """
 
     name = "topk_mass"
