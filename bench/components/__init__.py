@@ -12,6 +12,7 @@ from bench.components.kinds import (
     Defense,
     Explainer,
     Levels,
+    MaskRule,
     Metric,
     Model,
     Schedule,

@@ -171,6 +171,9 @@ class Defense(Component, ABC):
         """Return the trained network, usually `fit.minimise(fit.fresh(), loss)`."""
 
 
+MaskRule = Literal["percentile", "minmax", "none"]
+
+
 @dataclass(frozen=True)
 class Explainer(Component, ABC):
     """A way of attributing a logit to pixels. `differentiable`: its maps have a useful gradient by the images.
@@ -181,7 +184,11 @@ class Explainer(Component, ABC):
 
     kind: ClassVar[str] = "explainer"
     differentiable: ClassVar[bool] = False
-    mask_rule: ClassVar[Literal["percentile", "minmax", "none"]] = "percentile"
+
+    @property
+    def mask_rule(self) -> MaskRule:
+        """How `masks` scales an attribution; `bench.maps.mask` says it of each rule. Most set a class attribute."""
+        return "percentile"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

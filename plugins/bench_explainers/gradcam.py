@@ -39,12 +39,17 @@ class GradCAM(bench.Explainer):
         2017,
         "https://arxiv.org/abs/1610.02391",
     )
+    examples = ("", "mask_rule=minmax")
     layer: str = bench.param(
         "", "name of a layer in the network, such as layer4; empty for the last one with feature maps"
     )
 
     reshape: Literal["follow", "nchw", "nhwc", "tokens"] = bench.param(
         "follow", "axes of the layer's output: as its network says, (B, C, h, w), (B, h, w, C), or tokens (B, n, C)"
+    )
+
+    mask_rule: Literal["percentile", "minmax"] = bench.param(
+        "percentile", "end of its masks' scale: the 99th percentile, or the maximum as in RelEx", added=True
     )
 
     def find_problem(self) -> str | None:

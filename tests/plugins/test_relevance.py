@@ -116,6 +116,21 @@ def test_gradcam_beside_a_slow_walk(case):
     assert_close(case.found("gradcam:layer=2"), case.expected(slow.gradcam, 3))
 
 
+def test_gradcam_masks_by_the_printed_minimum_and_maximum(case):
+    maps = case.found("gradcam:layer=2")
+    with torch.no_grad():
+        found, percentile = (
+            bench.component("explainer", f"gradcam:layer=2{more}").masks(case.network, case.images, TARGETS)
+            for more in (",mask_rule=minmax", "")
+        )
+    for i in range(3):
+        g = maps[i, 0].tolist()
+        low, high = min(map(min, g)), max(map(max, g))
+        expected = [[(value - low) / ((high - low) or 1) for value in row] for row in g]  # a zero map stays zero
+        assert_close(found[i, 0], torch.tensor(expected, dtype=torch.float64))
+    assert (percentile >= found).all() and (percentile > found).any()
+
+
 @pytest.mark.parametrize("block", [0, 3])
 def test_moreau_grad_beside_a_slow_loop(case, block):
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import noise
-from bench.components import Explainer, Prepared
+from bench.components import Explainer, MaskRule, Prepared
 from bench.engine import Catalog
 from bench.gradients import softened
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
@@ -24,7 +24,7 @@ STEP = 1e-6  # of finite differences
 
 
 def returns_valid_attributions(component: Explainer, catalog: Catalog) -> None:
-    rules = typing.get_args(typing.get_args(typing.get_type_hints(Explainer)["mask_rule"])[0])
+    rules = typing.get_args(MaskRule)
     ensure(component.mask_rule in rules, f"mask_rule is {component.mask_rule!r}; use one of {', '.join(rules)}")
     for dtype, shape in ((torch.float64, (3, 12, 12)), (torch.float32, (3, 12, 9))):
         if component.prepares and shape != (3, 12, 12):
