@@ -96,6 +96,21 @@ def test_preservation_is_insertion_backwards_and_relevance_joins_the_two():
         assert float(score("relevance", order)[i]) == pytest.approx(expected)
 
 
+def test_the_printed_relevance_is_of_the_means_over_the_set():
+    order = maps()
+    order[2] = 0  # explains nothing, and has no areas
+    steps, kept, taken = 20, [], []
+    for i in (0, 1, 3):
+        curves = [score(text, order).values[i].tolist() for text in ("preservation", "deletion")]
+        areas = [sum((c[j] + c[j + 1]) / 2 for j in range(steps)) / steps for c in curves]
+        kept.append(areas[0])
+        taken.append(areas[1])
+    expected = 2 / (1 / (sum(kept) / 3) + 1 / (1 - sum(taken) / 3))
+    assert score("relevance:mean=set", order) == pytest.approx(expected, abs=1e-12)
+    assert score("relevance:mean=set", order * 0) == bench.Undefined("all maps are zero")
+    assert bench.component("metric", "relevance:lim2021").mean == "set"
+
+
 def test_elements_and_norms_by_hand():
     clean = torch.tensor([[[[5.0, -4.0]], [[0.0, 1.0]]], [[[0.0, 0.0]], [[0.0, 0.0]]]], dtype=torch.float64)
     attacked = torch.tensor([[[[-1.0, 4.0]], [[3.0, 0.0]]], [[[1.0, 0.0]], [[0.0, 0.0]]]], dtype=torch.float64)
