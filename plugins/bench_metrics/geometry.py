@@ -7,6 +7,7 @@ import operator
 from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -19,11 +20,14 @@ class Nearby(bench.Metric):
     """A metric of the network near an image, averaged over random steps away from it."""
 
     better = "lower"
-    examples = ("", "eps=16/255,draws=2")
+    examples = ("", "eps=16/255,draws=2", "step=unit,draws=2")
     eps: Fraction = bench.param(
-        Fraction(4, 255), "standard deviation of a step's elements, in pixel units", low=0, high=1
+        Fraction(4, 255), "standard deviation of a step's elements, or length of a step, in pixel units", low=0, high=1
     )
     draws: int = bench.param(10, "steps from each image", low=1)
+    step: Literal["normal", "unit"] = bench.param(
+        "normal", "eps times normal elements as in the authors' code, or eps times a unit vector as printed", added=True
+    )
 
     @abstractmethod
     def measure(self, network: nn.Module, images: Tensor, targets: Tensor, step: Tensor) -> Tensor:
@@ -31,12 +35,16 @@ class Nearby(bench.Metric):
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, seed: int, test_data: bench.Data) -> Tensor:
         def means(images: Tensor, targets: Tensor) -> Tensor:
-            steps = (float(self.eps) * noise.normal(images) for _ in range(self.draws))
+            steps = (float(self.eps) * self._draw(images) for _ in range(self.draws))
             values = (self.measure(network, images, targets, step) for step in steps)
             return functools.reduce(operator.add, values) / self.draws
 
         # One name for all, so a bound takes the same steps as what it bounds.
         return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.rows)
+
+    def _draw(self, images: Tensor) -> Tensor:
+        drawn = noise.normal(images)
+        return drawn if self.step == "normal" else drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 def flat_second(case: bench.Case) -> str | None:

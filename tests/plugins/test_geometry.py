@@ -44,6 +44,17 @@ def test_crc_and_its_bound_beside_slow_forms(name, slow):
         assert_close(float(found[i]), slow(network, IMAGES[i], int(TARGETS[i]), [step[i] for step in steps]))
 
 
+@pytest.mark.parametrize("name, slow", [("crc", crc), ("crc_bound", crc_bound)])
+def test_printed_steps_have_the_length_eps(name, slow):
+    network, steps = tiny_network(True), []
+    found = bench.component("metric", f"{name}:eps=1/10,draws=3,step=unit")(network=network, **GIVEN)
+    for drawn in draws("close", 3, noise.normal):
+        lengths = [sum(value**2 for value in one.flatten().tolist()) ** 0.5 for one in drawn]
+        steps.append([0.1 * one / length for one, length in zip(drawn, lengths, strict=True)])
+    for i in range(3):
+        assert_close(float(found[i]), slow(network, IMAGES[i], int(TARGETS[i]), [step[i] for step in steps]))
+
+
 def test_without_a_step_nothing_turns():
     found = bench.component("metric", "crc:eps=0,draws=2")(network=tiny_network(True), **GIVEN)
     assert found.min() >= 0 and found.max() < 1e-12
