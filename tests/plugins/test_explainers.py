@@ -89,15 +89,19 @@ def test_averages_beside_slow_loops(network, images):
         with noise.rows(3, "x", range(5)), noise.repeat(range(draw, draw + 1)):
             return texture(images)
 
-    smooth, uniform = torch.zeros_like(images), torch.zeros_like(images)
+    smooth, uniform, relative = (torch.zeros_like(images) for _ in range(3))
     for draw in range(6):
         normal, flat = noisy(draw, noise.normal), noisy(draw, noise.uniform)
         for i in range(5):
             width = 0.2 * (images[i].max() - images[i].min())
             smooth[i] += gradient(network, images[i] + width * normal[i], TARGETS[i]) / 6
             uniform[i] += gradient(network, images[i] + 8 / 255 * flat[i], TARGETS[i]) / 6
+            relative[i] += gradient(network, images[i] + width * flat[i], TARGETS[i]) / 6
     assert_close(attribution("smoothgrad:samples=6,noise=0.2", network, images), smooth)
     assert_close(attribution("unigrad:samples=6,radius=8/255", network, images), uniform)
+    assert_close(attribution("unigrad:samples=6,radius=1/5,units=range", network, images), relative)
+    for text, mean in (("smoothgrad:samples=6,noise=0.2", smooth), ("unigrad:samples=6,radius=8/255", uniform)):
+        assert_close(attribution(f"{text},times_input=true", network, images), images * mean)
 
 
 def test_sparse_explainers_beside_slow_loops(network, images):
