@@ -77,6 +77,17 @@ def test_integrated_gradients_beside_captum(network, images, steps):
     assert_close(attribution(f"integrated_gradients:steps={steps}", network, images), mean)
 
 
+def test_integrated_gradients_of_the_softmax_beside_a_slow_sum(network, images):
+    found = attribution("integrated_gradients:steps=4,baseline=black,score=softmax", network, images)
+    for i, target in enumerate(TARGETS.tolist()):
+        total = torch.zeros_like(images[i])
+        for k in range(1, 5):
+            point = (k / 4 * images[i : i + 1]).requires_grad_()
+            exponents = network(point)[0].exp()
+            total += torch.autograd.grad(exponents[target] / exponents.sum(), point)[0][0] / 4
+        assert_close(found[i], images[i] * total)
+
+
 def test_integrated_gradients_are_complete(network, images):
     found = attribution("integrated_gradients:steps=2000", network, images).sum((1, 2, 3))
     with torch.no_grad():
