@@ -19,8 +19,8 @@ class IntegratedGradients(bench.Explainer):
     between them (Sundararajan et al., ICML 2017, eq. 3), at 1/m, 2/m, ..., 1.
 
     Complete up to the error of this sum: the attribution adds up to the difference of the logits at both ends. The code
-    of the papers compared here differs: score=softmax instead of the logit (Wang et al., Dombrowski et al.), no factor for
-    the difference (RobustAGA), an extra factor for the position in every term (RelEx, which is another method).
+    of the papers compared here differs: score=softmax instead of the logit (Wang et al., Dombrowski et al.), no factor
+    for the difference (RobustAGA), an extra factor for the position in every term (RelEx, which is another method).
     """
 
     name = "integrated_gradients"
