@@ -17,21 +17,22 @@ from bench.gradients import CHUNK, target_logits
 @dataclass(frozen=True)
 class RelEx(bench.Explainer):
     """Find the mask m in [0, 1]^(C, H, W) that minimises mean_i[-log p(m x_i) - w log(1 - p((1 - m) x_i) + 1e-7)] +
-    l |m|_1, for the probability p of the target and noisy copies x_i of the normalised image, fresh at every step (Lim
-    et al., CVPR 2021, eq. 11). Masked pixels show the mean colour.
+    l |m|_1, for the probability p of the target and noisy copies x_i of the normalised image (Lim et al., CVPR 2021,
+    eq. 11). Masked pixels show the mean colour.
 
     Descends with momentum along each image's gradient divided by its length (a zero gradient stays zero; the authors'
-    code has NaN there), and clips m. The default is the setting of the released code. "lim2021" is that of the paper,
-    whose steps of 0.001 leave the mask near its start. The noise is a share of each image's range. Costs two passes for
-    each copy and step. It has no gradient, so only transfer and black-box attacks reach it.
+    code has NaN there), and clips m. The default is the setting of the released code, which draws copies anew at every
+    step. "lim2021" is that of the paper (S2.1), with one batch of copies for all steps, and steps of 0.001 that leave
+    the mask near its start. The noise is a share of each image's range. Costs two passes for each copy and step. It has
+    no gradient, so only transfer and black-box attacks reach it.
     """
 
     name = "relex"
     differentiable = False
     mask_rule = "none"
     paper = bench.papers.LIM2021
-    presets: ClassVar[dict[str, str]] = {"lim2021": "rate=0.001,momentum=0,samples=100"}
-    examples = ("steps=3,samples=2", "steps=3,samples=1,momentum=0,background=0")
+    presets: ClassVar[dict[str, str]] = {"lim2021": "rate=0.001,momentum=0,samples=100,fresh=false"}
+    examples = ("steps=3,samples=2", "steps=3,samples=1,momentum=0,background=0", "steps=3,samples=2,fresh=false")
     steps: int = bench.param(50, "steps of the descent", low=1)
     samples: int = bench.param(50, "noisy copies of each image at a step", low=1)
     noise: float = bench.param(0.1, "standard deviation, as a share of the normalised image's range", low=0)
@@ -39,6 +40,7 @@ class RelEx(bench.Explainer):
     momentum: float = bench.param(0.99, "momentum of the descent", low=0, high=0.9999)
     sparsity: float = bench.param(0.0001, "weight of the mask's l1 norm", low=0)
     background: float = bench.param(1.0, "weight of the term for what the mask removes", low=0)
+    fresh: bool = bench.param(True, "whether copies are drawn anew at every step", added=True)
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         mask = noise.uniform(images, 0, 0.01)
@@ -51,12 +53,12 @@ class RelEx(bench.Explainer):
         return mask
 
     def slope(self, network: nn.Module, images: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """Take the gradient of each image's objective by its mask, over fresh copies."""
+        """Take the gradient of each image's objective by its mask, over noisy copies."""
         mean, std = bench.normalisation(network)
         width = self.noise * value_range((images - mean) / std)
         size = max(1, CHUNK.get(images.device.type, CHUNK["cpu"]) // images.numel())
         total = self.sparsity * mask.sign()
-        with noise.call():
+        with noise.call(None if self.fresh else 0):
             for start in range(0, self.samples, size):
                 draws = range(start, min(start + size, self.samples))
                 copies = (images - mean).repeat_interleave(len(draws), 0)

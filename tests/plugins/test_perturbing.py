@@ -215,7 +215,30 @@ def test_relex_beside_a_slow_single_image_form(smooth):
         assert_close(found[i], expected, atol=1e-9, rtol=1e-6)
         assert objective[-1] < objective[0]
     paper = bench.component("explainer", "relex:lim2021")
+    assert not paper.fresh
     assert (paper.rate, paper.momentum, paper.samples) == (0.001, 0, 100)
+
+
+def test_relex_as_printed_keeps_one_batch_of_copies():
+    network = tiny_network(True)
+    found = attributed("relex:steps=6,samples=3,fresh=false", network)
+    mean, std = bench.normalisation(network)
+    for i in range(3):
+        normal, speed = (IMAGES[i] - mean) / std, 0
+        with noise.rows(0, "test", [i]), noise.call():
+            mask = noise.uniform(IMAGES[i : i + 1], 0, 0.01)[0]
+            with noise.call(), noise.repeat(range(3)):
+                drawn = noise.normal(IMAGES[i : i + 1].repeat(3, 1, 1, 1))
+        copies = normal + 0.1 * (normal.max() - normal.min()) * drawn
+        for _ in range(6):
+            mask.requires_grad_()
+            kept, gone = (network(mean + std * m * copies).softmax(1)[:, TARGETS[i]] for m in (mask, 1 - mask))
+            objective = -(kept.log() + (1 - gone + 1e-7).log()).mean() + 1e-4 * mask.abs().sum()
+            (slope,) = torch.autograd.grad(objective, mask)
+            speed = 0.99 * speed + slope / slope.norm()
+            mask = (mask.detach() - 0.1 * speed).clamp(0, 1)
+        assert_close(found[i], mask, atol=1e-9, rtol=1e-6)
+    assert not torch.allclose(found, attributed("relex:steps=6,samples=3", network))
 
 
 def test_relex_costs_two_passes_a_copy_and_step_and_survives_a_gradient_of_zero():
