@@ -58,6 +58,10 @@ source = "Somebody et al., 2023, Table 1"
 url = "https://example.org/paper"
 metrics = ["accuracy", "insertion"]
 rows = [{defense = "ce", explainer = "gradient", values = [0.868, 0.355]}]
+[[file]]
+name = "weights/net.safetensors"
+sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+bytes = 1
 """
 COUNT = 40
 LEVELS = {"ce": 0.3, "good": 0.6, "like_good": 0.602, "odd": 0.9}
