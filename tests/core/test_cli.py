@@ -46,7 +46,11 @@ def finished(tmp_path_factory):
 
 
 BAD = [
-    (["frob"], 2, "no command called 'frob'; known: check, explain, leaderboard, list, new, plan, run, show, store"),
+    (
+        ["frob"],
+        2,
+        "no command called 'frob'; known: check, explain, leaderboard, list, new, plan, run, select, show, store, zoo",
+    ),
     (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
     (["run", "--devise", "cpu"], 2, "No such option '--devise'"),
     (["run", "--device", "tpu"], 2, "'--device': 'tpu' is not one of 'auto', 'cpu', 'cuda'"),
@@ -431,14 +435,14 @@ from dataclasses import dataclass
 import bench
 
 def shout(where):
-    print(f"loud: {where}")
+    print(f"loud: {where}\\n", end="")  # one write, which the thread cannot part
     sys.__stdout__.write(f"loud: {where}, past sys.stdout\\n")
     os.write(1, f"loud: {where}, by number\\n".encode())
     subprocess.run(["echo", f"loud: {where}, from a process"], check=True)
 
 def linger():
     while True:
-        print("loud: thread")
+        print("loud: thread\\n", end="")
         time.sleep(0.01)
 
 shout("import")
