@@ -121,3 +121,8 @@ def summarise_error(error: BaseException, package: str = "") -> str:
     )
     name, text = type(error).__name__, quote_error(error, 300)
     return f"{name}{': ' + text if text != name else ''}{where}"
+
+
+def explain_failure(error: Exception) -> str:
+    """Why a cell failed, in one line."""
+    return str(error) if isinstance(error, BenchError) else summarise_error(error)

@@ -109,12 +109,20 @@ def main() -> None:
 @selecting
 @BOARD
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    help="Compute N values at a time, each on cores or a GPU of its own.",
+)
+@click.option("--share", is_flag=True, help="Let jobs share cores or GPUs, and have records say so.")
 @click.option("--isolate", is_flag=True, help="Compute in a process of its own, so that a crash costs one cell.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Give up a cell that takes longer, training and attack included. Isolates.",
+    help="Give up a value that takes longer, such as a training or an attack. Isolates.",
 )
 def run(
     without: tuple[str, ...],
@@ -123,6 +131,8 @@ def run(
     store: str | None,
     device: str,
     as_json: bool,
+    jobs: int,
+    share: bool,
     isolate: bool,
     timeout: float | None,
     **options: tuple[str, ...],
@@ -133,22 +143,23 @@ def run(
     command continues after an interruption. Options that name components can be repeated, and accept `all`.
     """
     from bench.engine import (
+        Processes,
         choose_device,
         describe_troubles,
         format_records,
         open_store,
         place_networks,
         run_cells,
-        run_isolated,
     )
 
     catalog, cells, networks = select_cells(without, reference, board, options)
     place, chosen = open_store(store, complain), choose_device(device)
     place_networks(networks, place, catalog)
-    if isolate or timeout is not None:
-        outcome = run_isolated(cells, catalog, place, chosen, timeout)
-    else:
-        outcome = run_cells(cells, catalog, place, chosen)
+    with contextlib.ExitStack() as around:
+        executor = None
+        if jobs > 1 or isolate or timeout is not None:
+            executor = around.enter_context(Processes(catalog, place, chosen, jobs, share, timeout, int(not isolate)))
+        outcome = run_cells(cells, catalog, place, chosen, executor)
     if as_json:
         answer("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
     elif outcome.records:

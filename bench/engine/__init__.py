@@ -5,14 +5,14 @@ from bench.engine.cells import Cell, find_refusal, list_cells, published_text
 from bench.engine.cleanup import find_unusable, list_holdings, remove
 from bench.engine.descriptions import describe_component, find_component, list_components, list_evidence, qualify
 from bench.engine.evidence import VOCABULARY
+from bench.engine.executors import Processes, read_record
 from bench.engine.graph import COST, TENSORS, Graph, Memory, dependencies
 from bench.engine.grids import Candidate, Choice, choose, expand, read_varied
-from bench.engine.isolation import run_isolated
 from bench.engine.phases import Phase
 from bench.engine.plan import describe_plan, make_plan
 from bench.engine.pretrained import build_network, load_model, place_networks
 from bench.engine.report import describe_troubles, format_records, group_reasons
-from bench.engine.runner import choose_device, open_store, read_record, read_records, run_cells
+from bench.engine.runner import choose_device, open_store, read_records, run_cells
 from bench.engine.scoring import find_flags, prepare_publication
 from bench.engine.selection import select, select_record
 from bench.engine.shared import Shared

@@ -55,6 +55,10 @@ class Catalog:
     def broken(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.problem]
 
+    def list_plugins(self) -> tuple[str, ...]:
+        """The distributions of all plugins, with their versions."""
+        return tuple(sorted({f"{plugin.distribution} {plugin.version}" for plugin in self.plugins}))
+
     def of(self, kind: str) -> dict[str, type[Component]]:
         """The classes of a kind by name, sorted."""
         if kind not in self.components:

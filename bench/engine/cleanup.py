@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.boards import RECORD, VERSION
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
-from bench.engine.store import DAMAGED, SPEC, UNFINISHED, Store, is_held
+from bench.engine.store import DAMAGED, SPEC, UNFINISHED, Store
 from bench.errors import StoreError
 from bench.files import parse_json
 from bench.keys import Spec
@@ -74,7 +74,7 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
         if re.search(r"-[0-9a-f]{8}$|^[0-9a-f]{32}$", folder.name):
             if _age(folder) > DAY:
                 yield Unusable(folder, "left by an interrupted write", size(folder))
-        elif unfinished and not is_held(folder):
+        elif unfinished and not store.is_held(folder.name):
             yield Unusable(folder, "unfinished", size(folder))
     for name in ("record", *VOCABULARY.values):
         for folder in store.list_folders(name):

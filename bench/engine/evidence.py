@@ -90,7 +90,7 @@ def recipe(train_data: Data, model: Model, schedule: Schedule, seed: int) -> Rec
     return Recipe(train_data, model, schedule, seed)
 
 
-@value(version=2, stored=True, resumable=True, runs=("defense", "model"))
+@value(version=2, stored=True, runs=("defense", "model"))
 def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 

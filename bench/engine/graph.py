@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from bench.axes import AXES
 from bench.components import Case, Component, Defense
+from bench.engine.locks import Busy
 from bench.engine.phases import Phase
 from bench.engine.shared import Shared
-from bench.engine.store import SPEC, Overtaken, Store, Unfinished, pack_tensors
+from bench.engine.store import SPEC, Store, Unfinished, pack_tensors
 from bench.errors import StoreError, UnknownName, suggestion
 from bench.keys import Spec, hash_spec
 
@@ -29,7 +29,6 @@ ALONE = "value"  # the name, in a file, of a tensor that is a value by itself
 HANDS_OUT = {"train_data", "test_data", "recipe", "refit"}  # evidence through which components get whole data sets
 
 Made = dict[str, Tensor]
-Making = Callable[[str], contextlib.AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class Value:
     function: Callable[..., Any]
     version: int
     stored: bool
-    resumable: bool
     keyed: bool
     runs: tuple[str, ...]
 
@@ -59,10 +57,10 @@ class Value:
 
 
 def value(
-    version: int = 1, stored: bool = False, resumable: bool = False, keyed: bool = True, runs: tuple[str, ...] = ()
+    version: int = 1, stored: bool = False, keyed: bool = True, runs: tuple[str, ...] = ()
 ) -> Callable[[Callable[..., Any]], Value]:
     """Declare a function of the vocabulary. Raise `version` when its numbers change."""
-    return lambda function: Value(function, version, stored, resumable, keyed, runs)
+    return lambda function: Value(function, version, stored, keyed, runs)
 
 
 def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -77,6 +75,7 @@ class Vocabulary:
     def __init__(self, values: Iterable[Value]) -> None:
         self.values = {v.name: v for v in values}
         self.reached: dict[tuple[str, ...], tuple[frozenset[str], frozenset[str]]] = {}
+        self.ordered: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def check(self, owner: str, function: Callable[..., Any]) -> None:
         """Raise UnknownName where a function names evidence that does not exist."""
@@ -103,6 +102,17 @@ class Vocabulary:
         self.reached[names] = axes, along
         return axes, along
 
+    def stored(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The stored values that some names need, in the order in which they are computed."""
+        if names not in self.ordered:
+            order: dict[str, None] = {}
+            for name in names:
+                if name not in AXES:
+                    order |= dict.fromkeys(self.stored(dependencies(self.values[name].function)))
+                    order |= {name: None} if self.values[name].stored else {}
+            self.ordered[names] = tuple(order)
+        return self.ordered[names]
+
     def spec(self, made: str, names: tuple[str, ...], case: Case) -> Spec:
         """The spec of what is made from some names in a case."""
         axes, along = self.reach(names)
@@ -122,7 +132,7 @@ class Services:
     `cost(name)`: what a stored value cost. `with_defense(defense)`: the graph of the case with another defense.
     `spec_of(made, names)`: the spec of what is made from some names. `store_extra(name, spec, make)`: tensors that are
     no value of the vocabulary, and their cost; `make(services)` computes them where the store has none. `log` receives
-    the cost of the value in the making; `unfinished` holds its checkpoints where it is resumable.
+    the cost of the value in the making; `unfinished` holds its checkpoints.
     """
 
     device: torch.device
@@ -135,7 +145,7 @@ class Services:
 
     @property
     def checkpoints(self) -> Unfinished:
-        """`unfinished`, of a resumable value."""
+        """`unfinished`, of a stored value."""
         assert self.unfinished is not None
         return self.unfinished
 
@@ -185,15 +195,9 @@ class Graph:
     def _depends_on_given(self, name: str) -> bool:
         return not self.vocabulary.reach((name,))[1].isdisjoint(self.given)
 
-    def stored(self, names: Iterable[str]) -> list[str]:
+    def stored(self, names: Iterable[str]) -> tuple[str, ...]:
         """The stored values that some names need, in the order in which they are computed."""
-        order: list[str] = []
-        for name in names:
-            if name not in AXES:
-                inner = self.stored(dependencies(self.vocabulary.values[name].function))
-                own = [name] if self.vocabulary.values[name].stored else []
-                order += [n for n in inner + own if n not in order]
-        return order
+        return self.vocabulary.stored(tuple(names))
 
     def cost(self, name: str) -> list[Phase]:
         """What a stored value cost when it was computed: the phases in its log."""
@@ -215,7 +219,7 @@ class Graph:
         return str(self.vocabulary.spec(made, names, self.case))
 
     def store_extra(self, name: str, spec: str, make: Callable[[Services], Made]) -> tuple[Made, list[Phase]]:
-        tensors = self._keep(name, spec, True, make)
+        tensors = self._keep(name, spec, make)
         return tensors, self._cost(name, hash_spec(spec))
 
     def with_defense(self, defense: Defense) -> Graph:
@@ -226,7 +230,7 @@ class Graph:
     def _load_or_compute(self, made: Value) -> Any:
         if not made.stored:
             return self._compute(made, self.services())
-        return self._keep(made.name, self.spec(made.name), made.resumable, functools.partial(self._compute, made))
+        return self._keep(made.name, self.spec(made.name), functools.partial(self._compute, made))
 
     def _compute(self, made: Value, services: Services) -> Any:
         named = {"services": services} if made.takes_services else {}
@@ -241,34 +245,33 @@ class Graph:
         who = " or ".join(dict.fromkeys(f"{component.kind} {component}" for component in components))
         return self.memory.shared.call(who, make, hands_out=not HANDS_OUT.isdisjoint(names))
 
-    def _keep(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
+    def _keep(self, name: str, spec: str, make: Callable[[Services], Any]) -> Any:
         """What the store holds under a spec, or else what `make(services)` returns, which is then stored."""
-        stored = self._load(name, hash_spec(spec))
+        key = hash_spec(spec)
+        stored = self._load(name, key)
         while stored is None:
-            with contextlib.suppress(Overtaken):  # then the other process is waited for
-                stored = self._make(name, spec, resumable, make)
+            try:
+                with self.store.unfinished(key) as unfinished:
+                    stored = self._load(name, key)  # another process may have finished it just now
+                    if stored is None:
+                        stored = self._make(name, spec, unfinished, make)
+                    unfinished.discard()
+            except Busy:
+                if self.memory.hurries:
+                    raise
+                self.store.warn(f"waiting for another process that computes {key}")
+                self.store.wait([key])
         return stored
 
-    def _make(self, name: str, spec: str, resumable: bool, make: Callable[[Services], Any]) -> Any:
-        key = hash_spec(spec)
-        services = self.services()
-        with contextlib.ExitStack() as stack:
-            if resumable:
-                unfinished = stack.enter_context(self.store.unfinished(key))
-                services = dataclasses.replace(services, unfinished=unfinished)
-                stored = self._load(name, key)  # another process may have finished it while this one waited
-                if stored is not None:
-                    unfinished.discard()
-                    return stored
-            made = make(services)
-            files = {
-                TENSORS: pack_tensors({ALONE: made} if isinstance(made, Tensor) else made),
-                COST: json.dumps([dataclasses.asdict(phase) for phase in services.log], indent=1).encode(),
-                SPEC: spec.encode(),
-            }
-            self.store.write(name, key, files)
-            if resumable:
-                unfinished.discard()
+    def _make(self, name: str, spec: str, unfinished: Unfinished, make: Callable[[Services], Any]) -> Any:
+        services = dataclasses.replace(self.services(), unfinished=unfinished)
+        made = make(services)
+        files = {
+            TENSORS: pack_tensors({ALONE: made} if isinstance(made, Tensor) else made),
+            COST: json.dumps([dataclasses.asdict(phase) for phase in services.log], indent=1).encode(),
+            SPEC: spec.encode(),
+        }
+        self.store.write(name, hash_spec(spec), files)
         return made
 
     def _load(self, name: str, key: str) -> Any:
@@ -282,20 +285,15 @@ class Graph:
 class Memory:
     """Values in use, by spec. What failed once in a run is not tried again in it.
 
-    `shared` guards the calls that make them, and has them made again where a component has changed them. `making(spec)`
-    surrounds each computation; `failures` are those of earlier runs.
+    `shared` guards the calls that make them, and has them made again where a component has changed them. `hurries`:
+    whether a value on which another process works raises Busy, rather than being waited for.
     """
 
-    def __init__(
-        self,
-        shared: Shared | None = None,
-        making: Making = contextlib.nullcontext,
-        failures: Mapping[str, Exception] | None = None,
-    ) -> None:
+    def __init__(self, shared: Shared | None = None, hurries: bool = False) -> None:
         self.shared = shared
-        self.making = making
+        self.hurries = hurries
         self.values: dict[str, Any] = {}
-        self.failures = dict(failures or {})
+        self.failures: dict[str, Exception] = {}
         if shared:
             shared.on_change(self.values.clear)
 
@@ -304,8 +302,9 @@ class Memory:
             raise self.failures[spec]
         if spec not in self.values:
             try:
-                with self.making(spec):
-                    made = make()
+                made = make()
+            except Busy:
+                raise
             except Exception as error:
                 self.failures[spec] = error
                 raise

@@ -17,7 +17,8 @@ from bench.gradients import Passes
 class Phase:
     """A part of the work on a stored value, and its cost.
 
-    Wall seconds, peak GPU bytes (None on a CPU), forward passes over a batch, runs of the autograd engine.
+    Wall seconds, peak GPU bytes (None on a CPU), forward passes over a batch, runs of the autograd engine. `shared`:
+    whether other processes of the run worked on the same device or cores, so that the seconds are no measure.
     """
 
     name: str
@@ -25,6 +26,16 @@ class Phase:
     peak_bytes: int | None
     forwards: int
     backwards: int
+    shared: bool = False
+
+
+_shares = False
+
+
+def share_device(shares: bool) -> None:
+    """Say of all phases of this process whether others work on its device."""
+    global _shares
+    _shares = shares
 
 
 @contextlib.contextmanager
@@ -42,10 +53,10 @@ def measure(log: list[Phase], name: str, network: nn.Module, before: Phase | Non
         yield passes
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
+    seconds, shared = time.perf_counter() - start, _shares
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     if before is not None:
-        seconds += before.seconds
+        seconds, shared = seconds + before.seconds, shared or before.shared
         peak = None if peak is None else max(peak, before.peak_bytes or 0)
         passes.forwards, passes.backwards = passes.forwards + before.forwards, passes.backwards + before.backwards
-    log.append(Phase(name, seconds, peak, passes.forwards, passes.backwards))
+    log.append(Phase(name, seconds, peak, passes.forwards, passes.backwards, shared))

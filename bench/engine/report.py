@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.boards import Record
 from bench.boards.render import format_table
-from bench.engine.runner import Outcome, explain_failure
+from bench.engine.runner import Outcome
+from bench.errors import explain_failure
 
 
 def format_records(outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from bench.boards import RECORD, VALUES, Record
+from bench.boards import RECORD, Record
 from bench.components import Component, Metric, freeze_files, use_data_dir
 from bench.engine.catalog import DISTRIBUTION, Catalog, installed
 from bench.engine.cells import Cell, list_cells
-from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import Graph, Making, Memory
+from bench.engine.executors import Here, read_record
 from bench.engine.pretrained import place_networks
-from bench.engine.scoring import compute_record
 from bench.engine.selection import select
-from bench.engine.shared import Shared, Spoiled
 from bench.engine.store import Store
-from bench.engine.training import products_in
-from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, quote_error, summarise_error
+from bench.engine.tasks import Executor, list_tasks, perform
+from bench.errors import BadValue, CellFailed, EnvironmentProblem, StoreError, explain_failure
 
 
 @dataclass
@@ -43,89 +40,49 @@ class Outcome:
         return CellFailed.exit_code if self.failures else 0
 
 
-@products_in("float32")
 @freeze_files()
 def run_cells(
-    cells: list[Cell],
-    catalog: Catalog,
-    store: Store,
-    device: torch.device,
-    begin: Callable[[Cell], object] = lambda cell: None,
-    making: Making = contextlib.nullcontext,
-    failures: Mapping[str, Exception] | None = None,
+    cells: list[Cell], catalog: Catalog, store: Store, device: torch.device, executor: Executor | None = None
 ) -> Outcome:
-    """Read or compute every cell that is not refused. Raises StoreError where results can no longer be kept.
+    """Read or compute every cell that is not refused, in this process unless an executor is given.
 
-    `begin(cell)` is called before a cell is computed, and `making(spec)` surrounds the computation of each value.
-    `failures` are those of earlier runs, by spec, which are not tried again.
+    Several processes may share the work of one store. Raises StoreError where results can no longer be kept.
     """
     outcome = Outcome(cells)
-    shared = Shared(catalog.library)
-    memory = Memory(shared, making, failures)
-    earlier: list[Record] = []
-    reported: set[Metric] = set()
-    is_writable, graph = False, None
-    total = len({cell.key for cell in cells})
-    with tqdm(total=total, desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
-        for cell in cells:
-            if cell.refusal or cell.key in outcome.records or cell.key in outcome.failures:
-                continue
-            record = read_record(store, cell)
-            if record is None:
-                if not is_writable:
-                    store.check_writable()
-                    is_writable = True
-                    earlier = read_records(store)
-                for change in cell.find_stale(earlier)[:1]:
-                    if cell.metric not in reported:  # once a metric: mostly the same has changed for all of its cells
-                        store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
-                        reported.add(cell.metric)
-                if graph is None or graph.case != cell.case:
-                    graph = Graph(VOCABULARY, cell.case, store, device, memory)
-                    memory.keep(graph.spec(name) for name in VOCABULARY.values)
-                begin(cell)
-                try:
-                    with contextlib.redirect_stdout(sys.stderr):  # stdout is data, whatever a plugin prints
-                        record = compute_record(cell, graph, catalog)
-                except StoreError:
-                    raise
-                except Exception as error:
-                    outcome.failures[cell.key] = error
-                else:
-                    _notify(catalog, store, shared, record)
-            if record is not None:
+    distinct = {cell.key: cell for cell in cells if not cell.refusal}
+    with tqdm(total=len(distinct), desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
+        todo = []
+        for cell in distinct.values():
+            if record := read_record(store, cell):
                 outcome.records[cell.key] = record
-            bar.update()
+                bar.update()
+            else:
+                todo.append(cell)
+        if todo:
+            store.check_writable()
+            _tell_stale(todo, store)
+            for task, error in perform(list_tasks(todo, store), executor or Here(catalog, store, device), store):
+                record = read_record(store, task.cell) if error is None else None
+                if record is not None:
+                    outcome.records[task.key] = record
+                else:
+                    gone = StoreError(f"stored record {task.key} disappeared during the run; run it again")
+                    outcome.failures[task.key] = error or gone
+                bar.update()
+    outcome.records = {key: outcome.records[key] for key in distinct if key in outcome.records}
+    outcome.failures = {key: outcome.failures[key] for key in distinct if key in outcome.failures}
     return outcome
 
 
-def _notify(catalog: Catalog, store: Store, shared: Shared, record: Record) -> None:
-    """Call the plugins' hook for a new record, which is stored already: a failing hook costs nothing."""
-    hook = catalog.hooks.hook.bench_recorded
-    if not hook.get_hookimpls():
-        return
-    try:
-        # A copy: its fields are dictionaries.
-        shared.call("the hook bench_recorded", lambda: hook(record=Record.parse(record.line())))
-    except Spoiled:  # every later cell says so
-        pass
-    except Exception as error:
-        store.warn(f"the hook bench_recorded failed ({explain_failure(error)}); the record is kept")
-
-
-def explain_failure(error: Exception) -> str:
-    """Why a cell failed, in one line."""
-    return str(error) if isinstance(error, BenchError) else summarise_error(error)
-
-
-def read_record(store: Store, cell: Cell) -> Record | None:
-    """The stored record of a cell, or None."""
-    files = store.read("record", cell.key, (RECORD, VALUES))
-    try:
-        return Record.parse(files[RECORD]) if files else None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        store.reject("record", cell.key, quote_error(error))
-        return None
+def _tell_stale(cells: list[Cell], store: Store) -> None:
+    """Warn of records that were made otherwise than they would be now."""
+    earlier = read_records(store)
+    told: set[Metric] = set()
+    for cell in cells:
+        if cell.metric not in told:  # once a metric: mostly the same has changed for all of its cells
+            for change in cell.find_stale(earlier)[:1]:
+                store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
+                told.add(cell.metric)
 
 
 def read_records(store: Store) -> list[Record]:

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +18,11 @@ import safetensors.torch
 from torch import Tensor
 
 from bench.boards import RECORD
+from bench.engine.locks import PAUSE, Busy, Lock, Watch, remove
 from bench.errors import StoreError
 from bench.files import parse_json, read_file
 from bench.keys import hash_spec
 
-STALE = 120.0  # seconds without a heartbeat after which another machine's lock counts as abandoned
 SUMS = "checksums.json"
 SPEC = "spec.json"
 OWNER = "of"  # in the checksums of a checkpoint: the key and the phase that it belongs to
@@ -40,16 +38,13 @@ class Damaged(Exception):
     """A stored value whose files are not what was written, or not of its key."""
 
 
-class Overtaken(Exception):
-    """Another process has taken over a lock that this one did not renew in time, as after a sleep."""
-
-
 class Store:
     """Folders `<value name>/<key>/` under a root. `warn` receives, in one line, what the user should know."""
 
     def __init__(self, root: Path, warn: Callable[[str], None]) -> None:
         self.root = root
         self.warn = warn
+        self.watch = Watch()
 
     def folder(self, name: str, key: str) -> Path:
         return self.root / name / key
@@ -164,17 +159,29 @@ class Store:
 
     @contextlib.contextmanager
     def unfinished(self, key: str) -> Iterator[Unfinished]:
-        """The checkpoints of an unfinished value, locked against other processes."""
+        """The checkpoints of an unfinished value, locked against other processes. Raises Busy where one is at work."""
         place = self.root / UNFINISHED / key
-        lock = Lock(place / LOCK, self.warn)
+        lock = Lock(place / LOCK, self.watch)
         with self._writing():
             self._clear(place)
-            place.mkdir(parents=True, exist_ok=True)
-            lock.take()
+            if not lock.take():
+                raise Busy(key)
         try:
             yield Unfinished(self, place, lock)
         finally:
             lock.release()
+            with contextlib.suppress(OSError):  # it holds checkpoints, or another process has begun
+                place.rmdir()
+
+    def is_held(self, key: str) -> bool:
+        """Whether a process works on an unfinished value. At first sight, that of another machine counts as working."""
+        return self.watch.is_held(self.root / UNFINISHED / key / LOCK)
+
+    def wait(self, keys: Iterable[str]) -> None:
+        """Wait until no process works any more on one of some values."""
+        keys = tuple(keys)
+        while all(map(self.is_held, keys)):
+            time.sleep(PAUSE)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -195,7 +202,7 @@ class Unfinished:
         self.store, self.place, self.lock = store, place, lock
 
     def save(self, phase: str, files: dict[str, bytes]) -> None:
-        """Save a checkpoint. Raises Overtaken where another process works on the value now."""
+        """Save a checkpoint. Raises Busy where another process works on the value now."""
         self._check_lock()
         # Names of their own: a process that slept may come back in the middle of this.
         own = uuid.uuid4().hex[:8]
@@ -207,7 +214,7 @@ class Unfinished:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(self.place / phase, old)
                 _place(staging, self.place / phase)
-                _remove(old)
+                remove(old)
         except StoreError:
             self._check_lock()
             raise
@@ -228,110 +235,17 @@ class Unfinished:
         return None
 
     def discard(self) -> None:
+        """Remove all checkpoints; the lock stays."""
         if not self.lock.is_lost():
-            shutil.rmtree(self.place, ignore_errors=True)
+            for place in [place for place in self.place.iterdir() if place.name != LOCK]:
+                remove(place)
 
     def _owner(self, phase: str) -> str:
         return f"{self.place.name}/{phase}"
 
     def _check_lock(self) -> None:
         if self.lock.is_lost():
-            raise Overtaken(f"another process computes {self.place.name}")
-
-
-class Lock:
-    """A file that says which process works on a value. A thread renews its time of change as a heartbeat."""
-
-    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        self.path, self.warn = path, warn
-        self.mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex})
-        self.released = threading.Event()
-
-    def take(self) -> None:
-        """Take the lock, after waiting for a living process that holds it."""
-        has_warned = False
-        while True:
-            try:
-                with self.path.open("x") as stream:
-                    stream.write(self.mine)
-                threading.Thread(target=self._beat, daemon=True).start()
-                return
-            except FileExistsError:
-                if self._remove_abandoned():
-                    continue
-            except FileNotFoundError:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                continue
-            if not has_warned:
-                self.warn(f"waiting for another process that computes {self.path.parent.name}")
-                has_warned = True
-            time.sleep(0.5)
-
-    def is_lost(self) -> bool:
-        """Whether the lock is another's although this one was not released."""
-        return not self.released.is_set() and _read_lock(self.path)[0] != self.mine
-
-    def _remove_abandoned(self) -> bool:
-        """Remove the lock of a process that is gone; False where the process lives."""
-        text, age = _read_lock(self.path)
-        if not is_abandoned(text, age):
-            return False
-        # Renamed first, since another process may have taken the lock in the meantime.
-        moved = self.path.with_name(f"lock-{uuid.uuid4().hex}")
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(self.path, moved)
-            if _read_lock(moved)[0] != text:
-                with contextlib.suppress(FileExistsError):
-                    os.link(moved, self.path)
-            _remove(moved)
-        return True
-
-    def _beat(self) -> None:
-        while not self.released.wait(STALE / 4) and not self.is_lost():
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
-
-    def release(self) -> None:
-        self.released.set()
-        if _read_lock(self.path)[0] == self.mine:
-            _remove(self.path)
-
-
-def _read_lock(path: Path) -> tuple[str, float]:
-    """The text of a lock, "" where it has none, and the seconds since it was renewed."""
-    try:
-        age = time.time() - path.lstat().st_mtime
-    except OSError:
-        return "", 0.0
-    try:
-        return read_file(path, 10_000).decode(), age
-    except (OSError, ValueError):
-        return "", age
-
-
-def is_abandoned(text: str, age: float) -> bool:
-    """Whether a lock with this text, last renewed `age` seconds ago, belongs to a process that is gone."""
-    try:
-        owner = parse_json(text)
-        here, alive = owner["host"] == socket.gethostname(), _alive(owner["pid"])
-    except (ValueError, TypeError, KeyError):
-        return age > 5  # cut off while it was written, or not one of our locks
-    return age > STALE or (here and not alive)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process works on an unfinished value."""
-    return os.path.lexists(folder / LOCK) and not is_abandoned(*_read_lock(folder / LOCK))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+            raise Busy(self.place.name)
 
 
 def _checked(folder: Path, files: Iterable[str], owner: str = "") -> dict[str, bytes]:
@@ -402,15 +316,6 @@ def _place(staging: Path, folder: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _remove(place: Path) -> None:
-    """Remove a folder, or whatever lies in its place."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            place.unlink()
 
 
 def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -56,14 +56,14 @@ def start(folder: Path, *words: str, stale: float | None = None) -> Command:
 
 def _run(words: tuple[str, ...], out: Path, err: Path, stale: float | None) -> None:
     from bench.cli.commands import main
-    from bench.engine import store
+    from bench.engine import locks
 
     for number, path in ((1, out), (2, err)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     if stale is not None:
-        store.STALE = stale
+        locks.STALE = stale
     main(list(words))
 
 

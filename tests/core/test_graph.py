@@ -170,7 +170,7 @@ def test_a_case_names_its_components(tiny_case):
 def test_a_process_that_was_overtaken_takes_what_the_other_computes(graph):
     tries = []
 
-    @value(stored=True, resumable=True)
+    @value(stored=True)
     def trained(seed, *, services):
         tries.append(seed)
         lock = services.checkpoints.place / "lock"

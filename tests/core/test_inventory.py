@@ -66,5 +66,5 @@ def test_a_store_copied_elsewhere_serves_a_run(bench_, tmp_path, monkeypatch):
     first = bench_(*words)
     shutil.copytree(tmp_path / "store", tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "store")
-    monkeypatch.setattr("bench.engine.runner.compute_record", None)
+    monkeypatch.setattr("bench.engine.executors.compute_record", None)
     assert bench_(*words, "--store", str(tmp_path / "elsewhere")) == first

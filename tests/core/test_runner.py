@@ -23,8 +23,9 @@ from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
 from bench.engine.plan import make_plan
 from bench.engine.report import group_reasons
-from bench.engine.runner import explain_failure, open_store, read_records
+from bench.engine.runner import open_store, read_records
 from bench.engine.store import Store
+from bench.errors import explain_failure
 
 
 def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
@@ -48,7 +49,7 @@ def test_a_run_gives_a_record_for_every_metric_that_the_axes_reach(tiny_run):
 
 def test_a_run_again_computes_nothing_and_gives_the_same(tiny_run, monkeypatch):
     first = tiny_run(metric=["accuracy", "spearman"])
-    monkeypatch.setattr("bench.engine.runner.compute_record", None)
+    monkeypatch.setattr("bench.engine.executors.compute_record", None)
     again = tiny_run(metric=["accuracy", "spearman"])
     assert [r.line() for r in first.records.values()] == [r.line() for r in again.records.values()]
 

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from faulty import HONEST, OPTIONS, SOURCE
 
 from bench import noise
-from bench.engine import catalog as catalogs, isolation
+from bench.engine import catalog as catalogs
 from bench.engine.cells import list_cells
+from bench.engine.executors import Processes
 from bench.engine.library import Library
+from bench.engine.runner import run_cells
 from bench.engine.selection import select
 from bench.engine.settings import SETTINGS, find_changes, put_settings, read_settings
 from bench.engine.shared import Shared
@@ -222,6 +224,8 @@ def test_a_process_of_its_own(install, store, clean, monkeypatch, tiny_run, code
     catalog = catalogs.load()
     selection = select(catalog, {**HONEST, **OPTIONS["call"], **SCHEDULE}, reference=False)
     cells = list_cells(catalog, selection.cases, selection.metrics)
-    outcome = isolation.run_isolated(cells, catalog, store, torch.device("cpu"), timeout)
+    here = torch.device("cpu")
+    with Processes(catalog, store, here, timeout=timeout, retries=0) as processes:
+        outcome = run_cells(cells, catalog, store, here, processes)
     assert [why in str(error) for error in outcome.failures.values()] == [True] and outcome.exit_code == 1
     assert values(outcome) == clean

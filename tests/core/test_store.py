@@ -19,7 +19,8 @@ import pytest
 
 import bench
 from bench.engine import cleanup
-from bench.engine.store import Lock, Overtaken, Store, is_abandoned
+from bench.engine.locks import Busy, Lock, Watch, is_owner_gone, read_lock
+from bench.engine.store import Store
 
 
 def spec_of(made, seed=0):
@@ -163,53 +164,72 @@ def test_a_damaged_checkpoint_is_not_used(store, warnings_told):
     assert "is damaged and ignored" in warnings_told[0]
 
 
-def test_a_lock_is_waited_for(tmp_path, warnings_told):
-    (tmp_path / "k").mkdir()
-    path = tmp_path / "k" / "lock"
+def test_a_value_that_another_process_computes_is_waited_for(store):
+    lock = store.root / "partial" / K / "lock"
+    lock.parent.mkdir(parents=True)
     # A live process of another number holds it.
     holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    path.write_text(json.dumps({"host": socket.gethostname(), "pid": holder.pid}))
-    taken = []
-    waiter = threading.Thread(target=lambda: (Lock(path, warnings_told.append).take(), taken.append(1)))
+    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": holder.pid}))
+    with pytest.raises(Busy) as busy, store.unfinished(K):
+        pass
+    assert busy.value.key == K and store.is_held(K)
+    ended = []
+    waiter = threading.Thread(target=lambda: ended.append(store.wait([K])))
     waiter.start()
-    time.sleep(0.3)
-    assert not taken and warnings_told == ["waiting for another process that computes k"]
+    time.sleep(0.2)
+    assert not ended
     holder.kill()
     holder.wait()
     holder.stdin.close()
     waiter.join(5)
-    assert taken
+    assert ended and not store.is_held(K)
+    with store.unfinished(K):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize(("host", "age", "gone"), [("elsewhere", 10_000, True), ("elsewhere", 1, False)])
-def test_another_machines_lock_counts_by_its_heartbeat(tmp_path, host, age, gone):
-    path = tmp_path / "lock"
-    path.write_text(json.dumps({"host": host, "pid": 1}))
-    os.utime(path, (time.time() - age, time.time() - age))
-    assert is_abandoned(path.read_text(), age) is gone
-    assert Lock(path, print)._remove_abandoned() is gone and path.exists() is not gone
+@pytest.mark.parametrize("skew", [-10_000, 0, 10_000], ids="{:+d}s".format)
+def test_another_machines_lock_is_judged_by_this_ones_clock_alone(tmp_path, monkeypatch, skew):
+    """Whatever the time of its file says: a clock that is 10,000 s late or early takes no living lock."""
+    monkeypatch.setattr("bench.engine.locks.STALE", 0.3)
+    path, renewed = tmp_path / "lock", time.time() + skew
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    lock = Lock(path, Watch())
+    for beat in range(4):
+        os.utime(path, (renewed + beat, renewed + beat))
+        assert not lock.take() and lock.watch.is_held(path)
+        time.sleep(0.15)
+    assert not lock.take()
+    time.sleep(0.35)
+    assert lock.take() and read_lock(path)[0] == lock.mine
+    lock.release()
+    assert not path.exists()
+
+
+HERE = {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 @pytest.mark.parametrize(
-    ("text", "age", "gone"),
+    ("text", "unrenewed", "gone"),
     [
         ("", 1, False),
         ("", 10, True),
         ("garbage", 10, True),
         ("5", 10, True),
-        (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 1, False),
-        (json.dumps({"host": socket.gethostname(), "pid": os.getpid()}), 10_000, True),  # the number is another's now
+        (json.dumps(HERE), 1, False),
+        (json.dumps(HERE), 10_000, True),  # the number is another's now
+        (json.dumps({"host": "elsewhere", "pid": 1}), 100, False),
+        (json.dumps({"host": "elsewhere", "pid": 1}), 130, True),
     ],
-    ids=range(6),
+    ids=range(8),
 )
-def test_a_lock_that_nobody_holds_is_no_lock(text, age, gone):
-    assert is_abandoned(text, age) is gone
+def test_a_lock_that_nobody_holds_is_no_lock(text, unrenewed, gone):
+    assert is_owner_gone(text, unrenewed) is gone
 
 
 def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.engine.store.STALE", 0.2)
-    first, second = Lock(tmp_path / "lock", print), Lock(tmp_path / "lock", print)
-    first.take()
+    monkeypatch.setattr("bench.engine.locks.STALE", 0.2)
+    first, second = Lock(tmp_path / "lock", Watch()), Lock(tmp_path / "lock", Watch())
+    assert first.take()
     os.utime(tmp_path / "lock", (0, 0))
     time.sleep(0.3)
     assert time.time() - (tmp_path / "lock").stat().st_mtime < 5
@@ -220,20 +240,20 @@ def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_pa
 
 
 def test_a_lock_taken_between_look_and_removal_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.engine.locks.TORN", -1.0)
     path = tmp_path / "lock"
     path.write_text("garbage")
-    os.utime(path, (0, 0))
-    other = Lock(path, print)
+    other = Lock(path, Watch())
     replace = os.replace
 
     def overtaken(source, target):
         if source == path:
-            path.write_text(other.mine)
+            path.write_text(json.dumps(HERE))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", overtaken)
-    assert Lock(path, print)._remove_abandoned()
-    assert path.read_text() == other.mine and [p.name for p in tmp_path.iterdir()] == ["lock"]
+    assert not other.take()
+    assert path.read_text() == json.dumps(HERE) and [p.name for p in tmp_path.iterdir()] == ["lock"]
 
 
 # What lies under a key is of that key.
@@ -420,18 +440,18 @@ def test_a_checkpoint_that_names_no_value_is_used(store):
 
 
 @pytest.mark.parametrize("obstacle", [*OBSTACLES.values(), Path.mkdir], ids=[*OBSTACLES, "folder"])
-def test_a_lock_that_is_none_is_removed(store, obstacle):
+def test_a_lock_that_is_none_is_removed(store, obstacle, monkeypatch):
+    monkeypatch.setattr("bench.engine.locks.TORN", -1.0)
     lock = store.root / "partial" / K / "lock"
     lock.parent.mkdir(parents=True)
     obstacle(lock)
-    os.utime(lock, (0, 0), follow_symlinks=False)
     with store.unfinished(K):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, json.dumps({"host": socket.gethostname(), "pid": 10**30})])
 def test_a_lock_of_strange_content_is_abandoned(text):
-    assert is_abandoned(text, 10)
+    assert is_owner_gone(text, 10)
 
 
 def take_over(unfinished):
@@ -443,7 +463,7 @@ def test_a_process_whose_lock_was_taken_over_leaves_everything_as_it_is(store):
     with store.unfinished(K) as unfinished:
         unfinished.save("train", {"a": b"1"})
         take_over(unfinished)
-        with pytest.raises(Overtaken):
+        with pytest.raises(Busy):
             unfinished.save("train", {"a": b"2"})
         unfinished.discard()
         assert unfinished.load("train", ("a",)) == {"a": b"1"}
@@ -458,7 +478,7 @@ def test_a_checkpoint_that_is_removed_while_it_is_written_is_the_other_processs(
             raise FileNotFoundError(2, "No such file or directory")
 
         monkeypatch.setattr("bench.engine.store._write_all", overtaken)
-        with pytest.raises(Overtaken):
+        with pytest.raises(Busy):
             unfinished.save("train", {"a": b"1"})
         (unfinished.place / "lock").write_text(unfinished.lock.mine)
         monkeypatch.setattr("bench.engine.store._write_all", lambda *args: Path("nowhere").stat())
