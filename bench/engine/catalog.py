@@ -105,16 +105,17 @@ def load(without: Collection[str] = ()) -> Catalog:
     for name in without:
         if name not in names:
             raise UnknownName(f"--without {name}: no such plugin{suggestion(name, names)}")
+    has_begun = False  # with plugins of others, from which the suite's own are guarded
     for point in found:
         if point.name not in without and _owner(point) not in without:
             plugin = Plugin(point.name, _owner(point), point.dist.version if point.dist else "")
+            if plugin.distribution != DISTRIBUTION and not has_begun:
+                catalog.library, has_begun = Library(), True
             try:
                 with unchanged(plugin.about, catalog.library):
                     classes = _components(manager, point, plugin)
                 for cls in classes:
                     _add(catalog, cls, plugin)
-                if plugin.distribution == DISTRIBUTION:
-                    catalog.library = Library()
             except _Clash as problem:
                 plugin = dataclasses.replace(plugin, problem=str(problem))
             except BenchError as problem:

@@ -77,9 +77,14 @@ class Library:
         self.places = []
         classes: dict[type, None] = {}
         for module in dict.fromkeys([*_watched_modules(), *others]):
-            kept = {name: value for name, value in vars(module).items() if _is_watched(module, name, value)}
+            own = _is_own(module.__name__)
+            kept = {
+                name: value
+                for name, value in vars(module).items()
+                if callable(value) or (own and _is_constant(name, value))
+            }
             self.places.append(_Place(module.__name__, module, kept))
-            if _is_own(module.__name__) or module in others:
+            if own or module in others:
                 classes |= dict.fromkeys(v for v in kept.values() if isinstance(v, type))
             else:
                 classes |= dict.fromkeys(v for v in kept.values() if isinstance(v, type) and issubclass(v, BASES))
@@ -117,9 +122,8 @@ def _watched_modules() -> list[ModuleType]:
     return [m for m in dict.fromkeys([builtins, *own, torch, nn, *parts, *named]) if m.__name__ not in UNWATCHED]
 
 
-def _is_watched(module: ModuleType, name: str, value: Any) -> bool:
-    is_constant = _is_own(module.__name__) and not name.startswith("_") and not isinstance(value, ModuleType)
-    return callable(value) or is_constant
+def _is_constant(name: str, value: Any) -> bool:
+    return not name.startswith("_") and not isinstance(value, ModuleType)
 
 
 def _is_behaviour(value: Any) -> bool:

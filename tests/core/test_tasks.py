@@ -1,0 +1,241 @@
+"""Work that several processes share: in what order, what failures cost, and that nothing is computed twice."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import bench
+from bench.engine.executors import Order, Processes, divide, open_worker
+from bench.engine.locks import Busy
+from bench.engine.store import Store
+from bench.engine.tasks import Task, perform
+from bench.errors import CellFailed, EnvironmentProblem
+
+CPU = torch.device("cpu")
+
+
+class Played:
+    """An executor that ends tasks as told: `play` gives the errors of a key, one for each time that it is started."""
+
+    def __init__(self, room, play):
+        self.room, self.play = room, {key: list(errors) for key, errors in play.items()}
+        self.started, self.running = [], []
+
+    def has_room(self):
+        return len(self.running) < self.room
+
+    def start(self, task):
+        self.started.append(task.key)
+        self.running.append(task)
+
+    def wait(self, seconds):
+        task = self.running.pop(0)
+        errors = self.play.get(task.key)
+        return [(task, errors.pop(0) if errors else None)]
+
+
+def make_tasks(**needs):
+    """Tasks by key, in order: those whose key begins with r are records."""
+    tasks = {
+        key: Task("record" if key[0] == "r" else "trained", key, None, place, set(first.split()))
+        for place, (key, first) in enumerate(needs.items())
+    }
+
+    def spread(key, record):
+        tasks[key].cells.add(record)
+        for need in tasks[key].needs:
+            spread(need, record)
+
+    for key in tasks:
+        if key[0] == "r":
+            spread(key, key)
+    return list(tasks.values())
+
+
+NEEDS = {"a": "", "b": "a", "r1": "b", "c": "", "r2": "b c", "r3": "c"}
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_each_task_is_started_once_and_after_its_needs(store, room):
+    executor = Played(room, {})
+    ended = [task.key for task, error in perform(make_tasks(**NEEDS), executor, store) if error is None]
+    assert sorted(ended) == ["r1", "r2", "r3"] and sorted(executor.started) == sorted(NEEDS)
+    for key, first in NEEDS.items():
+        assert all(executor.started.index(need) < executor.started.index(key) for need in first.split())
+    if room == 1:  # the walk through the cells
+        assert executor.started == ["a", "b", "r1", "c", "r2", "r3"]
+
+
+def test_a_failure_costs_what_needs_it_and_no_more(store):
+    executor = Played(1, {"b": [CellFailed("b is bad")]})
+    ended = {task.key: str(error) for task, error in perform(make_tasks(**NEEDS), executor, store)}
+    assert ended == {"r1": "b is bad", "r2": "b is bad", "r3": "None"}
+
+
+def test_what_only_failed_records_need_is_not_computed(store):
+    executor = Played(1, {"a": [CellFailed("too few images")]})
+    tasks = make_tasks(a="", r1="a")
+    tasks.append(Task("trained", "b", None, 2, set(), {"r1"}))
+    assert [task.key for task, _ in perform(tasks, executor, store)] == ["r1"] and executor.started == ["a"]
+
+
+def test_what_another_process_computes_comes_last(store, warnings_told, monkeypatch):
+    held = iter([True, True, True, False])
+    monkeypatch.setattr(Store, "is_held", lambda self, key: key == "a" and next(held, False))
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    executor = Played(1, {"a": [Busy("a")]})
+    ended = [task.key for task, _ in perform(make_tasks(**NEEDS), executor, store)]
+    assert executor.started == ["a", "c", "r3", "a", "b", "r1", "r2"] and sorted(ended) == ["r1", "r2", "r3"]
+    assert warnings_told == ["waiting for other processes that compute 1 value"]
+
+
+# On real processes.
+
+PLUGIN = """
+import os, signal
+from dataclasses import dataclass
+import bench
+
+def note(what):
+    with open(os.environ["NOTES"], "a") as stream:
+        stream.write(what + "\\n")
+
+@bench.hookimpl
+def bench_components():
+    return [Noted, Pale, Still, Mean]
+
+@dataclass(frozen=True)
+class Noted(bench.Defense):
+    '''Trains plainly; ends its process once, where it is asked to.'''
+    name = "noted"
+    weight: str = bench.param("1")
+    def train(self, fit):
+        note(f"defense {self.weight}")
+        flag = os.environ.get("KILL_ONCE")
+        if flag and self.weight == "2" and not os.path.exists(flag):
+            open(flag, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fit.minimise(fit.fresh(), lambda network, batch: network(batch.images).square().mean())
+
+@dataclass(frozen=True)
+class Pale(bench.Explainer):
+    '''The image itself.'''
+    name = "pale"
+    def attribute(self, network, images, targets):
+        return images
+
+@dataclass(frozen=True)
+class Still(bench.Attack):
+    '''Moves nothing much.'''
+    name = "still"
+    def perturb(self, victim, images, targets, ball):
+        note("attack")
+        return images + float(ball.eps)
+
+@dataclass(frozen=True)
+class Mean(bench.Metric):
+    '''The mean.'''
+    name = "mean_of_maps"
+    better = "higher"
+    def __call__(self, clean_maps, attacked_maps):
+        note("metric")
+        return (clean_maps - attacked_maps).flatten(1).mean(1)
+"""
+WORDS = (
+    "run --schedule quick:epochs=1,batch=32,limit=64 --samples 10 --no-reference --device cpu --json --attack still "
+    "--defense noted:weight=1 --defense noted:weight=2 --explainer pale --metric mean_of_maps --metric accuracy"
+)
+ONCE = {"defense 1": 1, "defense 2": 1, "attack": 2, "metric": 2}
+
+
+@pytest.fixture
+def begin(install, tmp_path):
+    install("acme", {"acme_plugin": PLUGIN})
+
+    def run(store, *words, **environment):
+        return subprocess.Popen(
+            [sys.executable, "-m", "bench.cli", *WORDS.split(), *words, "--store", str(tmp_path / store)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path / "site-acme"), *filter(None, sys.path)]),
+                "NOTES": str(tmp_path / store) + ".notes",
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
+        )
+
+    return run
+
+
+def end(process):
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    return [{k: v for k, v in record.items() if k not in ("cost", "provenance")} for record in json.loads(out)]
+
+
+def count(place):
+    return collections.Counter(Path(f"{place}.notes").read_text().splitlines())
+
+
+def test_runs_and_jobs_share_the_work(begin, tmp_path):
+    first, second = begin("shared"), begin("shared")
+    records = end(first)
+    assert len(records) == 4 and end(second) == records
+    assert count(tmp_path / "shared") == ONCE
+    assert not list((tmp_path / "shared" / "partial").iterdir())
+    # A killed process costs the value that it was computing; the records are the same.
+    flag = tmp_path / "killed"
+    assert end(begin("jobs", "--jobs", "2", "--share", KILL_ONCE=str(flag))) == records and flag.exists()
+    assert count(tmp_path / "jobs") == {**ONCE, "defense 2": 2}
+
+
+def test_jobs_need_a_device_of_their_own_or_share_it(bench_, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    code, _, err = bench_("run", "--jobs", "3", "--device", "cpu")
+    assert code == 2 and err == (
+        "bench: --jobs 3: there are 2 cores, and times are measured on one that works for nobody else; lower it, "
+        "or add --share\n"
+    )
+    assert divide(CPU, 2, False) == ["0", "1"] and divide(CPU, 3, True) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert divide(torch.device("cuda"), 2, False) == ["4", "6"]
+    with pytest.raises(bench.BadValue, match="--jobs 3: there are 2 GPUs"):
+        divide(torch.device("cuda"), 3, False)
+
+
+def test_a_worker_without_a_plugin_says_so(tmp_path):
+    order = Order((), ("acme 1.0",), None, tmp_path, CPU, 1, False)
+    with pytest.raises(EnvironmentProblem, match=r"worker .* lacks the plugin acme 1.0; .* --without acme$"):
+        open_worker(order)
+
+
+def test_gpus_are_dealt_out(catalog, store, monkeypatch):
+    """Each process sees one; no GPU is needed to look at what it would see."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    seen = []
+
+    class Context:
+        def Process(self, target, args):  # noqa: N802, its name in the library
+            return self
+
+        def start(self):
+            seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: Context())
+    processes = Processes(catalog, store, torch.device("cuda"), 4, shares=True)
+    for _ in range(4):
+        processes.working.append(processes._begin(None))
+    assert seen == ["4", "6", "4", "6"] and os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
+    assert processes.order.shares and not Processes(catalog, store, torch.device("cuda"), 2).order.shares
