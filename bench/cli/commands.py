@@ -116,7 +116,20 @@ def main() -> None:
     default=1,
     help="Compute N values at a time, each on cores or a GPU of its own.",
 )
-@click.option("--share", is_flag=True, help="Let jobs share cores or GPUs, and have records say so.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="here",
+    metavar="[ADDRESS]",
+    help="Compute on a Ray cluster: at this address, auto for a running one, or one started here.",
+)
+@click.option(
+    "--share",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    help="Let N jobs share a core or a GPU, and have records say so.",
+)
 @click.option("--isolate", is_flag=True, help="Compute in a process of its own, so that a crash costs one cell.")
 @click.option(
     "--timeout",
@@ -132,7 +145,8 @@ def run(
     device: str,
     as_json: bool,
     jobs: int,
-    share: bool,
+    ray: str | None,
+    share: int,
     isolate: bool,
     timeout: float | None,
     **options: tuple[str, ...],
@@ -143,6 +157,8 @@ def run(
     command continues after an interruption. Options that name components can be repeated, and accept `all`.
     """
     from bench.engine import (
+        Cluster,
+        Executor,
         Processes,
         choose_device,
         describe_troubles,
@@ -152,12 +168,16 @@ def run(
         run_cells,
     )
 
+    if ray and (jobs > 1 or isolate or timeout is not None):
+        raise BadValue("--ray starts its own processes; leave out --jobs, --isolate and --timeout")
     catalog, cells, networks = select_cells(without, reference, board, options)
-    place, chosen = open_store(store, complain), choose_device(device)
+    place, chosen = open_store(store, complain), choose_device("auto" if ray else device)
     place_networks(networks, place, catalog)
     with contextlib.ExitStack() as around:
-        executor = None
-        if jobs > 1 or isolate or timeout is not None:
+        executor: Executor | None = None
+        if ray:
+            executor = around.enter_context(Cluster(catalog, place, device, ray, share))
+        elif jobs > 1 or isolate or timeout is not None:
             executor = around.enter_context(Processes(catalog, place, chosen, jobs, share, timeout, int(not isolate)))
         outcome = run_cells(cells, catalog, place, chosen, executor)
     if as_json:

@@ -3,6 +3,7 @@
 from bench.engine.catalog import Catalog, installed, load
 from bench.engine.cells import Cell, find_refusal, list_cells, published_text
 from bench.engine.cleanup import find_unusable, list_holdings, remove
+from bench.engine.cluster import Cluster
 from bench.engine.descriptions import describe_component, find_component, list_components, list_evidence, qualify
 from bench.engine.evidence import VOCABULARY
 from bench.engine.executors import Processes, read_record
@@ -17,4 +18,5 @@ from bench.engine.scoring import find_flags, prepare_publication
 from bench.engine.selection import select, select_record
 from bench.engine.shared import Shared
 from bench.engine.store import SPEC, Store
+from bench.engine.tasks import Executor
 from bench.engine.training import Batch, Fit, seeded

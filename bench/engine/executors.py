@@ -148,11 +148,11 @@ class Processes:
         store: Store,
         device: torch.device,
         jobs: int = 1,
-        shares: bool = False,
+        sharing: int = 1,
         timeout: float | None = None,
         retries: int = 0,
     ) -> None:
-        units = divide(device, jobs, shares)
+        units = divide(device, jobs, sharing)
         self.gpus = units if device.type == "cuda" else []
         threads = max(1, torch.get_num_threads() // jobs)
         self.order = Order(
@@ -244,12 +244,7 @@ class Processes:
             worker.process.join()
         else:
             self.idle.append(worker)
-        errors: dict[str, Exception | None] = {"done": None}
-        if what == "busy":
-            errors[what] = Busy(told[0])
-        elif what != "done":
-            errors[what] = ERRORS[told[0]](told[1])
-        return [(worker.task, errors[what])]
+        return [(worker.task, as_error((what, *told)))]
 
     def _bury(self, worker: _Worker) -> list[Ended]:
         """Decide on the task of a process that has ended: it is tried again, or fails."""
@@ -272,19 +267,20 @@ class Processes:
         worker.process.join()
 
 
-def divide(device: torch.device, jobs: int, shares: bool) -> list[str]:
-    """The GPUs, or the cores, that processes have for themselves. Raises BadValue where some would share one."""
+def divide(device: torch.device, jobs: int, sharing: int) -> list[str]:
+    """The GPUs, or the cores, of so many jobs. Raises BadValue where more than `sharing` of them would share one."""
     if device.type == "cuda":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         units = visible.split(",") if visible else [str(n) for n in range(torch.cuda.device_count())]
-        what = f"{len(units)} GPU{'s' * (len(units) > 1)}"
+        what = "GPU"
     else:
         units = [str(n) for n in sorted(os.sched_getaffinity(0))]
-        what = f"{len(units)} core{'s' * (len(units) > 1)}"
-    if jobs > len(units) and not shares:
+        what = "core"
+    if jobs > len(units) * sharing:
+        count = "is 1" if len(units) == 1 else f"are {len(units)}"
         raise BadValue(
-            f"--jobs {jobs}: there are {what}, and times are measured on one that works for nobody else; "
-            "lower it, or add --share"
+            f"--jobs {jobs}: there {count} {what}{'s' * (len(units) > 1)}, and times are a result only where a job has "
+            f"one for itself; lower it, or add --share {-(-jobs // len(units))}"
         )
     return units
 
@@ -344,6 +340,13 @@ def answer(executor: Here, order: bytes) -> tuple[str, ...]:
     if isinstance(error, Busy):
         return "busy", error.key
     return "spoiled" if isinstance(error, Spoiled) else "failed", _name(error), explain_failure(error)
+
+
+def as_error(told: tuple[str, ...]) -> Exception | None:
+    """What `answer` says, as an error."""
+    if told[0] == "done":
+        return None
+    return Busy(told[1]) if told[0] == "busy" else ERRORS[told[1]](told[2])
 
 
 def serve(connection: Connection, order: Order) -> None:

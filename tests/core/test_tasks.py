@@ -197,7 +197,7 @@ def test_runs_and_jobs_share_the_work(begin, tmp_path):
     assert not list((tmp_path / "shared" / "partial").iterdir())
     # A killed process costs the value that it was computing; the records are the same.
     flag = tmp_path / "killed"
-    assert end(begin("jobs", "--jobs", "2", "--share", KILL_ONCE=str(flag))) == records and flag.exists()
+    assert end(begin("jobs", "--jobs", "2", "--share", "2", KILL_ONCE=str(flag))) == records and flag.exists()
     assert count(tmp_path / "jobs") == {**ONCE, "defense 2": 2}
 
 
@@ -205,14 +205,24 @@ def test_jobs_need_a_device_of_their_own_or_share_it(bench_, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     code, _, err = bench_("run", "--jobs", "3", "--device", "cpu")
     assert code == 2 and err == (
-        "bench: --jobs 3: there are 2 cores, and times are measured on one that works for nobody else; lower it, "
-        "or add --share\n"
+        "bench: --jobs 3: there are 2 cores, and times are a result only where a job has one for itself; lower it, "
+        "or add --share 2\n"
     )
-    assert divide(CPU, 2, False) == ["0", "1"] and divide(CPU, 3, True) == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert divide(torch.device("cuda"), 2, False) == ["4", "6"]
-    with pytest.raises(bench.BadValue, match="--jobs 3: there are 2 GPUs"):
-        divide(torch.device("cuda"), 3, False)
+    assert divide(CPU, 2, 1) == divide(CPU, 3, 2) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    assert divide(torch.device("cuda"), 1, 1) == ["4"]
+    with pytest.raises(bench.BadValue, match=r"--jobs 3: there is 1 GPU, .* --share 3$"):
+        divide(torch.device("cuda"), 3, 2)
+
+
+def test_ray_is_asked_for_where_it_is_missing_and_alone(bench_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = bench_("run", "--ray")
+    assert code == 3 and err == (
+        "bench: --ray needs Ray, which is not installed; pip install 'robust-explanation-bench[cluster]'\n"
+    )
+    code, _, err = bench_("run", "--ray", "auto", "--jobs", "2")
+    assert code == 2 and err == "bench: --ray starts its own processes; leave out --jobs, --isolate and --timeout\n"
 
 
 def test_a_worker_without_a_plugin_says_so(tmp_path):
@@ -234,7 +244,7 @@ def test_gpus_are_dealt_out(catalog, store, monkeypatch):
             seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
 
     monkeypatch.setattr("multiprocessing.get_context", lambda kind: Context())
-    processes = Processes(catalog, store, torch.device("cuda"), 4, shares=True)
+    processes = Processes(catalog, store, torch.device("cuda"), 4, sharing=2)
     for _ in range(4):
         processes.working.append(processes._begin(None))
     assert seen == ["4", "6", "4", "6"] and os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"

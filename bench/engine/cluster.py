@@ -1,0 +1,106 @@
+"""Computes tasks on the machines of a Ray cluster. All of them see the store, which is all that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+from typing import Any
+
+import torch
+
+from bench.components import data_dir, use_data_dir
+from bench.engine.catalog import Catalog
+from bench.engine.executors import ERRORS, Here, Order, answer, as_error, open_worker
+from bench.engine.store import Store
+from bench.engine.tasks import Ended, Task
+from bench.errors import CellFailed, EnvironmentProblem, quote_error
+
+LOCAL = "here"  # the address that starts a cluster on this machine
+WAITING = 2000  # tasks that Ray holds at a time, running or not
+RETRIES = 2  # of a task whose worker or machine is lost
+CALLS = 50  # tasks of a worker on a GPU before it ends, so that its memory comes back
+
+_open: dict[bytes, Here] = {}
+
+
+def compute(order: bytes, task: bytes) -> tuple[str, ...]:
+    """Compute a task in a worker, which stays ready for others of the same run."""
+    if order not in _open:
+        _open.clear()
+        told: Order = pickle.loads(order)
+        use_data_dir(told.data).__enter__()  # for as long as the worker lives
+        try:
+            _open[order] = open_worker(told)
+        except EnvironmentProblem as problem:
+            return "stopped", "EnvironmentProblem", str(problem)
+    return answer(_open[order], task)
+
+
+class Cluster:
+    """Computes tasks as Ray's, each on a core or a GPU, or on the part of it that `sharing` of them leave each other.
+
+    `address`: of a cluster, "auto" for the one that this machine belongs to, "here" for one that ends with the run.
+    """
+
+    def __init__(self, catalog: Catalog, store: Store, device: str, address: str, sharing: int = 1) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise EnvironmentProblem(
+                "--ray needs Ray, which is not installed; pip install 'robust-explanation-bench[cluster]'"
+            ) from None
+        self.ray = ray
+        try:
+            ray.init(
+                address=None if address == LOCAL else address,
+                include_dashboard=False if address == LOCAL else None,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:
+            raise EnvironmentProblem(
+                f"--ray {address}: no cluster answers there ({str(error).strip()[:120]})"
+            ) from None
+        has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+        if device == "cuda" and not has_gpu:
+            ray.shutdown()
+            raise EnvironmentProblem(f"--ray {address}: no machine of the cluster has a GPU; use --device cpu or auto")
+        on_gpu = device != "cpu" and has_gpu
+        place = torch.device("cuda" if on_gpu else "cpu")
+        self.order = pickle.dumps(
+            Order(catalog.without, catalog.list_plugins(), data_dir(), store.root.absolute(), place, 1, sharing > 1)
+        )
+        options: dict[str, Any] = {"num_gpus": 1 / sharing, "max_calls": CALLS} if on_gpu else {"num_cpus": 1 / sharing}
+        self.remote = ray.remote(max_retries=RETRIES, **options)(compute)
+        self.running: dict[Any, Task] = {}
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            for reference in self.running:
+                self.ray.cancel(reference, force=True)
+        self.ray.shutdown()
+
+    def has_room(self) -> bool:
+        return len(self.running) < WAITING
+
+    def start(self, task: Task) -> None:
+        reference = self.remote.remote(self.order, pickle.dumps((task.name, task.key, task.cell)))
+        self.running[reference] = task
+
+    def wait(self, seconds: float | None) -> list[Ended]:
+        done, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        ended: list[Ended] = []
+        for reference in done:
+            task = self.running.pop(reference)
+            try:
+                told = self.ray.get(reference)
+            except self.ray.exceptions.RayError as error:
+                ended.append((task, CellFailed(f"its worker ended, {RETRIES + 1} times in all ({quote_error(error)})")))
+                continue
+            if told[0] == "stopped":
+                raise ERRORS[told[1]](told[2])
+            ended.append((task, as_error(told)))
+        return ended
