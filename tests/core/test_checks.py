@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from marks import mostly_slow
 
 import bench
 from bench import noise
@@ -55,7 +56,8 @@ def flags_of(install, kept_store):
 
 
 @pytest.mark.parametrize(
-    "explainer", ["gradient", "input_x_gradient", "guided_backprop", "lrp", "smoothgrad:samples=3"]
+    "explainer",
+    mostly_slow(["gradient", "input_x_gradient", "guided_backprop", "lrp", "smoothgrad:samples=3"], "gradient"),
 )
 def test_honest_explainers_carry_no_flag(flags_of, explainer):
     assert flags_of(explainer=explainer) == []
@@ -87,7 +89,7 @@ EXPLAINERS = {
 pytestmark = pytest.mark.filterwarnings("ignore:the gradient that the attack follows is zero on every image")
 
 
-@pytest.mark.parametrize("trick", EXPLAINERS)
+@pytest.mark.parametrize("trick", mostly_slow(EXPLAINERS, "constant", "decoy", "tiny", "seeded_noise"))
 def test_a_cheating_explainer_is_flagged(flags_of, trick):
     flags = flags_of(explainer=f"cheat:trick={trick}")
     assert [start for start in EXPLAINERS[trick] if not any(flag.startswith(start) for flag in flags)] == [], flags
@@ -107,7 +109,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("trick", NETWORKS)
+@pytest.mark.parametrize("trick", mostly_slow(NETWORKS, "quantised"))
 def test_a_cheating_network_is_flagged(flags_of, trick):
     flags = flags_of(explainer="gradient", defense=f"arm:trick={trick}")
     assert [start for start in NETWORKS[trick] if not any(flag.startswith(start) for flag in flags)] == [], flags

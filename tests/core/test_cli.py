@@ -241,6 +241,7 @@ topk_overlap topk_overlap_elements train_memory train_passes train_time
 """
 
 
+@pytest.mark.slow
 def test_all_means_every_component_of_a_kind(bench_):
     code, out, _ = bench_("run", "--metric", "all", *TINY)
     assert code == 0
@@ -473,6 +474,7 @@ def bench_recorded(record):
 PLACES = ("import", "parameters", "refusal", "attribution", "components", "record", "exit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_a_plugin_prints_never_reaches_stdout(install, tmp_path, unbuffered):
     install("acme", {"acme_plugin": LOUD})
@@ -532,6 +534,7 @@ def undisturbed(tmp_path_factory):
     return read_scores(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 @pytest.mark.parametrize("stage", ["training", "attack"])
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, stage, number):
@@ -560,6 +563,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, undisturbed, sta
     assert not list(Store(tmp_path, print).list_folders("partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defense", ["norm_at:scheme=free,replays=2", "atex:samples=2"])
 def test_a_defense_that_was_killed_ends_with_the_same_weights(tmp_path, defense):
     words = ["--defense", defense, "--no-reference", "--metric", "accuracy", "--samples", "10", "--device", "cpu"]

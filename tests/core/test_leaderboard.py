@@ -94,6 +94,7 @@ def test_a_board_is_run_published_built_checked_and_run_again(bench_, folder):
     assert (code, out, err) == (0, "8 published records compared, 0 differ\n", "")
 
 
+@pytest.mark.slow
 def test_what_is_published_has_pictures_weights_and_papers(bench_, folder, store):
     text = PROTOCOL.replace("[axes]", "example = [0, 3]\n[axes]", 1).replace('["ce", "l2"]', '["l2"]')
     (folder / "board.toml").write_text(text)
@@ -356,6 +357,7 @@ def test_the_difference_to_the_reference_row_is_paired_by_image_and_seed():
     assert difference(estimate([mine], {mine.key: moved[:9]}), base) is None
 
 
+@pytest.mark.slow
 def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
     text = PROTOCOL.replace('["8/255"]', '["2/255", "8/255"]').replace(', "uniform_noise"', "")
     (folder / "board.toml").write_text(text)
@@ -378,6 +380,7 @@ def test_a_board_of_several_budgets_has_areas_and_differences(bench_, folder):
     assert not any(r["difference"] for r in rows if r["metric"] == "train_time")
 
 
+@pytest.mark.slow
 def test_there_is_no_area_over_budgets_of_different_seeds(bench_, folder):
     text = PROTOCOL.replace('["8/255"]', '["2/255", "8/255"]').replace(', "uniform_noise"', "")
     text = text.replace("seed = [0]", "seed = [0, 1]").replace('["ce", "l2"]', '["ce"]')
@@ -481,6 +484,7 @@ def test_a_re_run_that_differs_is_told():
     assert "no longer part of the board's protocol; publish the board again" in compare(then[:1], {})[0]
 
 
+@pytest.mark.slow
 def test_a_publication_that_is_killed_blocks_no_other(bench_, folder, monkeypatch):
     text = PROTOCOL.replace("[axes]", "example = [0]\n[axes]", 1).replace('["ce", "l2"]', '["ce"]')
     (folder / "board.toml").write_text(text.replace('"topk:k=5,steps=2", ', ""))
@@ -522,6 +526,7 @@ def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
     assert code == 2 and "submission '../acme': use lower-case letters, digits and _ . - only" in err
 
 
+@pytest.mark.slow
 def test_what_another_submission_has_is_left_out_unless_it_is_corrected(bench_, folder, tmp_path):
     asked = ["--metric", "accuracy", "--metric", "topk_overlap"]
     mine = [*asked, "--explainer", "edge_map"]
@@ -549,6 +554,7 @@ def fill_in(file):
     file.write_text(text)
 
 
+@pytest.mark.slow
 def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, folder, tmp_path):
     metrics = ["--metric", "accuracy", "--metric", "topk_overlap"]
     assert bench_("run", "--board", str(folder), *metrics)[0] == 0

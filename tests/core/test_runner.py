@@ -312,6 +312,7 @@ def test_whatever_an_attack_returns_is_projected(tiny_run, plugged, store):
     assert float((images - clean).abs().max()) <= 8 / 255 + 1e-6 and images.max() <= 1
 
 
+@pytest.mark.slow
 def test_what_an_attack_does_in_place_reaches_nobody_else(tiny_run, plugged):
     alone = tiny_run(plugged, metric=["topk_overlap"])
     outcome = tiny_run(plugged, attack=["in_place", "topk:k=5,steps=3"], metric=["moved", "topk_overlap"])
@@ -470,6 +471,7 @@ def bench_components():
 """
 
 
+@pytest.mark.slow
 def test_an_attack_on_a_wrong_gradient_is_flagged(tiny_run, install):
     install("acme", {"acme_plugin": DETACHED})
     explainers = ["detached", "input_x_gradient"]

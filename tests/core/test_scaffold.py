@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+from marks import mostly_slow
 
 from bench.components.kinds import KINDS
 from bench.engine import catalog as catalogs
@@ -47,6 +48,7 @@ def catalog(generated, monkeypatch):
         sys.modules.pop(f"bench_own_{kind}", None)
 
 
+@pytest.mark.slow
 def test_the_tests_of_every_scaffold_pass(generated):
     path = os.pathsep.join([*map(str, generated.values()), *filter(None, sys.path)])
     done = subprocess.run(
@@ -61,7 +63,7 @@ def test_the_tests_of_every_scaffold_pass(generated):
     assert f"{contracts} passed" in done.stdout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "explainer", "defense"))
 def test_a_scaffold_gives_a_row(catalog, tiny_run, kind):
     name = f"own_{kind}"
     text = f"{name}:epochs=1,limit=64" if kind == "schedule" else name
@@ -145,6 +147,7 @@ def test_a_class_has_a_name_that_python_takes(name, expected):
     assert class_name("metric", name) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tensor", "none", "literal", "dataclass"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_that_a_module_or_python_has_too_works(tmp_path, monkeypatch, kind, name):

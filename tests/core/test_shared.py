@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from faulty import HONEST, OPTIONS, SOURCE
+from marks import mostly_slow
 
 from bench import noise
 from bench.engine import catalog as catalogs
@@ -82,7 +83,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("place", "code", "message"), FAULTS, ids=[f"{p} {c[:20]}" for p, c, _ in FAULTS])
+@pytest.mark.parametrize(
+    ("place", "code", "message"), mostly_slow(FAULTS, "train", "perturb"), ids=[f"{p} {c[:20]}" for p, c, _ in FAULTS]
+)
 def test_a_fault_is_named_and_reaches_nobody_else(strike, tiny_run, clean, place, code, message):
     before = read_settings()
     outcome = strike(place, code)
@@ -210,11 +213,14 @@ def test_a_call_gives_what_its_function_gives():
 
 @pytest.mark.parametrize(
     ("code", "timeout", "why"),
-    [
-        ("os._exit(0)", None, "its process ended with exit code 0"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", None, "its process ended by SIGKILL"),
-        ("while True:\n try: time.sleep(9)\n except BaseException: pass", 15.0, "it took longer than 15 s"),
-    ],
+    mostly_slow(
+        [
+            ("os._exit(0)", None, "its process ended with exit code 0"),
+            ("os.kill(os.getpid(), signal.SIGKILL)", None, "its process ended by SIGKILL"),
+            ("while True:\n try: time.sleep(9)\n except BaseException: pass", 15.0, "it took longer than 15 s"),
+        ],
+        "os._exit(0)",
+    ),
 )
 def test_a_process_of_its_own(install, store, clean, monkeypatch, tiny_run, code, timeout, why):
     tiny_run(reference=False, **{**HONEST, **SCHEDULE})  # so that what is honest takes no time

@@ -189,6 +189,7 @@ def count(place):
     return collections.Counter(Path(f"{place}.notes").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_runs_and_jobs_share_the_work(begin, tmp_path):
     first, second = begin("shared"), begin("shared")
     records = end(first)

@@ -390,6 +390,7 @@ def test_marks_that_cannot_be_read_are_told(tiny, bench_):
     assert line == f"{tiny / VERIFIED} is a folder that no board has; remove it"
 
 
+@pytest.mark.slow
 def test_a_lot_is_drawn_after_the_records_and_a_mark_says_what_was_run(bench_, tmp_path, monkeypatch):
     here = provenance._describe_machine
     monkeypatch.setattr(provenance, "_describe_machine", lambda device: here(device) | {"commit": COMMIT})

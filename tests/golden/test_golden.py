@@ -48,6 +48,7 @@ def scores(tiny_run, one_thread, monkeypatch):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pinned_scores(scores):
     expected = json.loads(SCORES.read_text())

@@ -446,6 +446,7 @@ def test_gradients_of_gradients_go_through_attention(tmp_path, text):
     assert not torch.equal(after["network.heads.weight"], before["network.heads.weight"])
 
 
+@pytest.mark.slow
 def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
     """Joo et al. see it on CIFAR-10 after 200 epochs with weights of 10 and 100; a few steps want more of both.
     The maps of one class hardly move under noise, and hardly depend on the image either: a perfect rps, and useless."""

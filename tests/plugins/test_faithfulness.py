@@ -192,6 +192,7 @@ def test_void_pixels_count_neither_as_object_nor_as_background():
         assert_close(found, torch.tensor(values, dtype=torch.float64), equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_harness_scores_them_on_shapes(tiny_run):
     names = [
         "insertion",

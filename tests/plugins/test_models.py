@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from bench_defenses.weights import place
+from marks import mostly_slow
 from PIL import Image
 from torch import nn
 from torch.testing import assert_close
@@ -75,14 +76,18 @@ def test_resnet20_is_he_et_als_layer_by_layer():
 
 @pytest.mark.parametrize(
     "text",
-    [
+    mostly_slow(
+        [
+            "torchvision:arch=resnet18",
+            "torchvision:arch=mobilenet_v3_small",
+            "timm:arch=efficientnet_b0",
+            "timm:arch=vit_tiny_patch16_224",
+            "torchvision:arch=mobilenet_v2",
+            "torchvision:arch=squeezenet1_0",
+        ],
         "torchvision:arch=resnet18",
-        "torchvision:arch=mobilenet_v3_small",
-        "timm:arch=efficientnet_b0",
         "timm:arch=vit_tiny_patch16_224",
-        "torchvision:arch=mobilenet_v2",
-        "torchvision:arch=squeezenet1_0",
-    ],
+    ),
 )
 def test_an_untouched_library_network_takes_an_attack(text):
     torch.manual_seed(0)

@@ -329,6 +329,7 @@ def test_rtsals_loss_by_hand():
     assert float(found) == pytest.approx(2 * 0.5**0.3 + (5 + 1), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_rtsal_learns_to_mask_the_object(catalog, store, tiny_case):
     case = dataclasses.replace(
         tiny_case,
