@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +25,21 @@ class IGA(bench.Defense):
     start. With `mining`, x and x' are both anchors, each with the further g_y and the closer g_i of the two; without
     it, x' is the anchor. In a ReLU network, gradients come from softplus in its place, and the cross-entropy from the
     network itself. x' is computed in eval mode. The paper prints a comma in place of its minus.
+
+    "joo2023" is the form that Joo et al. print and the setting that they selected: all elements move, without mining.
+    Their eps of 1 is read as a grey level, like their other budgets. Their LeNet has softplus with beta 50 throughout,
+    lenet:beta=50, and is trained by singh2020:epochs=200,batch=128,decay=(50,80,150).
     """
 
     name = "iga"
     paper = bench.papers.SINGH2020
-    examples = ("steps=1,elements=100", "steps=2,elements=100,mining=false")
+    presets: ClassVar[dict[str, str]] = {"joo2023": "weight=1,eps=1/255,elements=0,mining=false"}
+    examples = ("steps=1,elements=100", "steps=2,elements=100,mining=false", "joo2023,steps=1")
     weight: float = bench.param(0.5, "weight of the triplet loss", low=0)
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the linf ball of x', in pixel units", low=0, high=1)
     steps: int = bench.param(3, "sign steps to x'", low=1)
     step: float = bench.param(0.625, "length of a step, as a share of eps", low=0)
-    elements: int = bench.param(1000, "elements of the image that move, over all channels", low=1)
+    elements: int = bench.param(1000, "elements of the image that move, over all channels; 0 for all", low=0)
     mining: bool = bench.param(True, "whether every anchor takes the harder of x and x'")
     beta: float = bench.param(50.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
@@ -68,7 +74,7 @@ class IGA(bench.Defense):
     def _mark_largest(self, slope: Tensor) -> Tensor:
         """Return one for the largest elements of each image's gradient, else zero: (B, C, H, W) -> (B, C, H, W)."""
         sizes = slope.abs().flatten(1)
-        top = sizes.topk(min(self.elements, sizes.shape[1]), dim=1).indices
+        top = sizes.topk(min(self.elements or sizes.shape[1], sizes.shape[1]), dim=1).indices
         return torch.zeros_like(sizes).scatter_(1, top, 1.0).view_as(slope)
 
     def loss(self, network: nn.Module, images: Tensor, moved: Tensor, labels: Tensor) -> Tensor:

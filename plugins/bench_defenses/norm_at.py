@@ -17,14 +17,17 @@ from bench_defenses.adversary import loss_gradient, unit
 @dataclass(frozen=True)
 class NormAT(bench.Defense):
     """Minimise the cross-entropy at x + d, which to first order adds a norm of the gradient q of each image's loss: l1
-    for d in an linf ball, the sum of l2 norms over blocks for d in a ball of each block ("group"), and eps |q|_1 +
-    eps2 |q|_2^2 for d under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et al., ICLR 2015).
+    for d in an linf ball, l2 for d in an l2 ball, the sum of l2 norms over blocks for d in a ball of each block
+    ("group"), and eps |q|_1 + eps2 |q|_2^2 for d under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et
+    al., ICLR 2015; norm=l2 is that of their C.3.1).
 
-    "fast" takes the solution to first order: eps sign q, eps q / |q| in each block, or eps sign q + 2 eps2 q.
-    "iterative" takes steps from zero: 0.3 eps along the sign, or the unit l2 gradient times 0.3 (elastic) or 1.0
-    (group), as in the authors' code; their text has 0.3 for all. "free" repeats every batch `replays` times, and takes
-    weights and d from the same backward pass (Shafahi et al., NeurIPS 2019). "momentum" is MI-FGSM (Dong et al., CVPR
-    2018) with 10 steps of eps / 10. The paper gives no settings for the last two; these are ours.
+    "fast" takes the solution to first order: eps sign q, eps q / |q| in the image or in each block, or eps sign q +
+    2 eps2 q. "iterative" takes steps from zero: 0.3 eps along the sign, or the unit l2 gradient times 0.3 (elastic) or
+    1.0 (l2 and group), as in the authors' code. With printed=true it starts at the solution to first order, and all
+    steps are 0.3 long, as in their text (B.4). "free" repeats every batch `replays` times, and takes weights and d from
+    the same backward pass (Shafahi et al., NeurIPS 2019): d moves by the solution to first order and back into its
+    ball, or by a step of "iterative" for elastic, which has no ball. "momentum" is MI-FGSM (Dong et al., CVPR 2018)
+    with 10 steps of eps / 10. The paper gives no settings for the last two; these are ours.
 
     eps is in units of the normalised image. Blocks are squares of one channel. As in the authors' code, d is computed
     in train mode, so batch norm sees both passes, and is not clipped to valid images.
@@ -38,20 +41,25 @@ class NormAT(bench.Defense):
         "norm=elastic,scheme=iterative,steps=2",
         "norm=group,scheme=iterative,steps=2,block=4",
         "scheme=iterative,steps=2",
+        "norm=l2,scheme=iterative,steps=2,printed=true",
         "scheme=free,replays=2",
+        "norm=elastic,scheme=free,replays=2",
         "scheme=momentum",
     )
-    norm: Literal["l1", "group", "elastic"] = bench.param("l1", "norm of the loss gradient")
+    norm: Literal["l1", "l2", "group", "elastic"] = bench.param("l1", "norm of the loss gradient")
     scheme: Literal["fast", "iterative", "free", "momentum"] = bench.param("fast", "how to find d")
     eps: float = bench.param(0.01, "weight of the norm, in units of the normalised image", low=0)
     eps2: float = bench.param(0.05, "weight of the squared norm (elastic)", low=1e-9)
     block: int = bench.param(14, "side of a block in pixels (group)", low=1)
     steps: int = bench.param(7, "gradient steps (iterative)", low=1)
     replays: int = bench.param(4, "times that a batch is repeated (free)", low=1)
+    printed: bool = bench.param(False, "start and step as in the text, not the code (iterative)", added=True)
 
     def find_problem(self) -> str | None:
-        if self.norm != "l1" and self.scheme in ("free", "momentum"):
-            return f"scheme {self.scheme} works with norm=l1 only; use fast or iterative with norm={self.norm}"
+        if self.norm != "l1" and self.scheme == "momentum":
+            return f"scheme momentum works with norm=l1 only; use fast, iterative or free with norm={self.norm}"
+        if self.printed and self.scheme != "iterative":
+            return f"printed=true is a form of scheme=iterative; leave it out with scheme={self.scheme}"
         return None
 
     def train(self, fit: bench.Fit) -> nn.Module:
@@ -80,8 +88,11 @@ class NormAT(bench.Defense):
 
         def after(batch: bench.Batch, gradient: Tensor) -> None:
             change = fit.state["change"][: len(batch.images)]
-            # The gradient by the normalised image is std times as large, and has the same sign.
-            change.add_(self.eps * gradient.sign()).clamp_(-self.eps, self.eps)
+            # Of each image's own loss, by the normalised image; the loop's is that of the batch's mean, by pixels.
+            own = len(batch.images) * std * gradient
+            change.copy_(
+                self._ascend(change, own) if self.norm == "elastic" else self._project(change + self.solution(own))
+            )
 
         return fit.minimise(network, loss, replays=self.replays, after=after)
 
@@ -99,24 +110,39 @@ class NormAT(bench.Defense):
 
     def solution(self, gradient: Tensor) -> Tensor:
         """Return the best d to first order."""
+        if self.norm == "l2":
+            return self.eps * unit(gradient)
         if self.norm == "group":
             return self.eps * gradient / block_norms(gradient, self.block)
         sign = self.eps * gradient.sign()
         return sign if self.norm == "l1" else sign + 2 * self.eps2 * gradient
 
     def _iterate(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
+        if self.printed:
+            change = self.solution(slope(change))
         for _ in range(self.steps):
-            gradient = slope(change)
-            if self.norm == "l1":
-                change = (change + 0.3 * self.eps * gradient.sign()).clamp(-self.eps, self.eps)
-            elif self.norm == "elastic":
-                # Up the loss minus the cost |(|d| - eps)_+|^2 / (4 eps2).
-                cost = (change.abs() - self.eps).clamp(min=0) * change.sign() / (2 * self.eps2)
-                change = change + 0.3 * unit(gradient - cost)
-            else:
-                change = change + unit(gradient)
-                change = change * (self.eps / block_norms(change, self.block)).clamp(max=1)
+            change = self._ascend(change, slope(change))
         return change
+
+    def _ascend(self, change: Tensor, gradient: Tensor) -> Tensor:
+        """Take a step of "iterative"."""
+        if self.norm == "l1":
+            return self._project(change + 0.3 * self.eps * gradient.sign())
+        if self.norm == "elastic":
+            # Up the loss minus the cost |(|d| - eps)_+|^2 / (4 eps2).
+            cost = (change.abs() - self.eps).clamp(min=0) * change.sign() / (2 * self.eps2)
+            return change + 0.3 * unit(gradient - cost)
+        return self._project(change + (0.3 if self.printed else 1.0) * unit(gradient))
+
+    def _project(self, change: Tensor) -> Tensor:
+        """Bring d back into the ball of its norm; elastic has none."""
+        if self.norm == "l1":
+            return change.clamp(-self.eps, self.eps)
+        if self.norm == "l2":
+            lengths = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        else:
+            lengths = block_norms(change, self.block)
+        return change * (self.eps / lengths.clamp(min=1e-12)).clamp(max=1)
 
     def _momentum(self, slope: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
         direction = torch.zeros_like(change)

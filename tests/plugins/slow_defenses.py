@@ -510,10 +510,12 @@ def elastic_cost(perturbation, epsilon, epsilon2):
 def fast_solution(gradient, norm, epsilon, epsilon2, block):
     """The one-step delta* = argmax <delta, q> - h(delta) of one image's q (Gong et al., 2024).
 
-    l1: eps sign q. group: eps q_S / (|q_S| + 1e-12) in each group. elastic: eps sign q + 2 eps2 q.
+    l1: eps sign q. l2: eps q / |q|. group: eps q_S / (|q_S| + 1e-12) in each group. elastic: eps sign q + 2 eps2 q.
     """
     if norm == "l1":
         return epsilon * torch.sign(gradient)
+    if norm == "l2":
+        return epsilon * gradient / l2(gradient)
     if norm == "elastic":
         return epsilon * torch.sign(gradient) + 2 * epsilon2 * gradient
     if norm == "group":
@@ -533,39 +535,48 @@ def norm_at_fast(network, images, labels, norm, epsilon, epsilon2, block, std):
     return torch.stack(results).detach()
 
 
-def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std):
+def norm_at_back(delta, norm, epsilon, block):
+    """delta in the ball of its norm: elements, the image or each group at most eps long."""
+    if norm == "l1":
+        return delta.clamp(-epsilon, epsilon)
+    moved = delta.clone()
+    for group in groups(moved.shape, block) if norm == "group" else [slice(None)]:
+        length = float(l2(moved[group]))
+        if length > epsilon:
+            moved[group] = moved[group] * (epsilon / length)
+    return moved
+
+
+def norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std, long=1.0):
     """One step of the iterative scheme on one image's delta, in normalised space.
 
     l1: delta + step sign q, clamped to +-eps (step 0.3 eps). elastic: ascend CE - h(delta) along its gradient over
-    its l2 length (step 0.3), no projection. group: delta + step q/|q|_2 over the whole image (step 1.0), then each
-    group's length at most eps. q is the gradient of the image's own CE at x + delta.
+    its l2 length (step 0.3), no projection. l2, group: delta + step q/|q|_2 over the whole image (step 1.0, in the
+    text 0.3), then the length of all, or each group's, at most eps. q is the gradient of the image's own CE at x +
+    delta.
     """
     scale = unit_std(image, std)
     gradient = ce_gradient(network, image + scale * delta, label, std)
     if norm == "l1":
-        return (delta + 0.3 * epsilon * torch.sign(gradient)).clamp(-epsilon, epsilon)
+        return norm_at_back(delta + 0.3 * epsilon * torch.sign(gradient), norm, epsilon, block)
     if norm == "elastic":
         point = leaf(delta)
         (cost,) = torch.autograd.grad(elastic_cost(point, epsilon, epsilon2), point)
         slope = gradient - cost
-        return delta + 0.3 * slope / (l2(slope) + TINY)
-    if norm == "group":
-        moved = delta + gradient / (l2(gradient) + TINY)
-        for group in groups(moved.shape, block):
-            length = float(l2(moved[group]))
-            if length > epsilon:
-                moved[group] = moved[group] * (epsilon / length)
-        return moved
-    raise ValueError(norm)
+        return delta + 0.3 * slope / l2(slope)
+    return norm_at_back(delta + long * gradient / l2(gradient), norm, epsilon, block)
 
 
-def norm_at_iterative(network, images, labels, norm, epsilon, epsilon2, block, std, steps):
-    """x + delta after `steps` of `norm_at_step` from delta = 0."""
+def norm_at_iterative(network, images, labels, norm, epsilon, epsilon2, block, std, steps, printed=False):
+    """x + delta after `steps` of `norm_at_step` from delta = 0, or as printed (B.4) from the one-step delta*."""
     results = []
     for image, label in zip(images, labels, strict=True):
-        delta = torch.zeros_like(image)
+        delta, long = torch.zeros_like(image), 1.0
+        if printed:
+            delta = fast_solution(ce_gradient(network, image, label, std), norm, epsilon, epsilon2, block)
+            long = 0.3
         for _ in range(steps):
-            delta = norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std).detach()
+            delta = norm_at_step(network, image, label, delta, norm, epsilon, epsilon2, block, std, long).detach()
         results.append(image + unit_std(image, std) * delta)
     return torch.stack(results).detach()
 

@@ -201,20 +201,27 @@ def test_ig_norm(smooth, batch, form):
     compare(smooth, loss_of(f"ig_norm:form={form},weight=0.4,points=6,every=2,steps=3", smooth, batch), expected)
 
 
-@pytest.mark.parametrize("mining", [True, False])
-def test_iga(network, batch, mining):
+@pytest.mark.parametrize(
+    ("text", "mining", "count", "weight", "eps"),
+    [
+        ("steps=2,elements=20,weight=0.7", True, 20, 0.7, 8 / 255),
+        ("steps=2,elements=20,weight=0.7,mining=false", False, 20, 0.7, 8 / 255),
+        ("joo2023,steps=2", False, 48, 1, 1 / 255),
+    ],
+)
+def test_iga(network, batch, text, mining, count, weight, eps):
     relu = isinstance(network.network[1], nn.ReLU)
     source = built(nn.Softplus(50)) if relu else network
     source.load_state_dict(network.state_dict())
     for mine, other in zip(source.parameters(), network.parameters(), strict=True):
         mine.data = other.data
-    start = draw_panel(lambda: 8 / 255 * noise.uniform(batch.images))
+    start = draw_panel(lambda: eps * noise.uniform(batch.images))
     mean = network.mean
     moved = slow.iga_attack(
-        source, batch.images, LABELS, mean, STDS, 8 / 255, 5 / 255, 2, start, count=20, index_network=network
+        source, batch.images, LABELS, mean, STDS, eps, 0.625 * eps, 2, start, count=count, index_network=network
     )
-    found = loss_of(f"iga:steps=2,elements=20,weight=0.7,mining={str(mining).lower()}", network, batch)
-    expected = slow.iga(network, batch.images, LABELS, moved, mean, STDS, 0.7, mining, source)
+    found = loss_of(f"iga:{text}", network, batch)
+    expected = slow.iga(network, batch.images, LABELS, moved, mean, STDS, weight, mining, source)
     assert_close(found, expected, rtol=1e-8, atol=1e-12)
     mine = torch.autograd.grad(found, list(network.parameters()))
     # The slow form has two copies of the weights where ReLU is replaced.
@@ -245,16 +252,27 @@ def test_trades(network, batch):
     )
 
 
-NORMS = {"l1": "norm=l1,eps=0.1", "group": "norm=group,eps=0.1,block=3", "elastic": "norm=elastic,eps=0.02,eps2=0.07"}
+NORMS = {"l1": "norm=l1,eps=0.1", "l2": "norm=l2,eps=0.4", "group": "norm=group,eps=0.1,block=3"}
+NORMS["elastic"] = "norm=elastic,eps=0.02,eps2=0.07"
+RADII = {"l1": 0.1, "l2": 0.4, "group": 0.1, "elastic": 0.02}
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("scheme", ["fast", "iterative"])
+@pytest.mark.parametrize("scheme", ["fast", "iterative", "iterative,printed=true"])
 def test_norm_at(network, batch, norm, scheme):
-    eps = 0.02 if norm == "elastic" else 0.1
-    given = {"epsilon2": 0.07, "block": 3, "std": STDS} | ({"steps": 3} if scheme == "iterative" else {})
+    given = {"epsilon2": 0.07, "block": 3, "std": STDS}
+    name, _, printed = scheme.partition(",")
+    if name == "iterative":
+        given |= {"steps": 3, "printed": bool(printed)}
     found = loss_of(f"norm_at:{NORMS[norm]},scheme={scheme},steps=3", network, batch)
-    compare(network, found, slow.norm_at(network, batch.images, LABELS, norm, eps, scheme, **given))
+    compare(network, found, slow.norm_at(network, batch.images, LABELS, norm, RADII[norm], name, **given))
+
+
+def test_one_step_of_vanilla_l2_is_the_gradient_with_the_length_eps(network, batch):
+    found = bench.component("defense", "norm_at:norm=l2,eps=0.5").change(network, batch.images, LABELS)
+    for i in range(4):
+        q = slow.ce_gradient(network, batch.images[i], LABELS[i], STDS)
+        assert_close(found[i], 0.5 * q / q.square().sum().sqrt(), rtol=0, atol=1e-15)
 
 
 def test_norm_at_with_momentum(network, batch):
@@ -271,11 +289,12 @@ def test_norm_at_with_momentum(network, batch):
     compare(network, found, slow.cross_entropy(network, inside + STDS * change, LABELS))
 
 
-def test_norm_at_for_free_takes_its_change_from_the_same_backward_pass(network, batch):
-    fit = Asked(network)
+@pytest.mark.parametrize("norm", NORMS)
+def test_norm_at_for_free_takes_its_change_from_the_same_backward_pass(network, batch, norm):
+    fit, eps = Asked(network), RADII[norm]
     fit.batch = 6
     fit.state = {}
-    bench.component("defense", "norm_at:scheme=free,eps=0.1,replays=3").train(fit)
+    bench.component("defense", f"norm_at:{NORMS[norm]},scheme=free,replays=3").train(fit)
     assert fit.options["replays"] == 3
     fit.state["change"] = torch.zeros(6, 3, 4, 4, dtype=torch.float64)
     change = torch.zeros_like(batch.images)
@@ -287,8 +306,12 @@ def test_norm_at_for_free_takes_its_change_from_the_same_backward_pass(network, 
         (gradient,) = torch.autograd.grad(fit.loss(network, bench.Batch(leaf, LABELS, None, None, batch.indices)), leaf)
         fit.options["after"](batch, gradient)
         for i in range(4):
-            q = slow.ce_gradient(network, batch.images[i] + STDS * change[i], LABELS[i], STDS)
-            change[i] = (change[i] + 0.1 * q.sign()).clamp(-0.1, 0.1)
+            if norm == "elastic":
+                given = network, batch.images[i], LABELS[i], change[i], norm, eps, 0.07, 3, STDS
+                change[i] = slow.norm_at_step(*given).detach()
+            else:
+                q = slow.ce_gradient(network, batch.images[i] + STDS * change[i], LABELS[i], STDS)
+                change[i] = slow.norm_at_back(change[i] + slow.fast_solution(q, norm, eps, 0.07, 3), norm, eps, 3)
         assert_close(fit.state["change"][:4], change)
 
 
@@ -389,7 +412,9 @@ def test_evaluating_puts_back_what_was_there():
 
 def test_bad_parameters_say_so():
     said = {
-        "norm_at:norm=group,scheme=free": "scheme free works with norm=l1 only; use fast or iterative with norm=group",
+        "norm_at:norm=group,scheme=momentum": "scheme momentum works with norm=l1 only; use fast, iterative or free with "
+        "norm=group",
+        "norm_at:printed=true": "printed=true is a form of scheme=iterative; leave it out with scheme=fast",
         "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide",
         "adversarial:eps=8": "eps is 8, must be at most 1 in linf",
         "trades:eps=8": "eps is 8, must be at most 1 in linf",
