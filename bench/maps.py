@@ -91,11 +91,12 @@ def _split_at(values: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return above, values == last, count[:, 0] - above.sum(1)
 
 
-def top_elements(attributions: Tensor, share: float) -> Tensor:
+def top_elements(attributions: Tensor, share: float, of_all: bool = False) -> Tensor:
     """Mark the largest elements of each attribution by magnitude: (N, C, H, W) -> (N, C, H, W) bool.
 
-    As many as a share of the elements that are not zero, and at least one. Of equal ones, the first in order.
+    As many as a share of the elements that are not zero, or of all elements, and at least one. Of equal ones, the first
+    in order.
     """
     sizes = attributions.abs()
-    count = (share * (sizes > 0).sum((1, 2, 3))).long().clamp(min=1)
+    count = (share * ((sizes > 0) | of_all).sum((1, 2, 3))).long().clamp(min=1)
     return ranks(sizes) < count.view(-1, 1, 1, 1)

@@ -29,7 +29,8 @@ class Ball:
         # No two images are as far apart in l2 as a million, whatever their size.
         if not 0 <= self.eps <= (1 if self.norm == "linf" else 10**6):
             raise BadValue(
-                f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255"
+                f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255 "
+                "(a budget in units of the normalised image, times the std of its pixels)"
             )
 
     def __str__(self) -> str:

@@ -63,7 +63,8 @@ BAD = [
     (
         ["run", "--eps", "8"],
         2,
-        "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255",
+        "eps 8 is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255 "
+        "(a budget in units of the normalised image, times the std of its pixels)",
     ),
     (["run", "--eps=-1/255"], 2, "eps -1/255 is impossible"),
     (["run", "--eps", "1e99999999"], 2, "eps '1e99999999' is not a number; write a fraction such as 8/255"),

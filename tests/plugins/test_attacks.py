@@ -182,26 +182,37 @@ def test_target_map_aims_at_the_map_of_another_class(network, ball):
         attack.perturb(victim(network), IMAGES, TARGETS, ball)
 
 
-@pytest.mark.parametrize("ball", BALLS, ids=str)
-def test_topk_l2_is_the_protocol_of_gong_et_al(network, ball):
+@pytest.mark.parametrize(("ball", "of"), [(BALLS[0], "nonzero"), (BALLS[1], "nonzero"), (BALLS[1], "all")])
+def test_topk_l2_is_the_protocol_of_gong_et_al(network, ball, of):
     def share_of_elements(clean, logits):
         sizes = clean.abs().flatten()
-        chosen = sizes.argsort(descending=True)[: int(0.4 * int((sizes > 0).sum()))]
+        chosen = sizes.argsort(descending=True)[: int(0.4 * (432 if of == "all" else int((sizes > 0).sum())))]
         return lambda moved, logits: moved.abs().flatten()[chosen].sum() / moved.abs().sum()
 
     def step(moved, gradient):
         return moved - 0.02 * float(ball.eps) * gradient.sign()
 
-    found = perturbed("topk_l2:steps=6,step=0.02", network, ball)
+    found = perturbed(f"topk_l2:steps=6,step=0.02,of={of}", network, ball)
     for i in range(6):
         expected = slow(network, IMAGES[i], TARGETS[i], share_of_elements, 6, IMAGES[i], ball, step)
         assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
     assert not torch.equal(found, IMAGES)
 
 
+def test_a_share_of_all_elements_counts_zeros_and_a_share_of_the_others_does_not():
+    from bench.maps import top_elements
+
+    sizes = torch.tensor([0.0, 5, 0, -4, 3, 0, 0, 2, 0, 0]).view(1, 1, 2, 5)
+    assert top_elements(sizes, 0.5).flatten().nonzero()[:, 0].tolist() == [1, 3]
+    assert top_elements(sizes, 0.3, of_all=True).flatten().nonzero()[:, 0].tolist() == [1, 3, 4]
+    assert bench.component("attack", "topk_l2:gong2024").of == "all"
+
+
+@pytest.mark.parametrize("text", ["steps=5", "lim2021,steps=5"])
 @pytest.mark.parametrize("ball", BALLS, ids=str)
-def test_pgd_is_madry_et_als_on_the_network_itself(network, ball):
-    found = perturbed("pgd:steps=5", network, ball)
+def test_pgd_is_madry_et_als_on_the_network_itself(network, ball, text):
+    found = perturbed(f"pgd:{text}", network, ball)
+    step = steepest(ball, 0.5 if text == "steps=5" else 0.01 * 0.225 / float(ball.eps))
     with noise.rows(1, "attack", range(6)):
         starts = ball.sample(IMAGES)
     for i in range(6):
@@ -210,9 +221,8 @@ def test_pgd_is_madry_et_als_on_the_network_itself(network, ball):
             label = int(logits.argmax())
             return lambda moved, now: now[label] - now.logsumexp(0)
 
-        expected = slow(
-            network, IMAGES[i], TARGETS[i], minus_loss, 5, starts[i], ball, steepest(ball, 0.5), keep=False, beta=None
-        )
+        given = network, IMAGES[i], TARGETS[i], minus_loss, 5, starts[i], ball, step
+        expected = slow(*given, keep=False, beta=None)
         assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
     with torch.no_grad():
         losses = [torch.nn.functional.cross_entropy(network(x), network(IMAGES).argmax(1)) for x in (found, IMAGES)]

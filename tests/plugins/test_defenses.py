@@ -412,8 +412,7 @@ def test_evaluating_puts_back_what_was_there():
 
 def test_bad_parameters_say_so():
     said = {
-        "norm_at:norm=group,scheme=momentum": "scheme momentum works with norm=l1 only; use fast, iterative or free with "
-        "norm=group",
+        "norm_at:norm=l2,scheme=momentum": "momentum works with norm=l1 only; use fast, iterative or free with norm=l2",
         "norm_at:printed=true": "printed=true is a form of scheme=iterative; leave it out with scheme=fast",
         "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide",
         "adversarial:eps=8": "eps is 8, must be at most 1 in linf",
