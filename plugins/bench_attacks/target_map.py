@@ -16,7 +16,8 @@ from bench_attacks.descent import Aim, Descent, Seen, follow
 @dataclass(frozen=True)
 class TargetMap(Descent):
     """Bring the map close to a target and leave the logits alone: minimise half the squared distance of the maps, each
-    divided by its maximum, plus a weight times the mean squared change of the logits.
+    divided by its maximum, plus a weight times the mean squared change of the logits. On another scale, where maps sum
+    to one or to the number of pixels, it is the mean of the squared distances over pixels, times a weight.
 
     The target is a "frame", one on the border and zero inside (AAM; Joo et al., AAAI 2023), or the map of a
     "reference": the first of the training images given to all attacks that the network assigns to a class other than
@@ -24,7 +25,8 @@ class TargetMap(Descent):
 
     Returns the closest iterate among those that keep the prediction; the clean image counts as one. Joo et al. return
     the last iterate whatever its prediction, and Dombrowski et al. search without a budget. "joo2023" sets the steps of
-    Joo et al.
+    Joo et al. "wang2020" has the weights of Dombrowski et al., 1e11 and 1e6, and the 50 steps and the scale of Wang et
+    al. On the scale of Dombrowski et al. (scale=one), the same weights guard the logits more than they move the map.
     """
 
     name = "target_map"
@@ -36,12 +38,16 @@ class TargetMap(Descent):
         2019,
         "https://arxiv.org/abs/1906.07983",
     )
-    presets: ClassVar[dict[str, str]] = {"joo2023": "target=frame,optimiser=adam,steps=100,step=0.04,preserve=0.5"}
+    presets: ClassVar[dict[str, str]] = {
+        "joo2023": "target=frame,optimiser=adam,steps=100,step=0.04,preserve=0.5",
+        "wang2020": "target=reference,optimiser=sign,steps=50,scale=area,match=1e11,preserve=1e6",
+    }
     examples = (
         "steps=4",
         "target=reference,steps=4,optimiser=sign",
         "steps=3,optimiser=adaptive",
         "steps=3,restarts=2",
+        "wang2020,steps=3",
     )
     target: Literal["frame", "reference"] = bench.param("frame", "what the map should look like")
     width: float = bench.param(5 / 32, "of a frame, as a share of the image's shorter side", low=0, high=0.5)
@@ -51,6 +57,10 @@ class TargetMap(Descent):
     preserve: float = bench.param(0.5, "weight of the mean squared change of the logits", low=0)
     restarts: int = bench.param(1, "starts; the first is the clean image, the others are drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
+    scale: Literal["peak", "one", "area"] = bench.param(
+        "peak", "scale of the maps: a maximum of one, or a sum of one or of the number of pixels (area)", added=True
+    )
+    match: float = bench.param(1.0, "weight of the distance of the maps", low=0, added=True)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
@@ -61,20 +71,22 @@ class TargetMap(Descent):
         with torch.no_grad():
             clean = victim.logits(images)
             goal = frame(images, self.width) if self.target == "frame" else reference_maps(victim, targets)
+            goal = rescale(goal, self.scale)
 
         def aim(moved: Tensor) -> Seen:
             maps, logits = victim.both(moved, targets)
-            distance = 0.5 * (scale_to_peak(maps) - goal).square().sum((1, 2))
-            score = distance + self.preserve * (logits - clean).square().mean(1)
+            squares = (rescale(maps, self.scale) - goal).square()
+            distance = 0.5 * squares.sum((1, 2)) if self.scale == "peak" else squares.mean((1, 2))
+            score = self.match * distance + self.preserve * (logits - clean).square().mean(1)
             return Seen(score, logits, score.detach())
 
         return aim
 
 
-def scale_to_peak(maps: Tensor) -> Tensor:
-    """Divide each map by its maximum; zero maps stay zero: (B, H, W) -> (B, H, W)."""
-    top = maps.amax((1, 2), keepdim=True)
-    return maps / torch.where(top > 0, top, torch.ones_like(top))
+def rescale(maps: Tensor, scale: str) -> Tensor:
+    """Divide each map by its maximum ("peak"), sum ("one") or mean ("area"); zero maps stay zero: (B, H, W)."""
+    size = {"peak": torch.amax, "one": torch.sum, "area": torch.mean}[scale](maps, (1, 2), keepdim=True)
+    return maps / torch.where(size > 0, size, torch.ones_like(size))
 
 
 def frame(images: Tensor, width: float) -> Tensor:
@@ -89,7 +101,7 @@ def frame(images: Tensor, width: float) -> Tensor:
 def reference_maps(victim: bench.Victim, targets: Tensor) -> Tensor:
     """Explain, for each target, the first reference that the network assigns to another class: (B,) -> (B, H, W).
 
-    Where there is none, the first of all. The maximum of each map is one.
+    Where there is none, the first of all.
     """
     references = victim.references
     if references is None or not len(references):
@@ -102,5 +114,4 @@ def reference_maps(victim: bench.Victim, targets: Tensor) -> Tensor:
     used, place = first.unique(return_inverse=True)
     # They have noise of their own, because they are not the rows under attack.
     with noise.rows(0, "references", used):
-        maps = victim.maps(references[used], classes[used])
-    return scale_to_peak(maps)[place]
+        return victim.maps(references[used], classes[used])[place]

@@ -164,10 +164,35 @@ def test_target_map_is_joo_et_als_with_the_best_iterate(network):
     assert not torch.equal(found, IMAGES)
 
 
+def manipulated(goal, total):
+    """The supplement of Wang et al., C1: 1e11 times the mean squared distance of maps with a sum, 1e6 of the logits."""
+
+    def score_of(clean, logits):
+        def score(moved, now):
+            shown = moved.abs().sum(0)
+            maps = (total * (shown / shown.sum() - goal / goal.sum())).square()
+            return 1e11 * maps.sum() / 144 + 1e6 * sum((a - b) ** 2 for a, b in zip(now, logits, strict=True)) / 3
+
+        return score
+
+    return score_of
+
+
+MANIPULATE = "match=1e11,preserve=1e6,scale"
+
+
+@pytest.mark.parametrize(
+    ("text", "score_of"),
+    [
+        ("target=reference,optimiser=sign,step=0.1,steps=6,preserve=2", lambda goal: near(goal / goal.max(), 2)),
+        ("wang2020,steps=6,step=0.1", lambda goal: manipulated(goal, 144)),
+        (f"target=reference,optimiser=sign,step=0.1,steps=6,{MANIPULATE}=one", lambda goal: manipulated(goal, 1)),
+    ],
+)
 @pytest.mark.parametrize("ball", BALLS, ids=str)
-def test_target_map_aims_at_the_map_of_another_class(network, ball):
+def test_target_map_aims_at_the_map_of_another_class(network, ball, text, score_of):
     references = torch.rand(4, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    attack = bench.component("attack", "target_map:target=reference,optimiser=sign,step=0.1,steps=6,preserve=2")
+    attack = bench.component("attack", f"target_map:{text}")
     seen = bench.Victim(network, bench.component("explainer", "gradient"), references)
     found = attack.perturb(seen, IMAGES, TARGETS, ball)
     classes = network(references).argmax(1)
@@ -176,8 +201,10 @@ def test_target_map_aims_at_the_map_of_another_class(network, ball):
         leaf = references[place].clone().requires_grad_()
         network(leaf[None])[0, classes[place]].backward()
         goal = leaf.grad.abs().sum(0)
-        expected = slow(network, IMAGES[i], TARGETS[i], near(goal / goal.max(), 2), 6, IMAGES[i], ball)
+        expected = slow(network, IMAGES[i], TARGETS[i], score_of(goal), 6, IMAGES[i], ball)
         assert_close(found[i], expected, rtol=1e-7, atol=1e-9)
+    if "wang2020" in text:  # other than on the scale where maps sum to one
+        assert all(not torch.equal(*pair) for pair in zip(found, IMAGES, strict=True))
     with pytest.raises(bench.BadValue, match="target_map:target=reference needs training images, and there are none"):
         attack.perturb(victim(network), IMAGES, TARGETS, ball)
 
