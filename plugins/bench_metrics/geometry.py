@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 import bench
 from bench import noise
+from bench.gradients import differentiating, target_logits
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,15 @@ class Nearby(bench.Metric):
     """A metric of the network near an image, averaged over random steps away from it."""
 
     better = "lower"
-    examples = ("", "eps=16/255,draws=2", "step=unit,draws=2")
+    examples = ("", "eps=16/255,draws=2", "step=unit,draws=2", "step=uniform,draws=2")
     eps: Fraction = bench.param(
         Fraction(4, 255), "standard deviation of a step's elements, or length of a step, in pixel units", low=0, high=1
     )
     draws: int = bench.param(10, "steps from each image", low=1)
-    step: Literal["normal", "unit"] = bench.param(
-        "normal", "eps times normal elements as in the authors' code, or eps times a unit vector as printed", added=True
+    step: Literal["normal", "unit", "uniform"] = bench.param(
+        "normal",
+        "eps times normal elements as in the authors' code, a unit vector as printed, or uniform elements on [-1, 1]",
+        added=True,
     )
 
     @abstractmethod
@@ -43,6 +47,8 @@ class Nearby(bench.Metric):
         return bench.chunked(means, images, targets, seed=seed, name="close", indices=test_data.rows)
 
     def _draw(self, images: Tensor) -> Tensor:
+        if self.step == "uniform":
+            return noise.uniform(images)
         drawn = noise.normal(images)
         return drawn if self.step == "normal" else drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
@@ -52,3 +58,18 @@ def flat_second(case: bench.Case) -> str | None:
     if not case.model.smooth:
         return f"the second derivative of {case.model} is zero; choose a smooth --model, such as activation=softplus"
     return None
+
+
+def loss_hessian_product(network: nn.Module, images: Tensor, targets: Tensor, vectors: Tensor) -> Tensor:
+    """Return the Hessian of each target's cross-entropy by its image, times a vector: (B, C, H, W), (B,),
+    (B, C, H, W) -> (B, C, H, W), without a graph.
+
+    Where logits are piecewise linear, this is W A W^T times the vector, with the Jacobian W of the logits and A =
+    diag(p) - p p^T (the Gauss-Newton form).
+    """
+    with differentiating(images.detach()) as inputs:
+        logits = bench.check_logits(network(inputs), images)
+        loss = -target_logits(logits.log_softmax(1), images, targets).sum()
+        (slope,) = torch.autograd.grad(loss, inputs, create_graph=True)
+        (product,) = torch.autograd.grad(slope, inputs, vectors)
+    return product

@@ -192,8 +192,26 @@ def crc_bound(network, image, target, steps) -> float:
     return mean(found)
 
 
+def l2_criterion(network, image, target, steps) -> float:
+    """Joo et al. (2023): the mean of |grad f(x + r) - grad f(x)| over r."""
+    _, here = gradient(network, image, target)
+    return mean([norm(gradient(network, image + step, target)[1] - here) for step in steps])
+
+
 def hessian_frobenius(network, image, target) -> float:
     return norm(hessian(network, image, target))
+
+
+def loss_hessian(network, image, target):
+    """H[i, j] = d^2 (log sum exp g - g_y) / dx_i dx_j = sum_k (p_k - 1[k = y]) H_k + W A W^T, A = diag(p) - p p^T."""
+    shares = [probability(network, image, k) for k in range(len(logits(network, image)))]
+    slopes = [gradient(network, image, k)[1] for k in range(len(shares))]
+    found = torch.zeros(image.numel(), image.numel(), dtype=image.dtype)
+    for k, share in enumerate(shares):
+        found += (share - (k == target)) * hessian(network, image, k)
+        for j, other in enumerate(shares):
+            found += (share * (k == j) - share * other) * torch.outer(slopes[k], slopes[j])
+    return found
 
 
 # Maps against other maps.
