@@ -85,7 +85,8 @@ class TargetMap(Descent):
 
 def rescale(maps: Tensor, scale: str) -> Tensor:
     """Divide each map by its maximum ("peak"), sum ("one") or mean ("area"); zero maps stay zero: (B, H, W)."""
-    size = {"peak": torch.amax, "one": torch.sum, "area": torch.mean}[scale](maps, (1, 2), keepdim=True)
+    flat = maps.flatten(1)
+    size = {"peak": flat.amax(1), "one": flat.sum(1), "area": flat.mean(1)}[scale].view(-1, 1, 1)
     return maps / torch.where(size > 0, size, torch.ones_like(size))
 
 
