@@ -5,6 +5,7 @@ Needs no torch: boards read records by these names.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 COMPONENT = "NAME[:...]"
@@ -48,7 +49,9 @@ _AXES: dict[str, tuple[Option, ...]] = {
         Option("eps", "EPS,...", "Budget in pixel units of [0, 1], such as 2/255,4/255.", is_list=True),
         Option("norm", "linf|l2", "Norm of the budget.", is_list=True),
     ),
-    "target": (Option("target", "predicted|label", "Class to explain.", is_list=True),),
+    "target": (
+        Option("target", "TARGET", "Class to explain: predicted, label, class:second or class:N.", is_list=True),
+    ),
     "samples": (Option("samples", "N", "Number of test images, balanced over classes.", is_list=True),),
 }
 AXES = tuple(_AXES)
@@ -56,6 +59,11 @@ METRIC = _component("metric", "Score to compute.")
 OPTIONS = {option.name: option for option in (*(o for options in _AXES.values() for o in options), METRIC)}
 # By axis, the kind of component along it.
 KINDS = {axis: options[0].kind for axis, options in _AXES.items() if options[0].kind}
+
+
+# The class to explain: its form, and in words. class:second is the most probable one besides the predicted.
+TARGET = re.compile(r"predicted|label|class:(second|0|[1-9]\d{0,5})", re.ASCII)
+TARGETS = "predicted, label, class:second or a class such as class:3"
 
 
 def split_ball(text: str) -> tuple[str, str]:

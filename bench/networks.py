@@ -208,6 +208,24 @@ def check_logits(logits: Tensor, images: Tensor) -> Tensor:
     return logits
 
 
+def choose_class(target: str, logits: Tensor) -> Tensor:
+    """The class that a target such as "predicted" names for each row of logits, all but "label": (N, K) -> (N,) int64.
+
+    Raises BadValue for a class that there is not.
+    """
+    predicted = logits.argmax(1)
+    if target == "predicted":
+        return predicted
+    if target == "class:second":
+        return logits.scatter(1, predicted[:, None], -torch.inf).argmax(1)
+    number, classes = int(target.removeprefix("class:")), logits.shape[1]
+    if number >= classes:
+        raise BadValue(
+            f"target {target}: the network has {classes} classes; choose from class:0 to class:{classes - 1}"
+        )
+    return torch.full_like(predicted, number)
+
+
 def check_targets(targets: Any, images: Tensor, name: str = "targets") -> Tensor:
     """The class of each image, (B,) int64, from such a tensor, a list of B numbers, or one number for all.
 

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bench.axes import OPTIONS
+from bench.axes import OPTIONS, TARGET, TARGETS
 from bench.downloads import Download
 from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
@@ -212,7 +212,7 @@ def _one(choice: Shape) -> Shape:
 _CHOICE: dict[str, Shape] = {
     **{name: _component for name, option in OPTIONS.items() if option.kind},
     "split": one_of("test", "validation", "train"),
-    "target": one_of("predicted", "label"),
+    "target": text(20, form=TARGET, words=TARGETS),
     "norm": one_of(*NORMS),
     "eps": _eps,
     "seed": _count(0, 10**9),

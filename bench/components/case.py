@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from bench.axes import AXES
+from bench.axes import AXES, TARGET, TARGETS
 from bench.components.ball import Ball
 from bench.components.base import Component
 from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
@@ -29,15 +29,15 @@ class Case:
     surrogate: Explainer
     attack: Attack
     ball: Ball
-    target: Literal["predicted", "label"]
+    target: str
     samples: int
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(Case)
-        for axis in ("split", "target"):
-            value, choices = getattr(self, axis), get_args(hints[axis])
-            if value not in choices:
-                raise BadValue(f"{axis} {value!r}: choose {' or '.join(choices)}")
+        splits = get_args(get_type_hints(Case)["split"])
+        if self.split not in splits:
+            raise BadValue(f"split {self.split!r}: choose {' or '.join(splits)}")
+        if not TARGET.fullmatch(self.target):
+            raise BadValue(f"target {self.target!r}: choose {TARGETS}")
         if self.samples < 1:
             raise BadValue(f"samples {self.samples}: at least one image is needed")
         if self.seed < 0:

@@ -23,7 +23,7 @@ from bench.engine.recipe import Recipe, Refit
 from bench.engine.victims import make_victim
 from bench.errors import BadComponent, BadValue, EnvironmentProblem
 from bench.maps import mask, reduce
-from bench.networks import check_images, check_logits
+from bench.networks import check_images, check_logits, choose_class
 
 Attribute = Callable[[Tensor, Tensor, str, list[Phase]], Tensor]
 
@@ -139,7 +139,9 @@ def clean_logits(network: nn.Module, images: Tensor, test_data: Data) -> Tensor:
 @value()
 def targets(target: str, clean_logits: Tensor, test_data: Data, *, services: Services) -> Tensor:
     """(N,) int64: the class explained, fixed on the clean images."""
-    return clean_logits.argmax(1) if target == "predicted" else _require(test_data.labels, "labels", services.device)
+    if target == "label":
+        return _require(test_data.labels, "labels", services.device)
+    return choose_class(target, clean_logits)
 
 
 def _prepare(explainer: Explainer, network: nn.Module, recipe: Recipe, services: Services) -> Prepared:

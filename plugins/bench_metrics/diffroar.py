@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import bench
 from bench.maps import ranks
+from bench.networks import choose_class
 from bench_metrics.curves import fill_in
-from bench_metrics.retraining import MaskedImages, predict
+from bench_metrics.retraining import MaskedImages, compute_logits
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DiffROAR(bench.Metric):
     the difference of their accuracies: a value per share of pixels kept (Shah et al., NeurIPS 2021; with pixels and
     this training Gong et al., CVPR 2024). It is positive where the maps point at what can be learned from.
 
-    Maps of the network under test mask the training and test images. On training images they explain the predicted
-    class or the label, as on test images. Shah et al. mask single elements by the gradient of the loss. Takes two
+    Maps of the network under test mask the training and test images. On training images they explain the class that
+    the target names, as on test images. Shah et al. mask single elements by the gradient of the loss. Takes two
     trainings for each share. The value of an image is 1, 0 or -1; undefined where its map is zero.
     """
 
@@ -61,11 +62,11 @@ class DiffROAR(bench.Metric):
         train = torch.zeros((len(train_data), *images.shape[2:]), dtype=torch.int32)
         for part in rows.split(256):
             shown = train_data.images[part].to(images.device)
-            predicted = predict(network, train_data, part, images.device)
-            targets = predicted
             if target == "label":
                 assert train_data.labels is not None  # or the network would not have been trained
                 targets = train_data.labels[part].to(images.device)
+            else:
+                targets = choose_class(target, compute_logits(network, train_data, part, images.device))
             train[part] = ranks(explain(network, shown, targets, part)).int().cpu()
         test, empty = ranks(clean_maps).int(), fill_in(network, images, self.fill)
         differences, pixels = [], test[0].numel()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench_metrics.retraining import predict, restrict
+from bench_metrics.retraining import compute_logits, restrict
 from bench_metrics.similarity import Sanity, compare
 from bench_metrics.ssim import SSIM
 
@@ -53,7 +53,7 @@ class LabelRandomization(Sanity):
         permuted = dataclasses.replace(data, labels=labels)
         network = refit(permuted, "permuted", using=())
         rows = torch.arange(len(permuted))
-        right = predict(network, permuted, rows, images.device).cpu() == labels
+        right = compute_logits(network, permuted, rows, images.device).argmax(1).cpu() == labels
         accuracy = float(right.double().mean())
         if accuracy < self.fitted:
             return bench.Undefined(

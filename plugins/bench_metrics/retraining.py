@@ -82,11 +82,11 @@ def swap(data: bench.Data, out: Tensor, others: bench.Data, into: Tensor) -> ben
     return _change(data, labels, lambda name, column: Swapped(column, out, getattr(others, name), into))
 
 
-def predict(network: nn.Module, data: bench.Data, rows: Tensor, device: torch.device) -> Tensor:
-    """Predict the class of some rows: (N,)."""
+def compute_logits(network: nn.Module, data: bench.Data, rows: Tensor, device: torch.device) -> Tensor:
+    """Compute the logits of some rows: (N, K)."""
     parts = []
     with torch.no_grad():
         for part in rows.split(256):
             images = data.images[part].to(device)
-            parts.append(bench.chunked(network, images, seed=0, name="predictions", indices=part).argmax(1))
+            parts.append(bench.chunked(network, images, seed=0, name="predictions", indices=part))
     return torch.cat(parts)

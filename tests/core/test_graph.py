@@ -147,7 +147,8 @@ def test_choices_multiply_each_case_once(tiny_case, catalog):
     [
         ({"samples": 0}, "samples 0: at least one image is needed"),
         ({"split": "dev"}, "split 'dev': choose test or validation or train"),
-        ({"target": "best"}, "target 'best': choose predicted or label"),
+        ({"target": "best"}, "target 'best': choose predicted, label, class:second or a class such as class:3"),
+        ({"target": "class:03"}, "target 'class:03': choose predicted"),
         ({"seed": -1}, "seed -1: must be 0 or more"),
     ],
 )
@@ -184,3 +185,18 @@ def test_a_process_that_was_overtaken_takes_what_the_other_computes(graph):
     one = graph(vocabulary=Vocabulary([trained]))
     assert one.get("trained").tolist() == [7.0] and tries == [0]
     assert not list(one.store.list_folders("partial"))
+
+
+def test_targets_name_the_class_of_each_image(graph, tiny_case):
+    def targets(text):
+        return graph(dataclasses.replace(tiny_case, target=text)).get("targets").tolist()
+
+    logits = graph().get("clean_logits").tolist()
+    order = [sorted(range(10), key=lambda k, row=row: -row[k]) for row in logits]
+    assert targets("predicted") == [row[0] for row in order]
+    assert targets("class:second") == [row[1] for row in order]
+    assert targets("class:7") == [7] * len(logits)
+    with pytest.raises(
+        bench.BadValue, match="target class:10: the network has 10 classes; choose from class:0 to class:9"
+    ):
+        targets("class:10")

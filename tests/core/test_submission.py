@@ -229,7 +229,7 @@ def test_a_departing_row_is_of_the_board(tiny):
         ('"8/255", "1/2"', '"255/8"', "eps 255/8 is impossible in linf: budgets are in pixel units of [0, 1]"),
         ('["linf"]', '["l1"]', "axes.norm is 'l1', must be linf or l2"),
         ('["test"]', '["tset"]', "axes.split is 'tset', must be test or validation or train"),
-        ('["predicted"]', '"guess"', "axes.target is 'guess', must be predicted or label"),
+        ('["predicted"]', '"guess"', "axes.target is 'guess', must be predicted, label, class:second or a class such"),
         ("samples = [3]", "samples = [0]", "axes.samples has '0', must be a whole number from 1"),
         ("samples = [3]", "samples = [100001]", "axes.samples has '100001', must be a whole number from 1 to 100000"),
         ("[axes]", "example = [0, 3]\n[axes]", "example is [0, 3], must be places among 3 samples, from 0"),
