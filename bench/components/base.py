@@ -10,6 +10,7 @@ import warnings
 from dataclasses import MISSING, dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal
 
 from bench.components.files import checksum, locate
@@ -52,6 +53,8 @@ class Parameter:
         """The values that the parameter takes, in words."""
         if typing.get_origin(self.type) is Literal:
             return " or ".join(map(repr, typing.get_args(self.type)))
+        if optional(self.type):
+            return dataclasses.replace(self, type=optional(self.type)).accepts + " or none"
         if typing.get_origin(self.type) is tuple:
             return "a tuple of " + dataclasses.replace(self, type=typing.get_args(self.type)[0]).accepts
         words = {
@@ -205,8 +208,16 @@ def check_parameters(cls: type[Component]) -> None:
             raise PluginError(f"{about}: its default {parameter.default!r} is not {parameter.accepts}")
 
 
+def optional(kind: Any) -> Any:
+    """The type X of the declared type X | None; None for any other."""
+    inner = typing.get_args(kind)
+    return inner[0] if isinstance(kind, UnionType) and inner[1:] == (NoneType,) else None
+
+
 def _fit(kind: Any, value: Any) -> Any:
     """The value as the declared type, or MISSING where it does not fit."""
+    if optional(kind):
+        return None if value is None else _fit(optional(kind), value)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return value if value in inner and type(value) is type(inner[inner.index(value)]) else MISSING
@@ -233,6 +244,8 @@ def _fit(kind: Any, value: Any) -> Any:
 
 def write(value: Any, form: Form = "text") -> str:
     """A parameter's value as text: for `text.read`, for a key, or for publication."""
+    if value is None:
+        return "none"
     if isinstance(value, Component):
         return f"({value.identity if form == 'identity' else value._text(form)})"
     if isinstance(value, tuple):

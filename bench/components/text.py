@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.components.base import Component, Parameter, parameters
+from bench.components.base import Component, Parameter, optional, parameters
 from bench.errors import BadValue, UnknownName, suggestion
 from bench.keys import split
 
@@ -61,6 +61,8 @@ def _value(parameter: Parameter, text: str, owner: str, find: Callable[[str, str
 
 
 def _from_text(kind: Any, text: str, find: Callable[[str, str], type[Component]]) -> Any:
+    if optional(kind):
+        return None if text == "none" else _from_text(optional(kind), text, find)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         body = _inside(text)

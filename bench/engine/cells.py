@@ -128,7 +128,8 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
             if name in needed and name not in case.dataset.provides:
                 return f"{owner}: dataset {case.dataset} has no {name.replace('_', ' ')}"
         if "refit" in along:
-            for defense in (case.defense, *defenses_in(case.defense)):
+            own = () if metric is None else tuple(defenses_in(metric))  # train in place of the case's
+            for defense in own or (case.defense, *defenses_in(case.defense)):
                 if not defense.trains:
                     return f"{owner}: it trains again on other data, which {defense.name} cannot do"
         source = "the hook bench_refuse"

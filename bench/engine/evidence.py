@@ -392,15 +392,18 @@ def kept(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
 
 @value()
 def explain(explainer: Explainer, prepared: Prepared, seed: int, test_data: Data) -> Callable[..., Tensor]:
-    """A function (network, images, targets, indices=None) -> maps, in chunks, without a graph.
+    """A function (network, images, targets, indices=None, raw=False) -> maps, in chunks, without a graph.
 
-    Pass `indices` for images that are not the test images. What the explainer has learned is about the case's network,
-    whichever network it explains.
+    Pass `indices` for images that are not the test images, and `raw` for attributions in place of maps. What the
+    explainer has learned is about the case's network, whichever network it explains.
     """
 
-    def maps(network: nn.Module, images: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
+    def maps(
+        network: nn.Module, images: Tensor, targets: Tensor, indices: Tensor | None = None, raw: bool = False
+    ) -> Tensor:
         def one(images: Tensor, targets: Tensor) -> Tensor:
-            return explainer.maps(network, images, targets, prepared)
+            attributions = explainer.attributions(network, images, targets, prepared)
+            return attributions if raw else reduce(attributions)
 
         rows = test_data.rows if indices is None else indices
         with torch.no_grad():

@@ -59,17 +59,26 @@ class Refit:
     log: list[Phase] = field(default_factory=list)
 
     def __call__(
-        self, data: Data, name: str, seed: int | None = None, using: tuple[str, ...] | None = None
+        self,
+        data: Data,
+        name: str,
+        seed: int | None = None,
+        using: tuple[str, ...] | None = None,
+        model: Model | None = None,
+        schedule: Schedule | None = None,
+        defense: Defense | None = None,
     ) -> nn.Module:
         """Train on `data`; return the network in eval mode, frozen.
 
         `name` tells the trainings of one metric apart. The data must follow from the metric's parameters, the name, the
         training data and the evidence named in `using` (None: all that the metric asks for). Cases that differ
-        elsewhere share the training. `seed` replaces the case's. A teacher is trained on the same data.
+        elsewhere share the training. `seed`, and a `model`, `schedule` or `defense` that are parameters of the metric,
+        replace the case's. A teacher is trained on the same data.
         """
         seed = self.recipe.seed if seed is None else seed
-        recipe = dataclasses.replace(self.recipe, data=data, seed=seed)
-        network, phases = self._train(self.defense, recipe, f"{name}/{seed}", using)
+        model, schedule = model or self.recipe.model, schedule or self.recipe.schedule
+        recipe = Recipe(data, model, schedule, seed)
+        network, phases = self._train(defense or self.defense, recipe, f"{name}/{seed}", using)
         self.log.extend(phases)
         return network
 

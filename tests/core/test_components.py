@@ -42,6 +42,8 @@ class Outer(bench.Component):
     inner: Inner = bench.param(Inner(), "a component")
     points: tuple[int, ...] = bench.param((), "numbers")
     parts: tuple[Inner, ...] = bench.param((), "components")
+    other: Inner | None = bench.param(None, "a component, or none")
+    limit: int | None = bench.param(5, "a limit, or none", low=1)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ def parse(text):
 def test_defaults_are_left_out_of_the_text():
     assert str(Outer()) == "outer"
     assert str(Outer(count=2, eps=Fraction(8, 255))) == "outer:count=2,eps=8/255"
+
+
+def test_a_parameter_may_be_none():
+    assert (Outer().other, Outer().limit) == (None, 5)
+    text = "outer:other=(inner:k=5),limit=none"
+    assert str(parse(text)) == text and parse(text) == Outer(other=Inner(k=5), limit=None)
+    assert parse("outer:other=none") == Outer()
+    assert Outer().identity.endswith("other=none,limit=5)")
 
 
 def test_nested_components_and_tuples_stand_in_parentheses():
@@ -94,6 +104,8 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_s
         inner=st.builds(Inner, k=st.integers(1, 10**12)),
         points=st.lists(st.integers(), max_size=3).map(tuple),
         parts=st.lists(st.builds(Inner, k=st.integers(1, 9)), max_size=2).map(tuple),
+        other=st.none() | st.builds(Inner, k=st.integers(1, 9)),
+        limit=st.none() | st.integers(1, 9),
     )
 )
 def test_text_reads_back_as_the_same_component(component):
@@ -162,6 +174,9 @@ def test_whole_numbers_stand_for_floats_and_fractions():
         ("outer:eps=8/0", r"eps is '8/0', must be a fraction such as 8/255"),
         ("outer:mode=medium", r"mode is 'medium', must be 'fast' or 'slow'"),
         ("outer:points=(1,x)", r"points is '\(1,x\)', must be a tuple of a whole number"),
+        ("outer:limit=many", r"limit is 'many', must be a whole number of at least 1 or none"),
+        ("outer:limit=0", r"limit is 0, must be a whole number of at least 1 or none"),
+        ("outer:other=(iner)", r"no metric called 'iner'; did you mean"),
         ("outer:inner=(inner:k=0)", r"metric inner: k is 0, must be a whole number of at least 1"),
         ("outer:inner=(iner)", r"no metric called 'iner'; did you mean"),
         ("outer:count", r"'count' is not of the form parameter=value or a preset \(paper\)"),
