@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ class DiffROAR(bench.Metric):
     Maps of the network under test mask the training and test images. On training images they explain the class that
     the target names, as on test images. Shah et al. mask single elements by the gradient of the loss. Takes two
     trainings for each share. The value of an image is 1, 0 or -1; undefined where its map is zero.
+
+    The networks are trained as the case's own is, by its defense as well. With a model, a schedule and a defense of its
+    own, maps that do not depend on the network score the same whatever trained it. "gong2024" has those of Gong et al.
+    (B.5): a plain ResNet-34, trained for 150 epochs.
     """
 
     name = "diffroar"
@@ -38,9 +42,20 @@ class DiffROAR(bench.Metric):
         2021,
         "https://arxiv.org/abs/2102.12781",
     )
-    examples = ("", "shares=(0.2)")
+    presets: ClassVar[dict[str, str]] = {
+        "gong2024": "model=(torchvision:arch=resnet34),schedule=(gong2024_imagenette:epochs=150),defense=(ce)"
+    }
+    examples = ("", "shares=(0.2)", "shares=(0.2),defense=(ce),model=(lenet),schedule=(quick)")
     shares: tuple[float, ...] = bench.param((0.1, 0.3, 0.5), "shares of the pixels to keep", low=0, high=1)
     fill: Literal["mean", "black"] = bench.param("mean", "fill for missing pixels: the mean colour, or black")
+
+    model: bench.Model | None = bench.param(None, "the network to train; none for the case's", added=True)
+    schedule: bench.Schedule | None = bench.param(None, "how to train; none for as the case does", added=True)
+    defense: bench.Defense | None = bench.param(None, "what trains; none for the case's defense", added=True)
+
+    def refuse(self, case: bench.Case) -> str | None:
+        other = dataclasses.replace(case, model=self.model or case.model, defense=self.defense or case.defense)
+        return other.defense.refuse(other)
 
     def find_problem(self) -> str | None:
         return None if self.shares else "shares is empty; give at least one share of the pixels, such as shares=(0.3)"
@@ -76,7 +91,13 @@ class DiffROAR(bench.Metric):
             for side, low, high in (("top", 0, count), ("bottom", pixels - count, pixels)):
                 kept, left = ((rank >= low) & (rank < high) for rank in (train, test))
                 masked = MaskedImages(train_data.images, kept, empty.cpu())
-                trained = refit(dataclasses.replace(train_data, images=masked), f"{side}/{share!r}")
+                trained = refit(
+                    dataclasses.replace(train_data, images=masked),
+                    f"{side}/{share!r}",
+                    model=self.model,
+                    schedule=self.schedule,
+                    defense=self.defense,
+                )
                 shown = torch.where(left[:, None], images, empty)
                 logits = bench.chunked(trained, shown, seed=0, name=self.name, indices=test_data.rows)
                 right[side] = (logits.argmax(1) == labels).double()

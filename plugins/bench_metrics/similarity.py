@@ -34,9 +34,10 @@ class Sanity(bench.Metric):
         return no_similarity(self.similarity)
 
 
-def compare(similarity: bench.Metric, clean_maps: Tensor, attacked_maps: Tensor) -> Tensor:
-    """The scores (N,) that a similarity gives to pairs of maps. Raises BadComponent where it gives none per image."""
-    scores = similarity(clean_maps=clean_maps, attacked_maps=attacked_maps)
+def compare(similarity: bench.Metric, clean: Tensor, attacked: Tensor, form: str = "maps") -> Tensor:
+    """The scores (N,) that a similarity gives to pairs of maps, or of attributions. Raises BadComponent where it gives
+    none per image."""
+    scores = similarity(**{f"clean_{form}": clean, f"attacked_{form}": attacked})
     if not isinstance(scores, Tensor):
         raise bench.BadComponent(f"similarity {similarity} returned no tensor of scores; use one such as cosine")
     return scores.double()
@@ -50,6 +51,11 @@ def where_defined(scores: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 def no_similarity(metric: bench.Metric) -> str | None:
     """Say why a metric cannot compare two maps, or None."""
-    if set(inspect.signature(type(metric).__call__).parameters) != {"self", "clean_maps", "attacked_maps"}:
+    if not compares(metric, "maps"):
         return f"similarity {metric} does not compare two maps; use one such as cosine or topk_overlap"
     return None
+
+
+def compares(metric: bench.Metric, form: str) -> bool:
+    """Whether a metric takes clean and attacked "maps", or "attributions", and nothing else."""
+    return set(inspect.signature(type(metric).__call__).parameters) == {"self", f"clean_{form}", f"attacked_{form}"}

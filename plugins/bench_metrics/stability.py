@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import bench
 from bench_metrics.retraining import restrict, swap
-from bench_metrics.similarity import compare, no_similarity
+from bench_metrics.similarity import compare, compares, no_similarity
 from bench_metrics.ssim import SSIM
 
 
@@ -27,8 +27,8 @@ class Stability(bench.Metric):
     name = "stability"
     help = "similarity of maps to those of a second training, from other weights and in part on other images"
     paper = bench.papers.GONG2024
-    examples = ("", "similarity=(topk_overlap:k=5),swapped=0.05")
-    similarity: bench.Metric = bench.param(SSIM(), "a metric of clean_maps and attacked_maps")
+    examples = ("", "similarity=(topk_overlap:k=5),swapped=0.05", "similarity=(topk_overlap_elements)")
+    similarity: bench.Metric = bench.param(SSIM(), "a metric of two maps, or of two attributions")
     swapped: float = bench.param(0.1, "share of the training images to exchange", low=0, high=1)
 
     @property
@@ -44,7 +44,7 @@ class Stability(bench.Metric):
         return self.similarity.grain
 
     def find_problem(self) -> str | None:
-        return no_similarity(self.similarity)
+        return None if compares(self.similarity, "attributions") else no_similarity(self.similarity)
 
     def __call__(
         self,
@@ -58,6 +58,7 @@ class Stability(bench.Metric):
         images: Tensor,
         targets: Tensor,
         clean_maps: Tensor,
+        clean_attributions: Tensor,
         seed: int,
     ) -> Tensor | bench.Undefined:
         others = dataset.load(split)
@@ -77,6 +78,9 @@ class Stability(bench.Metric):
             )
         data = swap(data, out, others, free[_space_evenly(len(free), len(out))])
         second = refit(data, "swapped", seed + 1, using=("test_data",))
+        if compares(self.similarity, "attributions"):
+            other = explain(second, images, targets, raw=True)
+            return compare(self.similarity, clean_attributions, other, "attributions")
         return compare(self.similarity, clean_maps, explain(second, images, targets))
 
 

@@ -219,6 +219,7 @@ def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
         images=IMAGES,
         targets=TARGETS,
         clean_maps=torch.ones(4, 12, 12),
+        clean_attributions=torch.ones(4, 3, 12, 12),
         seed=0,
     )
     (found,) = asked
@@ -229,10 +230,27 @@ def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
     assert torch.equal(found.labels[same], data.labels[rows][same])
 
 
+def test_stability_compares_attributions_by_elements(tiny_case, store):
+    graph = runner.Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
+    names = ("dataset", "split", "train_data", "test_data", "schedule", "explain", "images", "targets")
+    given = {name: graph.get(name) for name in (*names, "clean_maps", "clean_attributions", "seed")}
+    second = tiny_network(True, torch.float32, (3, 32, 32))
+    second.network[-1] = torch.nn.Linear(second.network[-1].in_features, 10)
+    found = bench.component("metric", "stability:similarity=(topk_overlap_elements:share=0.1)")(
+        refit=lambda *data, using: second, **given
+    )
+    others = bench.component("explainer", "gradient").attributions(second, given["images"], given["targets"])
+    for i, (mine, other) in enumerate(zip(given["clean_attributions"], others, strict=True)):
+        top = [set(one.abs().flatten().argsort(descending=True)[:307].tolist()) for one in (mine, other)]
+        assert float(found[i]) == len(top[0] & top[1]) / 307
+    with pytest.raises(bench.BadValue, match="similarity accuracy does not compare two maps; use one such as cosine"):
+        bench.component("metric", "stability:similarity=(accuracy)")
+
+
 def test_images_without_labels_cannot_be_exchanged():
     plain = dataclasses.replace(tiny_data(30), labels=None)
     given = {"train_data": tiny_data(30), "schedule": bench.component("schedule", "quick"), "seed": 0, "refit": None}
-    given |= dict.fromkeys(("explain", "images", "targets", "clean_maps", "test_data"))
+    given |= dict.fromkeys(("explain", "images", "targets", "clean_maps", "clean_attributions", "test_data"))
     with pytest.raises(bench.BadComponent, match="metric stability: images of plain have no labels to train on"):
         plains = type("Plain", (), {"load": lambda self, split: plain, "__str__": lambda self: "plain"})()
         bench.component("metric", "stability")(dataset=plains, split="test", **given)
@@ -317,6 +335,25 @@ def test_diffroar_is_positive_on_objects_and_negative_on_the_rest(tiny_case, sto
         (record,) = outcome.records.values()
         assert list(record.levels) == ["10%"] and record.cost["refit"] > 0
         assert record.ci95[0] > 0.3 if inside else record.ci95[1] < -0.3
+
+
+def test_maps_that_ignore_the_network_teach_the_same_under_every_defense(tiny_run):
+    """With a training of its own: B.5 of Gong et al."""
+    own = "diffroar:shares=(0.1),model=(lenet:activation=relu),schedule=(quick:epochs=1,limit=32),defense=(ce)"
+    outcome = tiny_run(metric=[own], **{**SHORT, "defense": ["ce", "cosd"], "explainer": ["edge_map"]})
+    assert not outcome.failures
+    first, second = outcome.records.values()
+    assert first.axes["defense"] != second.axes["defense"] and first.key != second.key
+    assert first.levels == second.levels and first.value == second.value
+    preset = bench.component("metric", "diffroar:gong2024")
+    assert (str(preset.model), preset.schedule.epochs, str(preset.defense)) == ("torchvision:arch=resnet34", 150, "ce")
+
+
+def test_a_metric_that_trains_by_a_defense_of_its_own_asks_nothing_of_the_case_s(bench_):
+    for own, refused in (("(ce)", False), ("(weights:path=README.md)", True)):
+        words = ["--defense", "weights:path=README.md", "--metric", f"diffroar:defense={own}", "--no-reference"]
+        _, out, err = bench_("plan", *words)
+        assert ("metric diffroar: it trains again on other data, which weights cannot" in out + err) == refused
 
 
 def test_what_cannot_be_trained_again_is_refused_and_teachers_are_trained_on_the_new_data(bench_, tiny_run, store):
