@@ -16,10 +16,10 @@ class Insertion(Curve):
     """Insert the most important pixels, and average the probability of the explained class over levels from none to all
     (Petsiuk et al., BMVC 2018; in this form Joo et al., AAAI 2023).
 
-    "joo2023" has the levels of their code, 0 to 95%; without the whole image, the mean is lower. "petsiuk2018" has
-    their levels for images of 224 pixels, starting from a blurred image; unlike here, their area by trapezoids counts
-    the ends half. Joo et al. explain the label (--target label), and show no pixel at the threshold. Undefined where a
-    map is zero.
+    The 21 levels are those that they print. "joo2023" has the 20 of their code, 0 to 95%; without the whole image, the
+    mean is lower. "petsiuk2018" has their levels for images of 224 pixels, starting from a blurred image; unlike here,
+    their area by trapezoids counts the ends half. Joo et al. explain the label (--target label), and show no pixel at
+    the threshold. Undefined where a map is zero.
     """
 
     name = "insertion"

@@ -236,9 +236,10 @@ def test_plan_estimates_from_what_is_stored(bench_, finished):
 ALL = """
 accuracy adv_insertion aopc attack_passes attack_stages attack_time attacked_accuracy center_shift class_retrieval
 cosine crc crc_bound curvature data_dependence deletion diffroar explain_time gaze_overlap hessian_norm infidelity
-insertion kept_rate l1_distance l1_norm l2_criterion label_randomization local_lipschitz mask_mass mask_overlap
-pearson pointing_game preservation randomization relevance rps self_similarity smoothgrad_bound sparsity spearman ssim
-stability success_rate topk_mass topk_overlap topk_overlap_elements train_memory train_passes train_time
+insertion kept_rate l1_distance l1_norm l2_criterion label_randomization local_lipschitz mask_l1 mask_mass
+mask_overlap pearson perturbation pointing_game preservation randomization relevance rps self_similarity
+smoothgrad_bound sparsity spearman ssim stability success_rate topk_mass topk_overlap topk_overlap_elements
+train_memory train_passes train_time under_attack
 """
 
 

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 
 import bench
 from bench import noise
+from bench.engine import dependencies
+from bench.maps import mask, reduce
 from bench.testing import tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(4)
@@ -120,6 +122,61 @@ def test_elements_and_norms_by_hand():
     assert_close(found, torch.tensor([0.5, torch.nan], dtype=torch.float64), equal_nan=True)
     assert overlap(clean_attributions=clean[:1], attacked_attributions=-clean[:1]) == 1
     assert bench.component("metric", "l1_norm")(clean_attributions=clean).tolist() == [10.0, 0.0]
+
+
+FAITHFULNESS = ["insertion:steps=5", "deletion:steps=5", "preservation:steps=5", "relevance:steps=5", "l1_norm"]
+
+
+@pytest.mark.parametrize("text", [*FAITHFULNESS, "relevance:steps=5,mean=set", "infidelity:draws=3", "aopc:steps=3"])
+@pytest.mark.parametrize("image", ["attacked", "clean"])
+def test_faithfulness_under_attack_is_that_of_the_attacked_map(text, image):
+    network, attributions = tiny_network(True), attribution(3)
+    clean = bench.component("metric", text)
+    attacked_images = (IMAGES + 0.05 * IMAGES.flip(3)).clamp(0, 1)
+    given = {"network": network, "targets": TARGETS, "seed": 2, "test_data": SimpleNamespace(rows=torch.arange(4))}
+    sides = {"attributions": attributions, "maps": reduce(attributions), "masks": mask(attributions, "percentile")}
+    attacked = {f"attacked_{form}": value for form, value in sides.items()}
+    found = bench.component("metric", f"under_attack:metric=({text}),image={image}")(
+        images=IMAGES, attacked_images=attacked_images, **given, **attacked
+    )
+    seen = given | {"images": attacked_images if image == "attacked" else IMAGES}
+    seen |= {f"clean_{form}": value for form, value in sides.items()}
+    expected = clean(**{name: seen[name] for name in dependencies(type(clean).__call__)})
+    values = [one.values if isinstance(one, bench.Levels) else torch.as_tensor(one) for one in (found, expected)]
+    assert torch.equal(*values)
+
+
+def test_without_a_budget_faithfulness_under_attack_is_that_of_the_clean_map(tiny_run):
+    wrapped = [f"under_attack:metric=({text})" for text in FAITHFULNESS]
+    retrieved = ["class_retrieval", "class_retrieval:mask=clean,image=clean"]
+    others = ["mask_l1:relative=true", "perturbation", "under_attack:metric=(insertion:steps=5),image=clean"]
+    outcome = tiny_run(metric=[*FAITHFULNESS, *wrapped, *retrieved, *others], defense=["ce"], eps=["0"])
+    assert not outcome.failures
+    found = {record.metric: record.value for record in outcome.records.values()}
+    for text, under in zip(FAITHFULNESS, wrapped, strict=True):
+        assert found[text] == found[under], text
+    assert found[retrieved[0]] == found[retrieved[1]]
+    assert found[others[2]] == found["insertion:steps=5"]
+    assert (found["mask_l1:relative=true"], found["perturbation"]) == (1, 0)
+
+
+def test_what_is_not_of_one_map_cannot_be_scored_under_attack():
+    for text in ("cosine", "accuracy", "mask_mass", "stability"):
+        with pytest.raises(bench.BadValue, match=f"metric {text} does not score one map of an image; use one such as"):
+            bench.component("metric", f"under_attack:metric=({text})")
+
+
+def test_sizes_of_changes_and_masks_by_hand():
+    clean = torch.tensor([0.5, 0.5, 0.0]).double().view(3, 1, 1, 1).expand(3, 2, 1, 2).clone()
+    attacked = clean.clone()
+    attacked[0] += torch.tensor([[[0.3, 0.0]], [[0.0, -0.4]]])
+    given = {"images": clean, "attacked_images": attacked}
+    assert bench.component("metric", "perturbation")(**given).tolist() == pytest.approx([0.5, 0, 0])
+    assert bench.component("metric", "perturbation:norm=linf")(**given).tolist() == pytest.approx([0.4, 0, 0])
+    masks = {"clean_masks": clean, "attacked_masks": attacked}
+    for text, expected in (("mask_l1", [1.9, 2, torch.nan]), ("mask_l1:relative=true", [0.95, 1, torch.nan])):
+        found = bench.component("metric", text)(**masks)
+        assert_close(found, torch.tensor(expected).double(), equal_nan=True)
 
 
 def test_a_zero_map_has_no_curve_and_an_image_scores_the_same_alone():
