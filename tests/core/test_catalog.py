@@ -84,8 +84,8 @@ BROKEN = {
         r"bench_components failed \(SystemExit",
     ),
     "type that there is not": (
-        GOOD.replace("    def attribute", "    k: int | None = bench.param(1, 'x')\n    def attribute"),
-        r"explainer corner: parameter k: a parameter cannot have the type int \| None; fix it",
+        GOOD.replace("    def attribute", "    k: int | str = bench.param(1, 'x')\n    def attribute"),
+        r"explainer corner: parameter k: a parameter cannot have the type int \| str; fix it",
     ),
     "added without a default": (
         GOOD.replace("    def attribute", "    k: int = bench.param(help='x', added=True)\n    def attribute"),
