@@ -23,7 +23,7 @@ class UnderAttack(bench.Metric):
     The metric sees the attacked image, or the clean one behind the attacked map. The class is that of the clean image.
     Without a budget, the scores are the metric's own. `adv_insertion` is metric=(insertion) with image=clean. For table
     1 of Lim et al. (CVPR 2021), take metric=(relevance:lim2021), the attack pgd:lim2021, and budgets 4/255, 6/255,
-    17/255 and 57/255; which of the two images they score, they do not say.
+    17/255 and 57/255. Their code scores the clean image, but only on the attacked one do scores fall as in that table.
     """
 
     name = "under_attack"
