@@ -8,8 +8,7 @@ from pathlib import Path
 from torch import nn
 
 import bench
-from bench.networks import load_tensors
-from bench_defenses.checkpoints import find_missing, find_state, read_checkpoint
+from bench.checkpoints import place
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,3 @@ class Weights(bench.Defense):
         network = fit.fresh()
         place(network, self.path)
         return network
-
-
-def place(network: nn.Module, path: Path) -> None:
-    """Load the tensors of a file into a network. Raises BadValue with the first difference where they do not fit."""
-    tensors = read_checkpoint(path)
-    for part in [network, network.network] if isinstance(network, bench.Normalised) else [network]:
-        expected = part.state_dict()
-        state = find_state(tensors, expected, path)
-        missing = find_missing(state, expected)
-        if not missing:
-            break
-    if missing:
-        raise bench.BadValue(f"weights {path} lack {missing}; are they those of another model?")
-    load_tensors(part, {**part.state_dict(), **state}, f"weights {path}")

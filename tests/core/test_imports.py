@@ -42,8 +42,8 @@ def test_a_plugin_imports_public_names_and_no_other_plugin_package(path):
             assert module.split(".")[0] == path.parent.name, f"{path} imports {module}"
         if module.startswith("bench."):
             assert module.split(".")[1] in (
-                *("activations", "copies", "errors", "files", "gradients", "images", "layers", "maps", "networks"),
-                *("noise", "papers", "zoo"),
+                *("activations", "checkpoints", "copies", "errors", "files", "gradients", "images", "layers", "maps"),
+                *("networks", "noise", "papers", "zoo"),
             ), f"{path} imports {module}"
 
 

@@ -10,13 +10,13 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from bench_defenses.weights import place
 from marks import mostly_slow
 from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
 import bench
+from bench.checkpoints import place
 from bench.engine.selection import select, select_record
 from bench.images import pixels
 

@@ -1,4 +1,4 @@
-"""Read checkpoints, and find a network's state dict in them, whatever lies around it."""
+"""Reads checkpoints, finds a network's state dict in them, whatever lies around it, and loads it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import bench
-from bench.errors import quote_error
+from bench.errors import BadValue, BenchError, EnvironmentProblem, quote_error
 from bench.files import check_file
+from bench.networks import Normalised, load_tensors
 
 Keys = tuple[str, ...]
 
@@ -24,6 +24,33 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module"})
 COUNTER = "n_averaged"
 # Counters of batches are newer than many a file, and nothing in eval mode reads them.
 OPTIONAL = "num_batches_tracked"
+
+
+def place(network: nn.Module, path: Path, any_classes: bool = False) -> None:
+    """Load the tensors of a file into a network. Raises BadValue with the first difference where they do not fit.
+
+    With `any_classes`, the last layer stays as it is where the file's differs in its number of classes alone.
+    """
+    tensors = read_checkpoint(path)
+    for part in [network, network.network] if isinstance(network, Normalised) else [network]:
+        expected = part.state_dict()
+        state = find_state(tensors, expected, path)
+        missing = find_missing(state, expected)
+        if not missing:
+            break
+    if missing:
+        raise BadValue(f"weights {path} lack {missing}; are they those of another model?")
+    if any_classes:
+        state.update(_find_head(state, expected))
+    load_tensors(part, {**expected, **state}, f"weights {path}")
+
+
+def _find_head(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The expected tensors of the one layer whose shapes differ in their first size alone; none where others differ."""
+    other = {name: expected[name] for name, tensor in state.items() if tensor.shape != expected[name].shape}
+    layers = {name.rpartition(".")[0] for name in other}
+    is_head = len(layers) == 1 and all(state[name].shape[1:] == tensor.shape[1:] for name, tensor in other.items())
+    return other if is_head else {}
 
 
 def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
@@ -36,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise bench.EnvironmentProblem(f"weights {path} cannot be read ({error.strerror}); check the path") from None
+        raise EnvironmentProblem(f"weights {path} cannot be read ({error.strerror}); check the path") from None
     try:
         # Whatever torch warns of in an odd file ends in an error below.
         with warnings.catch_warnings(action="ignore"):
@@ -48,26 +75,24 @@ def read_checkpoint(path: Path) -> dict[Keys, Tensor]:
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from None
-        raise bench.BadValue(
+        raise BadValue(
             f"weights {path} contain pickled objects, which could run code; save the state dict alone, best with "
             "safetensors.torch.save_file"
         ) from None
     except Exception as error:  # a damaged pickle may raise anything: struct.error, IndexError, ...
         if "torchscript" in str(error).lower():
-            raise bench.BadValue(
+            raise BadValue(
                 f"weights {path} are a TorchScript program; save the state_dict() of torch.jit.load of it"
             ) from None
         raise _damaged(path, error) from None
     if not tensors:
         keys = f"; they contain {', '.join(map(str, content))[:100]}" if isinstance(content, Mapping) else ""
-        raise bench.BadValue(
-            f"weights {path} contain no state dict: names and tensors, perhaps under 'state_dict'{keys}"
-        )
+        raise BadValue(f"weights {path} contain no state dict: names and tensors, perhaps under 'state_dict'{keys}")
     return tensors
 
 
-def _damaged(path: Path, error: Exception) -> bench.BenchError:
-    return bench.EnvironmentProblem(f"weights {path} are damaged, or not a state dict ({quote_error(error)})")
+def _damaged(path: Path, error: Exception) -> BenchError:
+    return EnvironmentProblem(f"weights {path} are damaged, or not a state dict ({quote_error(error)})")
 
 
 def _list_tensors(content: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Tensor]]:
@@ -108,7 +133,7 @@ def find_state(tensors: Mapping[Keys, Tensor], expected: Mapping[str, Tensor], p
     for other in others:
         if not all(torch.equal(best[name][1], other[name][1]) for name in needed):
             places = " and ".join(repr(".".join(start)) for start in complete)
-            raise bench.BadValue(
+            raise BadValue(
                 f"weights {path} contain {len(complete)} networks that fit, under {places}, and they differ; save the "
                 "state dict of one alone"
             )
@@ -117,7 +142,7 @@ def find_state(tensors: Mapping[Keys, Tensor], expected: Mapping[str, Tensor], p
         beside = {keys[:-1] for keys in used}
         unknown = [".".join(keys) for keys, _ in named.values() if keys[:-1] in beside and keys not in used]
         if unknown:
-            raise bench.BadValue(f"weights {path} have an unknown {_count(unknown)}; are they those of another model?")
+            raise BadValue(f"weights {path} have an unknown {_count(unknown)}; are they those of another model?")
     return {name: tensor for name, (_, tensor) in best.items()}
 
 
