@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import typing
 import warnings
 from abc import ABC, abstractmethod
@@ -132,14 +133,15 @@ class Schedule(Component, ABC):
     """How long and how a network is trained. The kind declares the parameters; a schedule assigns their defaults."""
 
     kind: ClassVar[str] = "schedule"
-    epochs: int = param(help="passes over the training images", low=1)
+    epochs: int = param(help="passes over the training images", low=0)
     batch: int = param(help="images in a step", low=1)
     optimiser: Literal["adam", "adamw", "sgd", "nesterov"] = param(help="of torch.optim; nesterov is sgd's variant")
     rate: float = param(help="learning rate", low=0)
     weight_decay: float = param(help="as the optimiser defines it", low=0)
     decay: tuple[int, ...] = param(help="epochs after which the rate is divided by 10", low=1)
-    augmentation: Literal["none", "crop_flip", "rotate_flip_blur"] = param(
-        help="crop_flip: zero padding of 4, random crop and flip; rotate_flip_blur: by up to 30 degrees, flip, blur"
+    augmentation: Literal["none", "crop_flip", "rotate_flip_blur", "resized_crop_flip"] = param(
+        help="crop_flip: zero padding of 4, random crop and flip; rotate_flip_blur: by up to 30 degrees, flip, blur; "
+        "resized_crop_flip: 8 to 100% of the area, enlarged to the image's size, and flip"
     )
     clipping: float = param(help="largest l2 norm of the gradient over all weights; 0 for no clipping", low=0)
     limit: int = param(help="training images used, as many of each class; 0 for all", low=0)
@@ -147,6 +149,30 @@ class Schedule(Component, ABC):
     precision: Literal["float32", "tf32", "bfloat16"] = param(
         "float32", "of products while training: tf32 on a GPU, bfloat16 by autocast; second derivatives want float32"
     )
+    curve: Literal["steps", "half_cosine"] = param(
+        "steps", "how the rate falls: at the epochs of decay, or along half a period of the cosine as well", added=True
+    )
+    warmup: int = param(0, "epochs in which the rate rises in equal steps", low=0, added=True)
+    init: Path | None = param(
+        None, "file of weights to start from; its last layer is left out where its classes are not as many", added=True
+    )
+
+    def find_problem(self) -> str | None:
+        if self.init and self.init.is_dir():
+            return f"init is {self.init}, a folder; name a file in it"
+        if self.warmup and self.warmup >= self.epochs:
+            return f"warmup is {self.warmup}, must be less than epochs, {self.epochs}"
+        return None
+
+    def rate_at(self, epoch: int, replays: int = 1) -> float:
+        """The learning rate in an epoch, counted from 0, where each batch is taken `replays` times in a row."""
+        epochs, warmup, *decay = (math.ceil(each / replays) for each in (self.epochs, self.warmup, *self.decay))
+        if epoch < warmup:
+            return self.rate * (epoch + 1) / (warmup + 1)
+        rate = self.rate * 0.1 ** sum(epoch >= point for point in decay)
+        if self.curve == "half_cosine":
+            rate *= (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup))) / 2
+        return rate
 
     def used(self, data: Data) -> Tensor:
         """The positions of the training images that the schedule uses, in order."""

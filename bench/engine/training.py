@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import noise
+from bench.checkpoints import place
 from bench.components import Data, Defense, Model, Schedule
 from bench.engine.augmentation import AUGMENTATIONS
 from bench.engine.capture import CapturedSteps, capture_graph, is_capture_wanted
@@ -81,9 +82,13 @@ class Fit:
         self._teachers: list[nn.Module] = []
 
     def fresh(self) -> nn.Module:
-        """Build the model with its initial weights, the same at every call."""
+        """Build the model with its initial weights, the same at every call: random ones, or those of a file that the
+        schedule names."""
         with seeded(self._seed, "weights"):
-            return self._model.build(self.data.shape, len(self.data.classes)).to(self._device)
+            network = self._model.build(self.data.shape, len(self.data.classes))
+        if self._schedule.init:
+            place(network, self._schedule.init, any_classes=True)
+        return network.to(self._device)
 
     @functools.cached_property
     def rows(self) -> Tensor:
@@ -145,9 +150,9 @@ class Fit:
     ) -> nn.Module:
         """Train a network, in place, by `loss(network, batch) -> scalar`; returned in train mode.
 
-        `augment=False` uses the stored images. `replays` takes every batch that many times in a row, and divides epochs
-        and decay points by that number, rounded up. `after(batch, gradient)` receives the gradient of each loss by the
-        batch's images, from the same backward pass.
+        `augment=False` uses the stored images. `replays` takes every batch that many times in a row, and divides
+        epochs, warm-up and decay points by that number, rounded up. `after(batch, gradient)` receives the gradient of
+        each loss by the batch's images, from the same backward pass.
 
         Saves a checkpoint after every epoch under the phase's name, which must be unique in the training. All
         randomness of an epoch follows from (seed, name, epoch), so that a resumed training ends with the same weights.
@@ -158,9 +163,10 @@ class Fit:
                 f"two phases of one training are called {name!r}; name each one: fit.minimise(..., name=...)"
             )
         self._phases.add(name)
-        schedule, rows = self._schedule, self.rows
-        epochs = math.ceil(schedule.epochs / replays)
-        decay = [math.ceil(point / replays) for point in schedule.decay]
+        schedule = self._schedule
+        if not schedule.epochs:
+            return network.train()
+        rows, epochs = self.rows, math.ceil(schedule.epochs / replays)
         batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
         capturing = is_capture_wanted(self._device) and batches.is_resident and replays == 1
         network.to(memory_format=_memory_format(self._device, schedule.precision)).train()
@@ -202,7 +208,7 @@ class Fit:
             delay=1,
         ) as bar:
             for epoch in range(done, epochs):
-                rate = schedule.rate * 0.1 ** sum(epoch >= point for point in decay)
+                rate = schedule.rate_at(epoch, replays)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 part = f"{name}/{epoch}"

@@ -209,7 +209,7 @@ def test_split_heeds_quotes_and_parentheses():
 
 def test_help_and_range_may_be_declared_on_the_kind():
     declared = parameters(type(bench.component("schedule", "quick")))
-    assert declared["epochs"].help == "passes over the training images" and declared["epochs"].low == 1
+    assert declared["batch"].help == "images in a step" and declared["batch"].low == 1
 
 
 def test_a_default_factory_is_refused():
@@ -270,5 +270,5 @@ def test_a_subclass_gives_another_default_by_assignment_alone():
     assert parameters(Brief)["epochs"].help == parameters(bench.Schedule)["epochs"].help
     assert (Brief(epochs=3).epochs, Brief().batch, str(Brief(epochs=3))) == (3, 4, "brief:epochs=3")
     assert Brief().identity.startswith("schedule/brief@1(epochs=2,batch=4,optimiser=sgd,rate=1.0,")
-    with pytest.raises(bench.BadValue, match="schedule brief: epochs is 0, must be a whole number of at least 1"):
-        Brief(epochs=0)
+    with pytest.raises(bench.BadValue, match="schedule brief: batch is 0, must be a whole number of at least 1"):
+        Brief(batch=0)

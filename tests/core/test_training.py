@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
 import bench
 from bench import noise
-from bench.engine.augmentation import crop_flip, rotate_flip_blur
+from bench.engine.augmentation import TRIES, choose_boxes, crop_flip, resized_crop_flip, rotate_flip_blur
 from bench.engine.phases import measure
 from bench.engine.training import products_in, seeded
-from bench.testing import TinySchedule, tiny_data, tiny_fit
+from bench.testing import TinyModel, TinySchedule, tiny_data, tiny_fit
 
 
 def cross_entropy(network, batch):
@@ -99,6 +100,86 @@ def test_the_rate_falls_at_the_decay_points(tmp_path, monkeypatch):
     fit = tiny_fit(tmp_path, TinySchedule(epochs=4, batch=24, optimiser="sgd", rate=0.1, decay=(1, 3)))
     fit.minimise(fit.fresh(), cross_entropy)
     assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("curve", ["half_cosine", "steps"])
+def test_warm_up_and_cosine_are_those_of_torch(curve):
+    schedule = TinySchedule(epochs=11, rate=0.1, curve=curve, warmup=3)
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    rise = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 4, total_iters=3)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 8)
+    theirs = torch.optim.lr_scheduler.SequentialLR(optimiser, [rise, fall], [3]) if curve == "half_cosine" else rise
+    expected = []
+    for _ in range(11):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        theirs.step()
+    assert [schedule.rate_at(epoch) for epoch in range(11)] == pytest.approx(expected)
+
+
+def test_replays_divide_warm_up_and_decay():
+    schedule = TinySchedule(epochs=8, rate=1.0, warmup=4, decay=(6,))
+    assert [schedule.rate_at(epoch, replays=2) for epoch in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 0.1])
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    with pytest.raises(bench.BadValue, match="warmup is 2, must be less than epochs, 2"):
+        TinySchedule(epochs=2, warmup=2)
+
+
+def test_no_epochs_give_the_file_back_bit_for_bit(tiny_run, store, tmp_path):
+    network = bench.component("model", "lenet").build((3, 32, 32), 10)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "net.safetensors")
+    options = {"metric": ["accuracy", "train_time"], "model": ["lenet"], "defense": ["ce"]}
+    outcome = tiny_run(schedule=[f"quick:epochs=0,limit=16,init={tmp_path / 'net.safetensors'}"], **options)
+    assert not outcome.failures
+    for folder in store.list_folders("trained"):
+        placed = safetensors.torch.load_file(folder / "value.safetensors")
+        assert all(torch.equal(placed[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_training_starts_from_the_file(tmp_path):
+    torch.manual_seed(9)
+    given = TinyModel().build((3, 12, 12), 3)
+    safetensors.torch.save_file(given.state_dict(), tmp_path / "net.safetensors")
+    schedule = TinySchedule(
+        epochs=1, batch=24, optimiser="sgd", rate=0.1, clipping=0, init=tmp_path / "net.safetensors"
+    )
+    data = tiny_data()
+    F.cross_entropy(given(data.images), data.labels).backward()
+    expected = [p.detach() - 0.1 * p.grad for p in given.parameters()]
+    fit = tiny_fit(tmp_path, schedule)
+    assert_close(list(fit.minimise(fit.fresh(), cross_entropy).parameters()), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_file_is_known_by_its_content_and_not_by_its_path(tmp_path):
+    names = [tmp_path / name for name in ("a.pt", "b.pt", "c.pt")]
+    for name, content in zip(names, (b"1", b"1", b"2"), strict=True):
+        name.write_bytes(content)
+    one, same, other = (TinySchedule(init=name) for name in names)
+    assert one.identity == same.identity != other.identity and str(tmp_path) not in one.identity
+    assert "init" not in TinySchedule().identity
+    assert one.published == "tiny:init=a.pt#" + one.identity.rpartition("init=#")[2].rstrip(")")
+
+
+def test_a_last_layer_of_other_classes_stays_fresh_and_another_layer_is_named(tmp_path):
+    file = tmp_path / "net.safetensors"
+    schedule = TinySchedule(init=file)
+    other = TinyModel().build((3, 12, 12), 7)
+    safetensors.torch.save_file(other.state_dict(), file)
+    plain, placed = tiny_fit(tmp_path).fresh().state_dict(), tiny_fit(tmp_path, schedule).fresh().state_dict()
+    for name, tensor in placed.items():
+        assert torch.equal(tensor, (plain if name.startswith("network.6.") else other.state_dict())[name])
+    safetensors.torch.save_file(TinyModel().build((3, 16, 16), 7).state_dict(), file)
+    with pytest.raises(
+        bench.BadValue, match=r"network\.6\.weight is \(7, 512\), must be \(3, 288\) for this model and number of"
+    ):
+        tiny_fit(tmp_path, schedule).fresh()
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    with pytest.raises(bench.BadValue, match=f"init is {tmp_path}, a folder; name a file in it"):
+        TinySchedule(init=tmp_path)
 
 
 def test_clipping_bounds_the_gradient(tmp_path):
@@ -253,6 +334,41 @@ def test_rotations_flips_and_blurs_are_those_of_torchvision():
         expected = min(found, key=lambda f: float((f[:1] - masks[i]).abs().mean()))
         assert_close(masks[i], expected[:1], atol=2e-5, rtol=0)
         assert_close(moved[i], T.gaussian_blur(expected, [5, 5], [float(0.1 + 1.9 * width[i])] * 2), atol=2e-5, rtol=0)
+
+
+def test_resized_crops_are_those_of_torchvision():
+    import torchvision.transforms.v2.functional as T
+
+    images = torch.rand(8, 3, 14, 9, generator=torch.Generator().manual_seed(0))
+    with noise.rows(0, "x", range(8)):
+        moved, bools = resized_crop_flip([images, images[:, :1] > 0.5])
+    with noise.rows(0, "x", range(8)):
+        drawn = noise.uniform(torch.empty(8, 3 + 2 * TRIES), 0, 1)
+    for i, box in enumerate(choose_boxes(drawn[:, 1:], 14, 9).int().tolist()):
+        expected = T.resized_crop(images[i], *box, [14, 9], antialias=False)
+        expected = expected if drawn[i, 0] < 0.5 else expected.flip(2)
+        assert_close(moved[i], expected, atol=2e-5, rtol=0)
+    assert bools.dtype == torch.bool
+
+
+def test_boxes_fit_and_have_the_areas_and_aspects_of_inception():
+    from torchvision.transforms import RandomResizedCrop
+
+    drawn = torch.rand(4000, 2 + 2 * TRIES, generator=torch.Generator().manual_seed(0))
+    boxes = choose_boxes(drawn, 100, 60)
+    top, left, high, wide = boxes.unbind(1)
+    assert ((top >= 0) & (top + high <= 100) & (left >= 0) & (left + wide <= 60)).all()
+    torch.manual_seed(0)
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(torch.empty(3, 100, 60), (0.08, 1), (3 / 4, 4 / 3)) for _ in range(2000)]
+    )
+    assert_close(boxes.mean(0), theirs.float().mean(0), atol=1.5, rtol=0)
+    assert_close(boxes.std(0), theirs.float().std(0), atol=1.5, rtol=0)
+
+
+def test_no_box_that_fits_is_the_whole_picture():
+    drawn = torch.full((1, 2 + 2 * TRIES), 0.999)  # the widest box of nearly the whole area
+    assert choose_boxes(drawn, 50, 10).tolist() == [[0, 0, 50, 10]]
 
 
 def test_a_mask_of_bools_keeps_its_place_and_size():
