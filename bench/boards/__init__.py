@@ -11,7 +11,9 @@ from bench.boards.folder import (
     write_whole,
 )
 from bench.boards.marks import VERIFIED, add_mark
+from bench.boards.printed import AREA, Figure, Place, PrintedFigures
 from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
 from bench.boards.reruns import Run, compare_runs, find_new_flags
+from bench.boards.scale import scale_protocol
 from bench.boards.statistics import find_impossible, summarise

@@ -13,21 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bench.axes import OPTIONS, TARGET, TARGETS
+from bench.boards.choices import CHOICE, CHOSEN, NORMS, choices_of, component, one_choice, reduce_eps
+from bench.boards.printed import PrintedFigures, printed_figures
+from bench.boards.scale import Scale, scale_shape
 from bench.downloads import Download
 from bench.errors import BadValue, EnvironmentProblem
 from bench.files import read_file
-from bench.keys import read_canonical
-from bench.shapes import LARGEST, Misfit, Shape, check, clean, list_of, number, one_of, parse_toml, quote, table, text
+from bench.shapes import Misfit, check, list_of, number, one_of, parse_toml, quote, table, text
 
 FILE = "board.toml"
-SIZE = 20_000  # bytes of it
-_CHOSEN = [name for name in OPTIONS if name != "metric"]
-_EPS = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", re.ASCII)
-IMAGES = 100_000  # of one record
-NORMS = {"linf": 1, "l2": 10**6}  # with the largest budget: no two images are farther apart
+SIZE = 100_000  # bytes of it
 # The options that every board chooses. A surrogate is chosen only where it is not the explainer itself.
-REQUIRED = [name for name in _CHOSEN if name != "surrogate"]
+REQUIRED = [name for name in CHOSEN if name != "surrogate"]
 
 
 @dataclass(frozen=True)
@@ -56,19 +53,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class PrintedFigures:
-    """Figures that a paper printed, by row and metric, and where to find them."""
-
-    source: str
-    url: str
-    figures: dict[tuple[tuple[tuple[str, str], ...], str], float]
-
-    def figure(self, row: Mapping[str, str], metric: str) -> float | None:
-        fits = (value for (axes, of), value in self.figures.items() if of == metric and set(axes) <= set(row.items()))
-        return next(fits, None)
-
-
-@dataclass(frozen=True)
 class DataPin:
     """The data set that a board is measured on: its text, its fingerprint, and in words where to get it."""
 
@@ -84,7 +68,7 @@ class Protocol:
     the axes on which further rows depart; `tolerance` how far each metric of a re-run may be from the published value;
     `controls`, by axis, what is shown for comparison and not ranked; `examples` the places of the images drawn for each
     row, in a data set that may be shown; `data` and `files` what is measured on and read, so that nobody runs the board
-    on anything else."""
+    on anything else; `scales`, by name, smaller protocols, of which `scale_protocol` makes one."""
 
     metrics: list[str]
     axes: dict[str, list[str]]
@@ -101,6 +85,7 @@ class Protocol:
     examples: list[int] = field(default_factory=list)
     data: list[DataPin] = field(default_factory=list)
     files: list[Download] = field(default_factory=list)
+    scales: dict[str, Scale] = field(default_factory=dict)
 
     def is_control(self, row: Mapping[str, str]) -> bool:
         return any(axis in row and row[axis] in choices for axis, choices in self.controls.items())
@@ -108,7 +93,7 @@ class Protocol:
     def choices(self, axis: str) -> list[str]:
         """What the axes and the departing rows have along an axis, as a record writes it."""
         if axis == "ball":
-            return [f"{norm}:{_reduce(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
+            return [f"{norm}:{reduce_eps(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
         return list(dict.fromkeys(choice for part in (self.axes, *self.rows) for choice in part.get(axis, [])))
 
     def allowed(self, metric: str) -> float:
@@ -164,66 +149,10 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
     return protocol
 
 
-def _reduce(eps: str) -> str:
-    # As a record writes it: 2/4 is 1/2. Not every text that Fraction reads: 1e999999999 is a whole number to it.
-    return str(Fraction(eps)) if _EPS.fullmatch(eps) else eps
-
-
-def _choices(choice: Shape) -> Shape:
-    """One choice or a list of them, each a text or a whole number."""
-
-    def shape(value: Any) -> list[str]:
-        choices = value if isinstance(value, list) else [value]
-        if not choices or not all(type(c) is str or (type(c) is int and abs(c) <= LARGEST) for c in choices):
-            raise Misfit(f"is {quote(value)}, must be a list of texts or whole numbers")
-        return [choice(str(each)) for each in choices]
-
-    return shape
-
-
-def _component(value: str) -> str:
-    try:
-        read_canonical(value)
-    except BadValue as error:
-        raise Misfit(f"has {quote(value)} ({clean(str(error))}); write it as records do, such as topk:k=5") from None
-    return value
-
-
-def _eps(value: str) -> str:
-    if not _EPS.fullmatch(value) or _reduce(value) != value:
-        way_out = _reduce(value) if _EPS.fullmatch(value) else "a fraction such as 8/255"
-        raise Misfit(f"has {quote(value)}; write {way_out}")
-    return value
-
-
-def _count(least: int, most: int) -> Shape:
-    def shape(value: str) -> str:
-        if not re.fullmatch(r"0|[1-9]\d{0,8}", value, re.ASCII) or not least <= int(value) <= most:
-            raise Misfit(f"has {quote(value)}, must be a whole number from {least} to {most}")
-        return value
-
-    return shape
-
-
-def _one(choice: Shape) -> Shape:
-    return lambda value: _choices(choice)([value])[0]
-
-
-_CHOICE: dict[str, Shape] = {
-    **{name: _component for name, option in OPTIONS.items() if option.kind},
-    "split": one_of("test", "validation", "train"),
-    "target": text(20, form=TARGET, words=TARGETS),
-    "norm": one_of(*NORMS),
-    "eps": _eps,
-    "seed": _count(0, 10**9),
-    "samples": _count(1, IMAGES),
-}
-
-
 def _reference(value: Any) -> Any:
     if not value:
         raise Misfit('is empty; choose a row that always joins, such as defense = "ce"')
-    return table({option: _one(_CHOICE[option]) for option in REQUIRED}, optional=REQUIRED)(value)
+    return table({option: one_choice(CHOICE[option]) for option in REQUIRED}, optional=REQUIRED)(value)
 
 
 def _score(value: Any) -> Score:
@@ -236,21 +165,9 @@ def _score(value: Any) -> Score:
     return Score(**{**parts, **{name: tuple(parts.get(name, ())) for name in lists}})
 
 
-def _printed_figures(value: Any) -> PrintedFigures:
-    row = table({**{o: _one(_CHOICE[o]) for o in _CHOSEN}, "values": list_of(number())}, optional=_CHOSEN)
-    parts = table({"source": _TEXT, "url": _TEXT, "metrics": _choices(_component), "rows": list_of(row)})(value)
-    figures = {}
-    for place, axes in enumerate(parts["rows"]):
-        values = axes.pop("values")
-        if len(values) != len(parts["metrics"]):
-            raise Misfit(f"is {quote(values)}, must have a number for each metric", f"rows[{place}].values")
-        figures.update({(tuple(sorted(axes.items())), of): v for of, v in zip(parts["metrics"], values, strict=True)})
-    return PrintedFigures(parts["source"], parts["url"], figures)
-
-
 def _data(value: Any) -> DataPin:
     digits = text(64, form=re.compile(r"[0-9a-f]{1,64}", re.ASCII), words="what follows # in the set's identity")
-    parts = table({"dataset": _one(_component), "fingerprint": digits, "source": text(1000)})(value)
+    parts = table({"dataset": one_choice(component), "fingerprint": digits, "source": text(1000)})(value)
     return DataPin(**parts)
 
 
@@ -270,14 +187,14 @@ def _file(value: Any) -> Download:
 
 
 _TEXT = text(10_000, empty=True, lines=True)
-_ROW = {option: _choices(_CHOICE[option]) for option in _CHOSEN}
-_DEPARTURE = table(_ROW, optional=_CHOSEN)
+_ROW = {option: choices_of(CHOICE[option]) for option in CHOSEN}
+_DEPARTURE = table(_ROW, optional=CHOSEN)
 _PROTOCOL = table(
     {
-        "metrics": _choices(_component),
+        "metrics": choices_of(component),
         "axes": table(_ROW, optional=("surrogate",)),
         "reference": _reference,
-        "fallback": table({"surrogate": _one(_component)}),
+        "fallback": table({"surrogate": one_choice(component)}),
         "title": _TEXT,
         "about": _TEXT,
         "training": text(200),
@@ -285,16 +202,31 @@ _PROTOCOL = table(
         "tolerance": table({}, others=number(low=0)),
         "score": _score,
         "control": _DEPARTURE,
-        "paper": _printed_figures,
+        "paper": printed_figures,
+        "scale": table({}, others=scale_shape),
         "example": list_of(number(low=0, whole=True)),
         "data": list_of(_data),
         "file": list_of(_file),
     },
-    optional=("title", "about", "training", "row", "tolerance", "score", "control", "paper", "example", "data", "file"),
+    optional=(
+        "title",
+        "about",
+        "training",
+        "row",
+        "tolerance",
+        "score",
+        "control",
+        "paper",
+        "scale",
+        "example",
+        "data",
+        "file",
+    ),
 )
 _FIELDS = {
     "row": "rows",
     "control": "controls",
     "example": "examples",
     "file": "files",
+    "scale": "scales",
 }  # whose keys are singular in a file

@@ -20,6 +20,7 @@ from bench.cli.options import (
     BOARD,
     DATA_DIR,
     PLACE,
+    SCALE,
     STORE,
     WITHOUT,
     answer,
@@ -27,6 +28,7 @@ from bench.cli.options import (
     explaining,
     finish,
     give_up,
+    know_board,
     load_catalog,
     select_cells,
     selecting,
@@ -108,6 +110,7 @@ def main() -> None:
 @main.command()
 @selecting
 @BOARD
+@SCALE
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
 @click.option(
     "--jobs",
@@ -141,6 +144,7 @@ def run(
     without: tuple[str, ...],
     reference: bool,
     board: str | None,
+    scale: str | None,
     store: str | None,
     device: str,
     as_json: bool,
@@ -170,7 +174,7 @@ def run(
 
     if ray and (jobs > 1 or isolate or timeout is not None):
         raise BadValue("--ray starts its own processes; leave out --jobs, --isolate and --timeout")
-    catalog, cells, networks = select_cells(without, reference, board, options)
+    catalog, cells, networks = select_cells(without, reference, board, options, scale)
     place, chosen = open_store(store, complain), choose_device("auto" if ray else device)
     place_networks(networks, place, catalog)
     with contextlib.ExitStack() as around:
@@ -192,20 +196,31 @@ def run(
 @main.command()
 @selecting
 @BOARD
+@SCALE
 def plan(
     without: tuple[str, ...],
     reference: bool,
     board: str | None,
+    scale: str | None,
     store: str | None,
     device: str,
     **options: tuple[str, ...],
 ) -> None:
-    """Say what `run` would do, without computing anything."""
-    from bench.engine import choose_device, describe_plan, make_plan, open_store
+    """Say what `run` would do, without computing anything.
 
-    _, cells, networks = select_cells(without, reference, board, options)
+    For a board with figures of a paper, lists the cells that the paper printed, and what each takes to compute.
+    """
+    from bench.engine import choose_device, describe_plan, describe_printed, list_printed, make_plan, open_store, select
+
+    place = open_store(store, complain)
     choose_device(device)
-    answer(describe_plan(make_plan(cells, open_store(store, complain), networks)))
+    protocol = know_board(board, scale) if board else None
+    if protocol and protocol.paper:
+        catalog = load_catalog(without)
+        chosen = select(catalog, split_lists(options), reference, protocol)
+        answer(describe_printed(protocol, list_printed(protocol, chosen.cases, chosen.metrics, catalog, place)) + "\n")
+    _, cells, networks = select_cells(without, reference, board, options, scale)
+    answer(describe_plan(make_plan(cells, place, networks)))
 
 
 @main.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from bench.axes import OPTIONS
-from bench.errors import BenchError, EnvironmentProblem, UnknownName, clean
+from bench.errors import BadValue, BenchError, EnvironmentProblem, UnknownName, clean
 
 if TYPE_CHECKING:
     from bench.boards import Protocol
@@ -198,23 +198,36 @@ def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
     return catalog
 
 
-def know_board(board: str) -> Protocol:
-    """The protocol of a board, whose files the command finds from now on."""
-    from bench.boards import read_protocol
+SCALE = click.option(
+    "--scale", metavar="NAME", help="Smaller protocol of the --board, such as tiny, to see that it works."
+)
+
+
+def know_board(board: str, scale: str | None = None) -> Protocol:
+    """The protocol of a board, whose files the command finds from now on, or one of its scales."""
+    from bench.boards import read_protocol, scale_protocol
     from bench.components import know_files
 
     protocol = read_protocol(Path(board))
+    if scale:
+        protocol = scale_protocol(protocol, scale)
     click.get_current_context().with_resource(know_files(protocol.files))
     return protocol
 
 
 def select_cells(
-    without: Sequence[str], reference: bool, board: str | None, options: Mapping[str, Sequence[str]]
+    without: Sequence[str],
+    reference: bool,
+    board: str | None,
+    options: Mapping[str, Sequence[str]],
+    scale: str | None = None,
 ) -> tuple[Catalog, list[Cell], tuple[Network, ...]]:
     """The catalog, the cells that the options of a command select, and the networks that they take from the zoo."""
     from bench.engine import list_cells, select
 
-    catalog, protocol = load_catalog(without), know_board(board) if board else None
+    if scale and not board:
+        raise BadValue(f"--scale {scale} is of a board; give its --board")
+    catalog, protocol = load_catalog(without), know_board(board, scale) if board else None
     try:
         selection = select(catalog, split_lists(options), reference, protocol)
     except UnknownName as problem:
@@ -226,7 +239,7 @@ def select_cells(
 
         check_data(protocol, catalog, {case.dataset for case in selection.cases})
     cells = list_cells(catalog, selection.cases, selection.metrics)
-    if board:
+    if board and not scale:
         from bench.publishing import describe_stale
 
         try:

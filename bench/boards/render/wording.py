@@ -294,23 +294,31 @@ def name_ranked_seeds(board: Board) -> str:
 
 
 def compare_with_paper(board: Board) -> tuple[list[Column], list[tuple[Row, list[str]]]]:
-    """The columns for the metrics that the paper has, and its figures beside ours for the rows that it has in full.
+    """The columns for the figures that the paper has, and these figures beside ours, for the rows of which it has some.
 
-    With several attacks the column is of the protocol's first, with several budgets of the score's.
+    Where it names no attack, the column is of the protocol's first; where it names no budget, of the score's.
     """
     paper = board.protocol.paper
     if paper is None:
         return [], []
-    fits = [c for c in board.columns if not c.derived and c.ball in ("", board.ball)]
-    metrics = dict.fromkeys(metric for _, metric in paper.figures)
-    columns = [column for metric in metrics if (column := next((c for c in fits if c.metric == metric), None))]
+    columns = {
+        column: place
+        for place in dict.fromkeys(place[1:] for place in paper.figures)
+        if (column := _find_column(board, *place))
+    }
     rows = []
     for row in board.rows:
-        figures = [(paper.figure(row.axes, column.metric), board.cell(row, column).text) for column in columns]
-        pairs = [f"{figure:.3f} / {ours}" for figure, ours in figures if figure is not None]
-        if pairs and len(pairs) == len(columns):
-            rows.append((row, pairs))
-    return columns, rows
+        figures = [(paper.find(row.axes, *place), board.cell(row, column).text) for column, place in columns.items()]
+        if any(figure for figure, _ in figures):
+            rows.append((row, [f"{figure or '-'} / {ours}" for figure, ours in figures]))
+    return list(columns), rows
+
+
+def _find_column(board: Board, metric: str, attack: str, ball: str) -> Column | None:
+    balls = (ball,) if ball else ("", board.ball)
+    derived = bool(ball) and ball.endswith(AREA)
+    fits = (c for c in board.columns if c.metric == metric and c.ball in balls and c.derived == derived)
+    return next((column for column in fits if attack in ("", column.attack)), None)
 
 
 def write_legend(board: Board) -> list[str]:

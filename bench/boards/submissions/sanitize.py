@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bench.axes import AXES, KINDS
-from bench.boards.protocol import IMAGES
+from bench.boards.choices import IMAGES
 from bench.boards.record import VERSION, Record, make_command
 from bench.boards.submissions.identities import list_parts
 from bench.errors import BadValue
