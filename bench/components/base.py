@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
 import typing
 import warnings
 from dataclasses import MISSING, dataclass
@@ -161,7 +160,7 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
     if cls in _PARAMETERS:
         return _PARAMETERS[cls]
     try:
-        hints = typing.get_type_hints(cls)
+        types = typing.get_type_hints(cls)
     except NameError as error:
         raise PluginError(f"{cls.__module__}.{cls.__qualname__}: its annotations cannot be read: {error}") from None
     declared: dict[str, Parameter] = {}
@@ -170,21 +169,13 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
         metadata = next((f.metadata for f in fields if f and f.metadata), _UNSAID)
         if field.default_factory is not MISSING:
             raise PluginError(f"{cls.__qualname__}.{field.name}: give a default, not a factory")
-        declared[field.name] = Parameter(field.name, _without_none(hints[field.name]), field.default, **metadata)
+        declared[field.name] = Parameter(field.name, types[field.name], field.default, **metadata)
     _PARAMETERS[cls] = declared
     return declared
 
 
-def _without_none(kind: Any) -> Any:
-    """The type T of a parameter `T | None`, whose default None stands for nothing given; another type as it is."""
-    parts = [part for part in typing.get_args(kind) if part is not types.NoneType]
-    return parts[0] if typing.get_origin(kind) is types.UnionType and len(parts) == 1 else kind
-
-
 def _checked(owner: Component, parameter: Parameter, value: Any) -> Any:
     """The value, whole numbers converted to float or Fraction where declared. Raises BadValue if it does not fit."""
-    if value is None and parameter.default is None:
-        return None
     fitted = _fit(parameter.type, value)
     parts = fitted if isinstance(fitted, tuple) else (fitted,)
     if fitted is MISSING or not all(_in_range(part, parameter) for part in parts):
@@ -213,11 +204,7 @@ def check_parameters(cls: type[Component]) -> None:
             raise PluginError(f"{about}: {error}") from None
         if parameter.required and parameter.added:
             raise PluginError(f"{about} is added without a default; give the one that does what was done before")
-        if (
-            parameter.default is not None
-            and not parameter.required
-            and (fitted is MISSING or fitted != parameter.default)
-        ):
+        if not parameter.required and (fitted is MISSING or fitted != parameter.default):
             raise PluginError(f"{about}: its default {parameter.default!r} is not {parameter.accepts}")
 
 
