@@ -210,14 +210,17 @@ def plan(
 
     For a board with figures of a paper, lists the cells that the paper printed, and what each takes to compute.
     """
+    from bench.boards import read_records
     from bench.engine import choose_device, describe_plan, describe_printed, list_printed, make_plan, open_store, select
 
     place = open_store(store, complain)
     choose_device(device)
     protocol = know_board(board, scale) if board else None
-    if protocol and protocol.paper:
+    if board and protocol and protocol.paper:
         catalog = load_catalog(without)
         chosen = select(catalog, split_lists(options), reference, protocol)
+        if not read_records(Path(board)).records:
+            answer("protocol only: no records yet\n")
         answer(describe_printed(protocol, list_printed(protocol, chosen.cases, chosen.metrics, catalog, place)) + "\n")
     _, cells, networks = select_cells(without, reference, board, options, scale)
     answer(describe_plan(make_plan(cells, place, networks)))

@@ -63,6 +63,7 @@ def value(
     return lambda function: Value(function, version, stored, keyed, runs)
 
 
+@functools.cache
 def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the axes and values that a function is made from."""
     parameters = inspect.signature(function).parameters.values()

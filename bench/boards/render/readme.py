@@ -43,7 +43,9 @@ def render_readme(board: Board) -> str:
         escape_markdown(board.protocol.about),
         _write_list(describe_leaders(board)),
         _describe_ranks(board),
-        _write_table(board, board.rows, board.summary, _format_cell, ranks=True) if board.rows else "No records yet.",
+        _write_table(board, board.rows, board.summary, _format_cell, ranks=True)
+        if board.rows
+        else "Protocol only: no records yet.",
         _write_list([*list_unranked(board), *write_legend(board)]),
         "## By attack and budget" if rest else "",
         _write_table(board, board.rows, rest, _format_cell) if rest else "",
