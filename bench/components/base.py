@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal
 
-from bench.components.files import checksum, locate
+from bench.components.files import checksum, locate, remember_text
 from bench.errors import BadValue, PluginError
 from bench.keys import needs_quotes
 from bench.papers import Paper
@@ -127,6 +127,9 @@ class Component:
 
         Added parameters are left out while they have their defaults.
         """
+        return remember_text(self, self._identity)
+
+    def _identity(self) -> str:
         values = ",".join(
             f"{p.name}={write(getattr(self, p.name), 'identity')}"
             for p in parameters(type(self)).values()

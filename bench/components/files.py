@@ -7,8 +7,9 @@ import contextvars
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.downloads import Download, fetch_path
 from bench.errors import EnvironmentProblem
@@ -60,16 +61,30 @@ def locate(path: Path) -> Path:
 
 
 _frozen: contextvars.ContextVar[dict[Path, str] | None] = contextvars.ContextVar("frozen", default=None)
+# By the number of an object in memory, with the object, so that no other gets the number.
+_texts: contextvars.ContextVar[dict[int, tuple[Any, str]] | None] = contextvars.ContextVar("texts", default=None)
 
 
 @contextlib.contextmanager
 def freeze_files() -> Iterator[None]:
-    """Inside, files are assumed not to change: each path is walked and hashed once."""
-    token = _frozen.set({} if _frozen.get() is None else _frozen.get())
+    """Inside, files are assumed not to change: each path is walked and hashed once, each identity made once."""
+    frozen, texts = _frozen.get(), _texts.get()
+    tokens = _frozen.set({} if frozen is None else frozen), _texts.set({} if texts is None else texts)
     try:
         yield
     finally:
-        _frozen.reset(token)
+        _frozen.reset(tokens[0])
+        _texts.reset(tokens[1])
+
+
+def remember_text(owner: Any, make: Callable[[], str]) -> str:
+    """A text that follows from an object and its files. Inside `freeze_files`, it is made once."""
+    known = _texts.get()
+    if known is None:
+        return make()
+    if id(owner) not in known:
+        known[id(owner)] = owner, make()
+    return known[id(owner)][1]
 
 
 def checksum(path: Path) -> str:

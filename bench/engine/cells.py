@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class Cell:
     spec: str
     refusal: str | None
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         return hash_spec(self.spec)
 

@@ -7,13 +7,12 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import torch
-
-from bench.engine.cells import Cell, list_needs
-from bench.engine.evidence import VOCABULARY
-from bench.engine.graph import COST, Graph, Memory
+from bench.components import freeze_files
+from bench.engine.cells import Cell
+from bench.engine.graph import COST
 from bench.engine.report import group_reasons
 from bench.engine.store import Store
+from bench.engine.tasks import CHECK, RECORD, list_tasks
 from bench.files import parse_json
 from bench.zoo import MADE, Network
 
@@ -36,12 +35,13 @@ class Plan:
     load: list[Network] = field(default_factory=list)
 
 
+@freeze_files()
 def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ()) -> Plan:
     """Look up every cell and every stored value that it needs, but for networks of the zoo. Computes and writes
     nothing."""
     plan = Plan(load=[network for network in networks if not store.has(MADE, network.key)])
     loaded = {(MADE, network.key) for network in plan.load}
-    missing: dict[tuple[str, str], None] = {}
+    todo = []
     for cell in {cell.key: cell for cell in cells}.values():
         if cell.refusal:
             plan.refused[str(cell)] = cell.refusal
@@ -49,13 +49,10 @@ def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ())
             plan.done += 1
         else:
             plan.todo += 1
-            graph = Graph(VOCABULARY, cell.case, store, torch.device("cpu"), Memory())
-            for name in graph.stored(list_needs(cell.case, cell.names)):
-                place = name, graph.key(name)
-                if not store.has(*place) and place not in loaded:
-                    missing[place] = None
-    for name, _ in missing:
-        plan.make[name] = plan.make.get(name, 0) + 1
+            todo.append(cell)
+    for task in list_tasks(todo, store):
+        if task.name not in (CHECK, RECORD) and (task.name, task.key) not in loaded:
+            plan.make[task.name] = plan.make.get(task.name, 0) + 1
     for name, count in plan.make.items():
         times, sizes = [], []
         for folder in store.list_folders(name):
