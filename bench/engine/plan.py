@@ -9,20 +9,26 @@ from dataclasses import dataclass, field
 
 from bench.components import freeze_files
 from bench.engine.cells import Cell
+from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST
 from bench.engine.report import group_reasons
-from bench.engine.store import Store
+from bench.engine.store import SPEC, Store
 from bench.engine.tasks import CHECK, RECORD, list_tasks
 from bench.files import parse_json
+from bench.keys import Spec
 from bench.zoo import MADE, Network
+
+ALIKE = ("model", "schedule", "samples")  # what a cost follows from most: values that differ there tell nothing
+Kind = tuple[str, ...]
 
 
 @dataclass
 class Plan:
     """Counts of cells, refusals by cell, and the stored values still to be made, by name.
 
-    `seconds` and `size` estimate what these take, from stored values of the same names; `unknown` lists names of which
-    the store has none. `load` lists networks that are taken from the zoo.
+    `seconds` and `size` estimate what these take, from stored values of the same names, models, schedules and numbers
+    of images; `unknown` lists names of which the store has none like that. `load` lists networks that are taken from
+    the zoo.
     """
 
     done: int = 0
@@ -50,22 +56,35 @@ def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ())
         else:
             plan.todo += 1
             todo.append(cell)
-    for task in list_tasks(todo, store):
-        if task.name not in (CHECK, RECORD) and (task.name, task.key) not in loaded:
-            plan.make[task.name] = plan.make.get(task.name, 0) + 1
-    for name, count in plan.make.items():
-        times, sizes = [], []
-        for folder in store.list_folders(name):
-            files = store.look(name, folder.name, (COST,)) or {}
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
-                times.append(sum(phase["seconds"] for phase in parse_json(files[COST])))
-                sizes.append(sum(file.stat().st_size for file in folder.iterdir()))
-        if not sizes:
+    missing = [t for t in list_tasks(todo, store) if t.name not in (CHECK, RECORD) and (t.name, t.key) not in loaded]
+    costs = {name: _list_costs(store, name) for name in {task.name: None for task in missing}}
+    for name, case in ((task.name, task.cell.case) for task in missing):
+        plan.make[name] = plan.make.get(name, 0) + 1
+        kind = _kind(str(VOCABULARY.spec(name, (name,), case)))
+        if kind in costs[name]:
+            times, sizes = zip(*costs[name][kind], strict=True)
+            plan.seconds += statistics.median(times)
+            plan.size += statistics.median(sizes)
+        elif name not in plan.unknown:
             plan.unknown.append(name)
-            continue
-        plan.seconds += count * statistics.median(times)
-        plan.size += count * statistics.median(sizes)
     return plan
+
+
+def _kind(spec: str) -> Kind:
+    choices = Spec.parse(spec).choices
+    return tuple(choices.get(axis, "") for axis in ALIKE)
+
+
+def _list_costs(store: Store, name: str) -> dict[Kind, list[tuple[float, int]]]:
+    """Seconds and bytes of the stored values of a name, by kind."""
+    costs: dict[Kind, list[tuple[float, int]]] = {}
+    for folder in store.list_folders(name):
+        files = store.look(name, folder.name, (COST, SPEC)) or {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
+            seconds = sum(phase["seconds"] for phase in parse_json(files[COST]))
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            costs.setdefault(_kind(files[SPEC].decode()), []).append((seconds, size))
+    return costs
 
 
 def describe_plan(plan: Plan) -> str:

@@ -233,6 +233,12 @@ def test_plan_estimates_from_what_is_stored(bench_, finished):
     assert out.startswith("0 cells done, 2 to do") and "MB, estimated from the store" in out
 
 
+def test_plan_does_not_estimate_from_shorter_trainings(bench_, finished):
+    longer = [word.replace("epochs=1", "epochs=50") for word in PLAN]
+    out = bench_(*longer, "--store", finished.store)[1]
+    assert "estimated from the store" not in out and "none yet: trained, attack_run" in out
+
+
 ALL = """
 accuracy adv_insertion aopc attack_passes attack_stages attack_time attacked_accuracy center_shift class_retrieval
 cosine crc crc_bound curvature data_dependence deletion diffroar explain_time gaze_overlap hessian_norm infidelity

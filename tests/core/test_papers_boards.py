@@ -46,6 +46,7 @@ def test_the_list_of_boards_names_them_all_with_their_figures():
     assert listed == {folder.name: str(len(read_protocol(folder).paper.figures)) for folder in BOARDS}
 
 
+@pytest.mark.slow
 def test_a_tiny_board_runs(bench_, store):
     code, out, _ = bench_("run", "--board", str(FOLDER / "lim2021-table-s3"), "--scale", "tiny", "--json")
     records = json.loads(out)
