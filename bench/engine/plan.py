@@ -60,31 +60,29 @@ def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ())
     costs = {name: _list_costs(store, name) for name in {task.name: None for task in missing}}
     for name, case in ((task.name, task.cell.case) for task in missing):
         plan.make[name] = plan.make.get(name, 0) + 1
-        kind = _kind(str(VOCABULARY.spec(name, (name,), case)))
+        kind = _kind(VOCABULARY.spec(name, (name,), case))
         if kind in costs[name]:
-            times, sizes = zip(*costs[name][kind], strict=True)
-            plan.seconds += statistics.median(times)
-            plan.size += statistics.median(sizes)
+            seconds, size = costs[name][kind]
+            plan.seconds, plan.size = plan.seconds + seconds, plan.size + size
         elif name not in plan.unknown:
             plan.unknown.append(name)
     return plan
 
 
-def _kind(spec: str) -> Kind:
-    choices = Spec.parse(spec).choices
-    return tuple(choices.get(axis, "") for axis in ALIKE)
+def _kind(spec: Spec) -> Kind:
+    return tuple(spec.choices.get(axis, "") for axis in ALIKE)
 
 
-def _list_costs(store: Store, name: str) -> dict[Kind, list[tuple[float, int]]]:
-    """Seconds and bytes of the stored values of a name, by kind."""
+def _list_costs(store: Store, name: str) -> dict[Kind, tuple[float, float]]:
+    """Medians of the seconds and the bytes of the stored values of a name, by kind."""
     costs: dict[Kind, list[tuple[float, int]]] = {}
     for folder in store.list_folders(name):
         files = store.look(name, folder.name, (COST, SPEC)) or {}
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # a damaged value tells nothing
             seconds = sum(phase["seconds"] for phase in parse_json(files[COST]))
             size = sum(file.stat().st_size for file in folder.iterdir())
-            costs.setdefault(_kind(files[SPEC].decode()), []).append((seconds, size))
-    return costs
+            costs.setdefault(_kind(Spec.parse(files[SPEC].decode())), []).append((seconds, size))
+    return {kind: tuple(map(statistics.median, zip(*found, strict=True))) for kind, found in costs.items()}
 
 
 def describe_plan(plan: Plan) -> str:
