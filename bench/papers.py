@@ -39,6 +39,15 @@ ADEBAYO2018 = Paper(
     "https://arxiv.org/abs/1810.03292",
 )
 
+DOMBROWSKI2019 = Paper(
+    "Explanations can be manipulated and geometry is to blame",
+    "Ann-Kathrin Dombrowski and Maximilian Alber and Christopher J. Anders and Marcel Ackermann and Klaus-Robert "
+    "Müller and Pan Kessel",
+    "NeurIPS",
+    2019,
+    "https://arxiv.org/abs/1906.07983",
+)
+
 DOMBROWSKI2022 = Paper(
     "Towards robust explanations for deep neural networks",
     "Ann-Kathrin Dombrowski and Christopher J. Anders and Klaus-Robert Müller and Pan Kessel",

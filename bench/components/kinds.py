@@ -202,14 +202,18 @@ MaskRule = Literal["percentile", "minmax", "none"]
 
 @dataclass(frozen=True)
 class Explainer(Component, ABC):
-    """A way of attributing a logit to pixels. `differentiable`: its maps have a useful gradient by the images.
+    """A way of attributing a logit to pixels.
 
     An explainer that learns from data first overrides `prepare`; its `attribute` then takes the result as its last
     argument.
     """
 
     kind: ClassVar[str] = "explainer"
-    differentiable: ClassVar[bool] = False
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether its maps have a useful gradient by the images. Those that have one set a class attribute to True."""
+        return False
 
     @property
     def mask_rule(self) -> MaskRule:

@@ -30,14 +30,7 @@ class TargetMap(Descent):
     """
 
     name = "target_map"
-    paper = bench.Paper(
-        "Explanations can be manipulated and geometry is to blame",
-        "Ann-Kathrin Dombrowski and Maximilian Alber and Christopher J. Anders and Marcel Ackermann and Klaus-Robert "
-        "Müller and Pan Kessel",
-        "NeurIPS",
-        2019,
-        "https://arxiv.org/abs/1906.07983",
-    )
+    paper = bench.papers.DOMBROWSKI2019
     presets: ClassVar[dict[str, str]] = {
         "joo2023": "target=frame,optimiser=adam,steps=100,step=0.04,preserve=0.5",
         "wang2020": "target=reference,optimiser=sign,steps=50,scale=area,match=1e11,preserve=1e6",

@@ -203,3 +203,27 @@ def test_a_network_without_plain_logits_is_named_by_metrics(images, metric):
     network = Wrapped(WRAPS["dict"][0]).eval().requires_grad_(False)
     with pytest.raises(bench.BadComponent, match="the network gives a dict for 5 images"):
         bench.component("metric", metric)(network=network, images=images, targets=TARGETS, clean_attributions=images)
+
+
+@pytest.mark.parametrize("inner", ["gradient", "guided_backprop", "lrp", "smoothgrad:samples=3", "gradcam"])
+def test_softened_explains_the_softplus_network_of_the_same_weights(images, inner):
+    rectified, smooth = tiny_network(smooth=False), tiny_network(smooth=True)  # of the same weights
+    expected = attribution(inner, smooth, images)  # its softplus has beta 3
+    assert_close(attribution(f"softened:explainer=({inner}),beta=3", rectified, images), expected)
+    assert not torch.allclose(attribution(inner, rectified, images), expected)
+    assert_close(attribution(f"softened:explainer=({inner}),beta=8", smooth, images), expected)
+
+
+def test_softened_leaves_the_predictions_that_an_attack_watches(images):
+    network = tiny_network(smooth=False)
+    victim = bench.Victim(network, bench.component("explainer", "softened:beta=1"))
+    maps, logits = victim.both(images, TARGETS)
+    assert_close(logits, network(images))
+    assert_close(maps, victim.maps(images, TARGETS))
+
+
+@pytest.mark.parametrize("inner", ["gradient", "relex", "gradcam:mask_rule=minmax", "expected_gradients"])
+def test_softened_is_what_it_softens(inner):
+    plain, wrapped = (bench.component("explainer", text) for text in (inner, f"softened:explainer=({inner})"))
+    for fact in ("differentiable", "mask_rule", "prepares"):
+        assert getattr(wrapped, fact) == getattr(plain, fact)
