@@ -1,6 +1,7 @@
 """Records to tables and pages, and what strangers submit. Needs no torch and runs no plugin."""
 
 from bench.boards.board import ROW, devices, read_board, row_name
+from bench.boards.curves import Curve, average_levels, find_curves
 from bench.boards.folder import (
     EXAMPLES,
     RECORDS,
@@ -16,4 +17,4 @@ from bench.boards.protocol import FILE, Protocol, quick_protocol, read_protocol
 from bench.boards.record import CALMLY, RECORD, VALUES, VERSION, Record, make_command, values_file
 from bench.boards.reruns import Run, compare_runs, find_new_flags
 from bench.boards.scale import scale_protocol
-from bench.boards.statistics import find_impossible, summarise
+from bench.boards.statistics import Estimate, estimate, find_impossible, summarise

@@ -15,6 +15,7 @@ import click
 
 from bench.cli.allocator import keep_freed_memory
 from bench.cli.choosing import select_command
+from bench.cli.figure import figure_command
 from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
@@ -24,6 +25,7 @@ from bench.cli.options import (
     STORE,
     WITHOUT,
     answer,
+    check_out,
     complain,
     explaining,
     finish,
@@ -112,6 +114,7 @@ def main() -> None:
 @BOARD
 @SCALE
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of records instead of a table.")
+@click.option("--plot", metavar="FILE", type=PLACE, help="Also draw the scores over budgets, as a PNG.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -151,6 +154,7 @@ def run(
     jobs: int,
     ray: str | None,
     share: int,
+    plot: str | None,
     isolate: bool,
     timeout: float | None,
     **options: tuple[str, ...],
@@ -158,8 +162,10 @@ def run(
     """Train, attack, measure, and print a table.
 
     Options that you leave out take their values from the suite's quick.toml. Stored results are reused, so the same
-    command continues after an interruption. Options that name components can be repeated, and accept `all`.
+    command continues after an interruption. Options that name components can be repeated, and accept `all`. With
+    several budgets, a second table has the areas under the scores.
     """
+    from bench.boards.render import format_areas
     from bench.engine import (
         Cluster,
         Executor,
@@ -167,14 +173,18 @@ def run(
         choose_device,
         describe_troubles,
         format_records,
+        list_curves,
         open_store,
         place_networks,
         run_cells,
     )
 
+    file = check_out(plot, "--plot") if plot else None
     if ray and (jobs > 1 or isolate or timeout is not None):
         raise BadValue("--ray starts its own processes; leave out --jobs, --isolate and --timeout")
     catalog, cells, networks = select_cells(without, reference, board, options, scale)
+    if plot and len({cell.case.ball for cell in cells if "ball" in cell.axes}) < 2:
+        raise BadValue(f"--plot {plot}: no score has several budgets; give two with --eps, such as 2/255,4/255")
     place, chosen = open_store(store, complain), choose_device("auto" if ray else device)
     place_networks(networks, place, catalog)
     with contextlib.ExitStack() as around:
@@ -184,10 +194,17 @@ def run(
         elif jobs > 1 or isolate or timeout is not None:
             executor = around.enter_context(Processes(catalog, place, chosen, jobs, share, timeout, int(not isolate)))
         outcome = run_cells(cells, catalog, place, chosen, executor)
+    curves = list_curves(outcome.records.values(), place)
     if as_json:
         answer("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
     elif outcome.records:
         answer(format_records(outcome))
+        if areas := format_areas(curves):
+            answer(f"\n{areas}")
+    if file and curves:
+        from bench.publishing import draw_curves
+
+        write_file(file, draw_curves(curves).png)
     for text in describe_troubles(outcome):
         complain(text)
     finish(outcome.exit_code)
@@ -258,10 +275,7 @@ def explain(
     selection = select(catalog, split_lists(options), reference=False)
     attack = bool(options["attack"])
     check_cases(selection.cases, catalog, attack)
-    file = Path(out)
-    is_other = file.exists() and not (file.is_file() or file.is_char_device())
-    if is_other or not file.absolute().parent.is_dir():
-        raise BadValue(f"--out {out} is not a file in an existing folder; name one, such as panel.png")
+    file = check_out(out, "--out", "panel.png")
     pictures, chosen = list_pictures(images), choose_device(device)
     place, shared = open_store(store, complain), Shared(catalog.library)
     place_networks(selection.networks, place, catalog)
@@ -359,6 +373,7 @@ def new(kind: str, name: str, into: str) -> None:
         answer(path)
 
 
+main.add_command(figure_command)
 main.add_command(leaderboard)
 main.add_command(select_command)
 main.add_command(zoo)

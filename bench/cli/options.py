@@ -58,6 +58,15 @@ def give_up(stream: TextIO, error: OSError) -> Exception:
     )
 
 
+def check_out(name: str, option: str = "--out", example: str = "figure.png") -> Path:
+    """The file that an option names. Raises BadValue unless it can be one, in a folder that exists."""
+    file = Path(name)
+    is_other = file.exists() and not (file.is_file() or file.is_char_device())
+    if is_other or not file.absolute().parent.is_dir():
+        raise BadValue(f"{option} {name} is not a file in an existing folder; name one, such as {example}")
+    return file
+
+
 def finish(code: int) -> NoReturn:
     """End the command with an exit code."""
     click.get_current_context().exit(code)

@@ -13,7 +13,7 @@ from bench.engine.phases import Phase
 from bench.engine.plan import describe_plan, make_plan
 from bench.engine.pretrained import build_network, load_model, place_networks
 from bench.engine.printed import describe_printed, list_printed
-from bench.engine.report import describe_troubles, format_records, group_reasons
+from bench.engine.report import describe_troubles, format_records, group_reasons, list_curves, read_stored_values
 from bench.engine.runner import choose_device, open_store, read_records, run_cells
 from bench.engine.scoring import find_flags, prepare_publication
 from bench.engine.selection import select, select_record

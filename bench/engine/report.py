@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.boards import Record
+from bench.boards import VALUES, Curve, Record, average_levels, find_curves
 from bench.boards.render import format_table
+from bench.boards.submissions.attachments import Values, read_values
 from bench.engine.runner import Outcome
+from bench.engine.store import Store
 from bench.errors import explain_failure
 
 
@@ -21,6 +23,20 @@ def format_records(outcome: Outcome) -> str:
         return ""
     rows = [({axis: str(value) for axis, value in case.axes.items()}, records) for case, records in by_case.items()]
     return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)))
+
+
+def list_curves(records: Iterable[Record], store: Store) -> list[Curve]:
+    """The scores of some stored records over budgets, where there are several."""
+    measured = [record for record in records if "ball" in record.axes]
+    if len({record.axes["ball"] for record in measured}) < 2:
+        return []
+    return find_curves(measured, average_levels(read_stored_values(measured, store)))
+
+
+def read_stored_values(records: Iterable[Record], store: Store) -> dict[str, Values]:
+    """By key, the values of the images of stored records; none for a metric that is undefined as a whole."""
+    files = (store.folder("record", record.key) / VALUES for record in records)
+    return {key: found for file in files for key, found in read_values(file).items()}
 
 
 def describe_troubles(outcome: Outcome) -> list[str]:

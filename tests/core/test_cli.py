@@ -49,7 +49,8 @@ BAD = [
     (
         ["frob"],
         2,
-        "no command called 'frob'; known: check, explain, leaderboard, list, new, plan, run, select, show, store, zoo",
+        "no command called 'frob'; known: check, explain, figure, leaderboard, list, new, plan, run, select, show, "
+        "store, zoo",
     ),
     (["runn"], 2, "no command called 'runn'; did you mean 'run'?"),
     (["run", "--devise", "cpu"], 2, "No such option '--devise'"),

@@ -1,0 +1,76 @@
+"""What figures share: a drawing, its numbers, and how rows are named and coloured."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.boards.render import find_varying
+
+SIZE = 3.4  # inches, of a panel
+STYLES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as a PNG, and the numbers that it shows."""
+
+    png: bytes
+    rows: list[dict[str, Any]]
+
+    def as_text(self, ending: str) -> str:
+        """The numbers as ".json" or ".csv"."""
+        if ending == ".json":
+            return json.dumps(self.rows, indent=1) + "\n"
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in self.rows for name in row)))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+
+def make_panels(rows: int, columns: int, width: float = SIZE, height: float = SIZE) -> tuple[Any, Any]:
+    """A matplotlib figure and its axes, (rows, columns)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, dpi=110, layout="constrained"
+    )
+
+
+def save(figure: Any) -> bytes:
+    """The PNG of a matplotlib figure, the same for the same drawing."""
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def name_rows(rows: Sequence[Mapping[str, str]], default: Sequence[str] = ("defense",)) -> list[str]:
+    """A name for each row: what it has along the axes where rows differ, or along the default where they do not."""
+    shown = find_varying(rows) or default
+    return [", ".join(row[axis] for axis in shown if axis in row) for row in rows]
+
+
+def plain(text: str) -> str:
+    """A text for matplotlib, which takes what lies between two dollars for a formula."""
+    return text.replace("$", r"\$")
+
+
+def add_legend(figure: Any, axes: Any) -> None:
+    """Name the lines of all panels below them, each name once."""
+    named: dict[str, Any] = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        named.update(zip(labels, handles, strict=True))
+    if named:
+        figure.legend(named.values(), named, loc="outside lower center", fontsize=8, frameon=False)

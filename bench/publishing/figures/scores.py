@@ -1,0 +1,235 @@
+"""Figures of scores: over budgets, parameters and levels, by seed, and from one explainer to another."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from bench.boards import Curve, Estimate, Record, average_levels, estimate, find_curves
+from bench.boards.submissions.attachments import Values
+from bench.engine import Cell
+from bench.errors import BadValue
+from bench.publishing.figures.canvas import STYLES, Drawing, add_legend, make_panels, name_rows, plain, save
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cells with their records, each key once, and by key the values of images.
+
+    `over`: the axis, or "metric", along which a component has the parameters `varied`.
+    """
+
+    pairs: list[tuple[Cell, Record]]
+    values: Mapping[str, Values]
+    over: str
+    varied: tuple[str, ...]
+
+    @functools.cached_property
+    def images(self) -> dict[str, list[float | None]]:
+        return average_levels(self.values)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells and records that differ along some axes alone; `axes` has what they share, `name` what sets them apart from
+    the other groups."""
+
+    metric: str
+    better: str
+    axes: dict[str, str]
+    pairs: list[tuple[Cell, Record]]
+    name: str = ""
+
+    def numbers(self, value: Any) -> dict[str, Any]:
+        """A row of the data: what the group shares, and a value, or an estimate with its interval."""
+        shown = {"value": value}
+        if isinstance(value, Estimate):
+            low, high = value.ci95 or (None, None)
+            shown = {"value": value.value, "low": low, "high": high}
+        return {"metric": self.metric, **self.axes, **shown}
+
+
+def _group(scores: Scores, *apart: str) -> list[Group]:
+    """The groups of cells that differ along `apart` alone; "metric" stands for a metric's parameters."""
+    found: dict[Any, list[tuple[Cell, Record]]] = {}
+    for cell, record in scores.pairs:
+        metric = cell.metric.name if "metric" in apart else record.metric
+        axes = tuple((axis, text) for axis, text in record.axes.items() if axis not in apart)
+        found.setdefault((metric, axes), []).append((cell, record))
+    names = name_rows([dict(axes) for _, axes in found])
+    return [
+        Group(metric, pairs[0][1].better, dict(axes), pairs, name)
+        for ((metric, axes), pairs), name in zip(found.items(), names, strict=True)
+    ]
+
+
+def draw_curves(curves: Sequence[Curve]) -> Drawing:
+    """Draw scores over budgets with their 95% intervals, a panel for each metric and norm."""
+    panels = list(dict.fromkeys((curve.metric, curve.norm) for curve in curves))
+    figure, axes = make_panels(1, len(panels))
+    names, rows = name_rows([curve.axes for curve in curves]), []
+    for curve, name in zip(curves, names, strict=True):
+        axis = axes[0, panels.index((curve.metric, curve.norm))]
+        points = {float(Fraction(eps)): part for eps, part in curve.points.items()}
+        _draw_line(axis, points, name, color=_colour(name, names))
+        axis.set_xticks(list(points), list(curve.points), rotation=45)
+        axis.set_xlabel(f"eps ({curve.norm})")
+        axis.set_ylabel(_title(curve.metric, curve.better))
+        group = Group(curve.metric, curve.better, curve.axes, [])
+        rows += [{**group.numbers(part), "ball": f"{curve.norm}:{eps}"} for eps, part in curve.points.items()]
+    add_legend(figure, axes)
+    return Drawing(save(figure), rows)
+
+
+def draw_budgets(scores: Scores) -> Drawing:
+    """Each metric over the budgets, with 95% intervals."""
+    curves = find_curves([record for _, record in scores.pairs], scores.images)
+    if not curves:
+        raise BadValue("figure budgets: no score here has several budgets; give two with --eps, such as 2/255,4/255")
+    return draw_curves(curves)
+
+
+def draw_sweep(scores: Scores) -> Drawing:
+    """Each metric over the values of a parameter, which --vary names; those of --over metric share a panel."""
+    if len(scores.varied) != 1:
+        raise BadValue("figure sweep: give one --vary PARAMETER=VALUE,VALUE, and --over for what has the parameter")
+    over, parameter = scores.over, scores.varied[0]
+    groups = _group(scores, over, "seed")
+    metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
+    is_shared = over == "metric"
+    figure, axes = make_panels(1, 1 if is_shared else len(metrics))
+    rows = []
+    for group in groups:
+        place = metrics.index(group.metric)
+        axis = axes[0, 0 if is_shared else place]
+
+        def read(cell: Cell, record: Record) -> Any:
+            return getattr(cell.metric if is_shared else getattr(cell.case, over), parameter, None)
+
+        parts = {float(at): part for at, part in _estimate_by(group, scores, read).items() if at is not None}
+        points = dict(sorted(parts.items()))
+        name = f"{group.metric}, {group.name}" if is_shared else group.name
+        _draw_line(axis, points, name, color=_colour(group.name, names), linestyle=STYLES[is_shared * place % 4])
+        axis.set_xlabel(plain(parameter))
+        axis.set_ylabel("" if is_shared else _title(group.metric, group.better))
+        rows += [{**group.numbers(part), parameter: at} for at, part in points.items()]
+    for axis in axes.flat:
+        _widen(axis, is_shared)
+    add_legend(figure, axes)
+    return Drawing(save(figure), rows)
+
+
+def draw_levels(scores: Scores) -> Drawing:
+    """Each metric that has levels over them, such as shares of pixels, or layers with new weights."""
+    groups = [group for group in _group(scores, "seed") if group.pairs[0][1].levels]
+    if not groups:
+        raise BadValue("figure levels: no metric here has levels; bench show metric:NAME says which has")
+    metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
+    figure, axes = make_panels(1, len(metrics))
+    rows = []
+    for group in groups:
+        axis = axes[0, metrics.index(group.metric)]
+        names_of_levels = scores.values[group.pairs[0][1].key].names  # in their order, which a record does not keep
+        means = {level: _mean([record.levels.get(level) for _, record in group.pairs]) for level in names_of_levels}
+        axis.plot(list(means), [math.nan if mean is None else mean for mean in means.values()],
+                  color=_colour(group.name, names), label=plain(group.name))  # fmt: skip
+        step = max(1, len(means) // 8)
+        axis.set_xticks(range(0, len(means), step), [plain(level) for level in list(means)[::step]], rotation=60)
+        axis.set_ylabel(_title(group.metric, group.better))
+        rows += [{**group.numbers(mean), "level": level} for level, mean in means.items()]
+    add_legend(figure, axes)
+    return Drawing(save(figure), rows)
+
+
+def draw_seeds(scores: Scores) -> Drawing:
+    """Each metric of each row: a point for each seed, and a bar at their mean."""
+    groups = [group for group in _group(scores, "seed") if "seed" in group.pairs[0][1].axes]
+    if not groups:
+        raise BadValue("figure seeds: no score here depends on the seed; give another --metric")
+    metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
+    figure, axes = make_panels(1, len(metrics))
+    rows = []
+    for group in groups:
+        axis, colour = axes[0, metrics.index(group.metric)], _colour(group.name, names)
+        values = {record.axes["seed"]: record.value for _, record in group.pairs}
+        known = [value for value in values.values() if value is not None]
+        place = list(dict.fromkeys(names)).index(group.name)
+        axis.plot([place] * len(known), known, "o", color=colour, alpha=0.5)
+        axis.plot([place], [_mean(known)] if known else [math.nan], "_", color=colour, markersize=24)
+        axis.set_xticks(range(len(set(names))), [plain(n) for n in dict.fromkeys(names)], rotation=30, ha="right")
+        axis.set_xlim(-0.5, len(set(names)) - 0.5)
+        axis.set_ylabel(_title(group.metric, group.better))
+        rows += [{**group.numbers(value), "seed": seed} for seed, value in values.items()]
+    return Drawing(save(figure), rows)
+
+
+def draw_transfers(scores: Scores) -> Drawing:
+    """Each metric of every --explainer, under attacks that followed every --surrogate."""
+    from matplotlib.patheffects import withStroke
+
+    pair = ("surrogate", "explainer")
+    groups = [group for group in _group(scores, "seed", *pair) if set(pair) <= set(group.pairs[0][1].axes)]
+    if not groups:
+        raise BadValue("figure transfers: no score here compares maps under attack; give another --metric")
+    figure, axes = make_panels(1, len(groups))
+    rows = []
+    for axis, group in zip(axes.flat, groups, strict=True):
+        parts = _estimate_by(group, scores, lambda cell, record: tuple(record.axes[each] for each in pair))
+        followed, shown = (list(dict.fromkeys(key[side] for key in parts)) for side in (0, 1))
+        values = [[math.nan] * len(shown) for _ in followed]
+        for (surrogate, explainer), part in parts.items():
+            x, y = shown.index(explainer), followed.index(surrogate)
+            values[y][x] = math.nan if part.value is None else part.value
+            axis.text(x, y, f"{values[y][x]:.2f}", ha="center", va="center", fontsize=8, color="white",
+                      path_effects=[withStroke(linewidth=2, foreground="black")])  # fmt: skip
+            rows.append({**group.numbers(part), "surrogate": surrogate, "explainer": explainer})
+        axis.imshow(values, cmap="viridis")
+        axis.set_xticks(range(len(shown)), map(plain, shown), rotation=40, ha="right")
+        axis.set_yticks(range(len(followed)), map(plain, followed))
+        axis.set_xlabel("explainer")
+        axis.set_ylabel("the attack followed")
+        is_alone = [each.metric for each in groups].count(group.metric) == 1
+        axis.set_title(plain(group.metric if is_alone else f"{group.metric}, {group.name}"), fontsize=9)
+    return Drawing(save(figure), rows)
+
+
+def _estimate_by(group: Group, scores: Scores, read: Callable[[Cell, Record], Any]) -> dict[Any, Estimate]:
+    """The mean over the seeds of a group's records by what `read` says of each."""
+    records: dict[Any, list[Record]] = {}
+    for cell, record in group.pairs:
+        records.setdefault(read(cell, record), []).append(record)
+    return {each: estimate(those, scores.images) for each, those in records.items()}
+
+
+def _draw_line(axis: Any, points: Mapping[float, Estimate], name: str, **style: Any) -> None:
+    """Draw estimates with a band for their intervals; what is undefined leaves a gap."""
+    values = [math.nan if part.value is None else part.value for part in points.values()]
+    bands = [part.ci95 or (value, value) for part, value in zip(points.values(), values, strict=True)]
+    axis.plot(list(points), values, marker="o", markersize=3, label=plain(name), **style)
+    axis.fill_between(list(points), *zip(*bands, strict=True), color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _widen(axis: Any, vertical: bool) -> None:
+    """Make an axis logarithmic along which the points span more than a factor of thirty."""
+    for side in ("x", "y") if vertical else ("x",):
+        values = [float(value) for line in axis.lines for value in getattr(line, f"get_{side}data")()]
+        known = [value for value in values if not math.isnan(value)]
+        if known and min(known) > 0 and max(known) > 30 * min(known):
+            getattr(axis, f"set_{side}scale")("log")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _colour(name: str, names: Sequence[str]) -> str:
+    return f"C{list(dict.fromkeys(names)).index(name)}"
+
+
+def _title(metric: str, better: str) -> str:
+    return plain(f"{metric} ({better} is better)")
