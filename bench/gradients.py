@@ -131,23 +131,29 @@ def summed(network: nn.Module, images: Tensor, count: int, term: Callable[[Tenso
 
 
 def iterated(
-    network: nn.Module, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
+    network: nn.Module,
+    images: Tensor,
+    steps: int,
+    average: int,
+    step: Callable[[Tensor, Tensor, int], Tensor],
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Mean of the last `average` of `steps` states, starting from zero.
+    """Mean of the last `average` of `steps` states, starting from a constant, by default zeros like the images.
 
-    `step(images, state, number)` returns the next state, (B, C, H, W), with a graph iff grad mode is on, and the same
-    at every call. A gradient by the images repeats the steps from last to first. It is exact and needs the memory of
-    one step and of the states. Where a weight of the network requires a gradient as well, the whole graph is
+    `step(images, state, number)` returns the next state, of the start's shape, with a graph iff grad mode is on, and
+    the same at every call. A gradient by the images repeats the steps from last to first. It is exact and needs the
+    memory of one step and of the states. Where a weight of the network requires a gradient as well, the whole graph is
     kept instead.
     """
+    start = torch.zeros_like(images) if start is None else start
     if torch.is_grad_enabled() and images.requires_grad and not any(p.requires_grad for p in network.parameters()):
-        return _Iterated.apply(images, steps, average, step)
-    return functools.reduce(operator.add, states(images, steps, step)[-average:]) / average
+        return _Iterated.apply(images, start, steps, average, step)
+    return functools.reduce(operator.add, states(images, start, steps, step)[-average:]) / average
 
 
-def states(images: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
+def states(images: Tensor, start: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
     """The states after each step."""
-    reached = [torch.zeros_like(images)]
+    reached = [start]
     for number in range(steps):
         reached.append(step(images, reached[-1], number))
     return reached[1:]
@@ -171,23 +177,28 @@ def _recompute(forward: contextvars.Context, function: Callable[[], Tensor]) -> 
 class _Iterated(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, images: Tensor, steps: int, average: int, step: Callable[[Tensor, Tensor, int], Tensor]
+        context: Any,
+        images: Tensor,
+        start: Tensor,
+        steps: int,
+        average: int,
+        step: Callable[[Tensor, Tensor, int], Tensor],
     ) -> Tensor:
         with torch.no_grad():
-            reached = states(images, steps, step)
-        context.save_for_backward(images, torch.zeros_like(images), *reached)
+            reached = states(images, start, steps, step)
+        context.save_for_backward(images, start, *reached)
         context.average, context.step = average, step
         context.around = contextvars.copy_context()
         return functools.reduce(operator.add, reached[-average:]) / average
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, above: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(context: Any, above: Tensor) -> tuple[Tensor, None, None, None, None]:
         images, *before = context.saved_tensors
         last = len(before) - 2
 
         def products() -> Tensor:
-            total, adjoint = torch.zeros_like(images), torch.zeros_like(images)
+            total, adjoint = torch.zeros_like(images), torch.zeros_like(above)
             for number in range(last, -1, -1):
                 if number > last - context.average:
                     adjoint = adjoint + above / context.average
@@ -197,7 +208,7 @@ class _Iterated(torch.autograd.Function):
                 total = total + part
             return total
 
-        return _recompute(context.around, products), None, None, None
+        return _recompute(context.around, products), None, None, None, None
 
 
 class _Summed(torch.autograd.Function):

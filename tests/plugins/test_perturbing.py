@@ -11,7 +11,7 @@ import pytest
 import scipy.ndimage
 import torch
 import torch.nn.functional as F
-from bench_explainers.mask import blur, move
+from bench_explainers.mask import adam, blur, move
 from test_sanity import Patches
 from torch import nn
 from torch.testing import assert_close
@@ -298,9 +298,37 @@ def test_masks_objective_beside_a_slow_form_and_falling():
     assert (objective[1] < objective[0]).all()
 
 
+@pytest.mark.parametrize("text", ["relex:steps=4,samples=3", "mask:steps=4,cells=6"])
+def test_unrolled_maps_are_the_same_and_have_a_gradient(text):
+    network = tiny_network(True)
+    plain, unrolled = (bench.component("explainer", each) for each in (text, f"{text},unrolled=true"))
+    expected = attributed(text, network)
+    assert torch.equal(attributed(f"{text},unrolled=true", network), expected)
+    leaf = IMAGES.clone().requires_grad_()
+    with noise.rows(0, "test", (0, 1, 2)):
+        found = unrolled.attributions(network, leaf, TARGETS)
+    assert torch.equal(found, expected) and torch.autograd.grad(found.square().sum(), leaf)[0].any()
+    with noise.rows(0, "test", (0, 1, 2)):
+        assert not plain.attributions(network, leaf, TARGETS).requires_grad
+    assert (plain.differentiable, unrolled.differentiable) == (False, True)
+
+
+def test_masks_step_is_that_of_torchs_adam():
+    values, generator = torch.rand(5, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    theirs = values.clone().requires_grad_()
+    optimiser = torch.optim.Adam([theirs], 0.1)
+    first = second = torch.zeros(5)
+    for number in range(1, 6):
+        slope = theirs.grad = torch.randn(5, generator=generator)
+        optimiser.step()
+        values, first, second = adam(values, first, second, slope, 0.1, number)
+        assert torch.equal(values, theirs)
+
+
 def test_moves_and_blurs_are_mirrored():
     with noise.rows(0, "moves", range(200)):
-        places = move(torch.arange(144.0).view(1, 1, 12, 12).expand(200, 1, 12, 12), 2)[:, 0, 6, 6]
+        drawn = noise.uniform(torch.empty(200, 2), 0, 1)
+    places = move(torch.arange(144.0).view(1, 1, 12, 12).expand(200, 1, 12, 12), 2, drawn)[:, 0, 6, 6]
     assert set(places.int().tolist()) == {12 * r + c for r in range(4, 9) for c in range(4, 9)}
     expected = scipy.ndimage.gaussian_filter(IMAGES[0, 0].numpy(), 1.0, mode="mirror", radius=3)
     assert_close(blur(IMAGES, 1.0)[0, 0], torch.from_numpy(expected))
