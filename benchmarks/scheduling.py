@@ -1,0 +1,141 @@
+"""How well a board's tasks fill many workers: the suite's own loop, on simulated workers with published costs.
+
+Each value takes the seconds that the board's records give, or the median of its name; a record takes --record seconds, and
+each task --overhead seconds of the one process that hands tasks out. Efficiency is the least time that any order could take
+(all work divided by the workers, or the longest chain of needs) divided by the time taken.
+
+python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 20
+python benchmarks/scheduling.py --ray    # measures the overhead of a task on a local Ray
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.boards import Record, read_protocol
+from bench.components import freeze_files
+from bench.engine import Cell, Store, installed, list_cells, select
+from bench.engine.tasks import CHECK, RECORD, Ended, Task, list_tasks, perform
+
+
+class Simulated:
+    """Workers that take as long as told, on a clock of their own. One process hands out tasks, one after another."""
+
+    def __init__(self, workers: int, seconds: dict[str, float], overhead: float) -> None:
+        self.workers, self.seconds, self.overhead = workers, seconds, overhead
+        self.now = 0.0
+        self.running: list[tuple[float, int, Task]] = []
+
+    def has_room(self) -> bool:
+        return len(self.running) < self.workers
+
+    def start(self, task: Task) -> None:
+        self.now += self.overhead
+        heapq.heappush(self.running, (self.now + self.seconds[task.key], task.place, task))
+
+    def wait(self, seconds: float | None) -> list[Ended]:
+        end, _, task = heapq.heappop(self.running)
+        self.now = max(self.now, end)
+        return [(task, None)]
+
+
+def read_costs(board: Path) -> tuple[dict[tuple[str, ...], float], dict[str, float]]:
+    """Seconds of published values by name, defense and explainer, and their medians by name."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for file in sorted((board / "records").glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            record = Record.parse(line)
+            for name, seconds in record.cost.items():
+                for kind in ((name,), (name, record.axes.get("defense", ""), record.axes.get("explainer", ""))):
+                    found.setdefault(kind, []).append(seconds)
+    medians = {kind: statistics.median(seconds) for kind, seconds in found.items()}
+    return medians, {kind[0]: seconds for kind, seconds in medians.items() if len(kind) == 1}
+
+
+def tell_seconds(tasks: list[Task], board: Path, record: float) -> dict[str, float]:
+    """Seconds of each task, by key."""
+    exact, by_name = read_costs(board)
+
+    def tell(task: Task) -> float:
+        if task.name in (RECORD, CHECK):
+            return record
+        case = task.cell.case
+        return exact.get((task.name, str(case.defense), str(case.explainer)), by_name.get(task.name, record))
+
+    return {task.key: tell(task) for task in tasks}
+
+
+def find_longest(tasks: list[Task], seconds: dict[str, float]) -> float:
+    """The seconds of the longest chain of needs."""
+    ends: dict[str, float] = {}
+    for task in tasks:
+        ends[task.key] = seconds[task.key] + max((ends[key] for key in task.needs), default=0.0)
+    return max(ends.values())
+
+
+def read_cells(board: Path, seeds: int) -> list[Cell]:
+    catalog = installed()
+    chosen: dict[str, Any] = {"seed": [str(seed) for seed in range(seeds)]} if seeds else {}
+    selection = select(catalog, chosen, protocol=read_protocol(board))
+    cells = list_cells(catalog, selection.cases, selection.metrics)
+    return list({cell.key: cell for cell in cells if not cell.refusal}.values())
+
+
+def measure_ray(count: int = 500) -> tuple[float, float]:
+    """Seconds to hand a task to a local Ray, and seconds until it is back, per task."""
+    import ray
+
+    ray.init(include_dashboard=False, logging_level="ERROR")
+    remote = ray.remote(max_retries=2)(lambda order, task: ("done",))
+    ray.get([remote.remote(bytes(500), bytes(5000)) for _ in range(20)])
+    start = time.perf_counter()
+    references = [remote.remote(bytes(500), bytes(5000)) for _ in range(count)]
+    handed = time.perf_counter() - start
+    while references:
+        done, references = ray.wait(references, num_returns=1)
+        ray.get(done[0])
+    return handed / count, (time.perf_counter() - start) / count
+
+
+@freeze_files()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("board", nargs="?", type=Path)
+    parser.add_argument("--seeds", type=int, default=0, help="of the board, unless given")
+    parser.add_argument("--record", type=float, default=0.5)
+    parser.add_argument("--overhead", type=float, default=0.005)
+    parser.add_argument("--ray", action="store_true")
+    given = parser.parse_args()
+    if given.ray:
+        print("{:.2f} ms to hand out a task, {:.2f} ms until it is back".format(*(1e3 * s for s in measure_ray())))
+        return
+    cells = read_cells(given.board, given.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), print)
+        tasks = list_tasks(cells, store)
+        seconds = tell_seconds(tasks, given.board, given.record)
+        work, longest = sum(seconds.values()), find_longest(tasks, seconds)
+        print(
+            f"{len(cells)} records, {len(tasks)} tasks, {work / 3600:.1f} h of work, longest chain {longest / 3600:.2f} h"
+        )
+        print("workers  hours   least  efficiency  seconds to hand out")
+        for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+            executor = Simulated(workers, seconds, given.overhead)
+            start = time.perf_counter()
+            for _ in perform(list_tasks(cells, store), executor, store):
+                pass
+            spent = time.perf_counter() - start
+            least = max(work / workers, longest)
+            print(
+                f"{workers:7d} {executor.now / 3600:6.2f} {least / 3600:7.2f} {least / executor.now:11.3f} {spent:10.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
