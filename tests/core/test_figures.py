@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 
 import numpy as np
@@ -15,14 +14,14 @@ from PIL import Image
 from bench.boards import RECORD, VALUES, Record, values_file
 from bench.boards.render import format_areas
 from bench.boards.statistics import summarise
-from bench.engine import VOCABULARY, Graph, Memory, list_cells, list_curves, read_record
+from bench.cli.commands import main
+from bench.engine import COST, SPEC, TENSORS, VOCABULARY, Graph, Memory, Shared, list_cells, list_curves, read_record
 from bench.engine.selection import select
+from bench.engine.store import pack_tensors
 from bench.errors import BadValue
-from bench.publishing import OF_PICTURES, OF_SCORES, describe_figures, draw_scores
+from bench.publishing import OF_PICTURES, OF_SCORES, describe_figures, draw_pictures, draw_scores
 from bench.publishing.figures.pictures import Pictures
 from bench.testing import tiny_images, tiny_network
-
-TINY = ("--schedule", "quick:epochs=1,batch=32,limit=64", "--attack", "topk:k=5,steps=2", "--samples", "10")
 
 
 @pytest.fixture
@@ -70,21 +69,22 @@ def by_budget(cell):
 EPS = {"eps": ["0", "2/255", "4/255", "8/255"]}
 
 
-def test_an_area_is_half_the_ends_and_all_between(put, bench_):
+def test_a_run_prints_and_draws_areas_half_the_ends_and_all_between(put, bench_, tmp_path):
     put(by_budget, metric=["cosine"], **EPS)
-    code, out, err = bench_("run", "--metric", "cosine", "--samples", "4", "--eps", "0,2/255,4/255,8/255")
+    words = ("run", "--metric", "cosine", "--samples", "4", "--eps", "0,2/255,4/255,8/255")
+    code, out, err = bench_(*words, "--plot", str(tmp_path / "p.png"))
     assert code == 0, err
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.format == "PNG"
     (row,) = [line.split() for line in out.splitlines() if "linf 2/255 4/255 8/255" in line]
     assert row[:3] == ["ce", "topk", "cosine"]
     assert (row[-6], row[-3]) == ("1.200", "0.600")  # 0.9 / 2 + 0.7 + 0.1 / 2, and half of it
 
 
-def test_one_budget_has_no_area_and_draws_no_plot(put, bench_):
-    put(by_budget, metric=["cosine"])
-    words = ("run", "--metric", "cosine", "--samples", "4")
-    code, out, _ = bench_(*words)
-    assert code == 0 and "AUC" not in out
-    code, _, err = bench_(*words, "--plot", "p.png")
+def test_one_budget_has_no_area_and_draws_no_plot(put, store, bench_):
+    (cell,) = put(by_budget, metric=["cosine"])
+    assert list_curves([read_record(store, cell)], store) == []
+    code, _, err = bench_("run", "--metric", "cosine", "--samples", "4", "--plot", "p.png")
     assert code == 2 and "--plot p.png: no score has several budgets; give two with --eps, such as 2/255,4/255" in err
 
 
@@ -154,7 +154,7 @@ def test_what_is_missing_comes_with_the_command_that_computes_it(bench_, name, t
     assert code == 3 and f"figure {name}: the store lacks " in err and f"defense {defense}" in err
     run = shlex.split(err.partition("; first run ")[2])
     assert run[:2] == ["bench", "run"] and run[-1] == "--no-reference"
-    assert bench_("plan", *run[2:])[0] == 0
+    assert main.commands["run"].make_context("run", run[2:])
     assert run.count("--defense") == 1 + bool(vary) and run[run.index("--eps") + 1] == "2/255,4/255"
 
 
@@ -262,13 +262,21 @@ def test_every_figure_says_in_the_help_what_it_shows(bench_):
     assert all(f"\n  {name} " in out for name in (*OF_SCORES, *OF_PICTURES))
 
 
-def test_a_run_plots_its_budgets_and_its_images_can_be_drawn(bench_, tmp_path):
-    plot, data = tmp_path / "plot.png", tmp_path / "f.json"
-    words = [*TINY, "--eps", "2/255,8/255"]
-    code, out, err = bench_("run", *words, "--metric", "topk_overlap", "--plot", str(plot))
-    assert code == 0 and "AUC normalised" in out, err
-    with Image.open(plot) as picture:
-        assert picture.format == "PNG"
-    code, _, err = bench_("figure", "masked", *words, "--out", str(plot), "--data", str(data))
-    assert code == 0, err
-    assert [row["ball"] for row in json.loads(data.read_text())] == ["linf:2/255", "linf:8/255"] * 2
+def test_pictures_come_from_the_store_alone(catalog, store, monkeypatch):
+    (case,) = select(catalog, {"samples": ["2"]}, reference=False).cases
+    graph = Graph(VOCABULARY, case, store, torch.device("cpu"), Memory())
+    images = graph.get("images")
+    made = {
+        "trained": case.model.build((3, 32, 32), 10).state_dict(),
+        "clean_attributions": {"value": images},
+        "attack_run": {"images": images},
+        "attacked_attributions": {"value": 1 - images},
+    }
+    for name, tensors in made.items():
+        files = {TENSORS: pack_tensors(tensors), COST: b"[]", SPEC: graph.spec(name).encode()}
+        store.write(name, graph.key(name), files)
+    shared = Shared(catalog.library)
+    monkeypatch.setattr(store, "write", None)
+    drawing = draw_pictures("maps", [case], store, torch.device("cpu"), shared, 1, "defense", (), "bench run")
+    (row,) = drawing.rows
+    assert (row["image"], row["defense"], row["attack"]) == (1, "ce", "topk") and row["overlap"] < 0.5

@@ -36,8 +36,8 @@ def test_its_cross_entropy_is_that_of_one_logit():
     assert_close(both, single)
 
 
-def test_its_defenses_are_the_suites_and_train():
+def test_its_defenses_are_the_suites():
     data = curves.make_points(32)
-    for activation, defense in curves.PANELS:
-        network = curves.train(activation, defense, data, "quick:epochs=1,batch=16")
-        assert network(data.images).shape == (32, 2) and bench.component("defense", defense)
+    network = curves.train(*curves.PANELS[-1], data, "quick:epochs=1,batch=32")
+    assert network(data.images).shape == (32, 2)
+    assert all(bench.component("defense", defense) for _, defense in curves.PANELS)
