@@ -36,20 +36,20 @@ def list_printed(
     """The cells with a figure of the protocol's paper, in its order. Needs no data: there are no keys."""
     assert protocol.paper is not None
     by_text = {str(metric): metric for metric in metrics}
-    texts = {case: {axis: str(choice) for axis, choice in case.axes.items()} for case in cases}
+    known = [(case, {axis: str(choice) for axis, choice in case.axes.items()}) for case in cases]
     cells = []
     for place, figure in protocol.paper.figures.items():
         metric, needs, refusals = by_text.get(place.metric), Needs(), []
         names = dependencies(type(metric).__call__) if metric else ()
         reached = VOCABULARY.reach(names)[0]
         fits = _choose_attack(protocol, place) if "attack" in reached else lambda case: True
-        mine = [case for case, text in texts.items() if set(place.axes) <= set(text.items()) and fits(case)]
-        for case in {tuple(texts[case][axis] for axis in sorted(reached)): case for case in mine}.values():
+        mine = [each for each in known if all(each[1][axis] == text for axis, text in place.axes) and fits(each[0])]
+        for case, texts in {tuple(each[1][axis] for axis in sorted(reached)): each for each in mine}.values():
             refusals.append(find_refusal(catalog, case, names, metric))
             graph = Graph(VOCABULARY, case, store, torch.device("cpu"), Memory())
             for name in graph.stored(list_needs(case, names)):
                 axes = sorted(VOCABULARY.reach((name,))[0])
-                needs[name, *(texts[case][axis] for axis in axes)] = case
+                needs[name, *(texts[axis] for axis in axes)] = case
         problem = next((f"refused: {refusal}" for refusal in refusals if refusal), "")
         cells.append(PrintedCell(place, figure, needs, problem if refusals else "not in this protocol"))
     return cells
