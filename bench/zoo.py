@@ -88,10 +88,23 @@ def _image(value: Any) -> list[int]:
     return sides
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Misfit(f"is {quote(value)}, must be true or false")
+    return value
+
+
 _COUNT = number(0, whole=True)
 _PHASE = table(
-    {"name": text(200), "seconds": number(low=0), "peak_bytes": _COUNT, "forwards": _COUNT, "backwards": _COUNT},
-    optional=["peak_bytes"],
+    {
+        "name": text(200),
+        "seconds": number(low=0),
+        "peak_bytes": _COUNT,
+        "forwards": _COUNT,
+        "backwards": _COUNT,
+        "shared": _flag,
+    },
+    optional=["peak_bytes", "shared"],
 )
 _ENTRY = table(
     {

@@ -270,7 +270,7 @@ class Graph:
         made = make(services)
         files = {
             TENSORS: pack_tensors({ALONE: made} if isinstance(made, Tensor) else made),
-            COST: json.dumps([dataclasses.asdict(phase) for phase in services.log], indent=1).encode(),
+            COST: json.dumps([phase.as_row() for phase in services.log], indent=1).encode(),
             SPEC: spec.encode(),
         }
         self.store.write(name, hash_spec(spec), files)

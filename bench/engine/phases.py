@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,10 @@ class Phase:
     forwards: int
     backwards: int
     shared: bool = False
+
+    def as_row(self) -> dict[str, Any]:
+        """Its fields, as files have them: `shared` only where it holds."""
+        return {name: value for name, value in vars(self).items() if name != "shared" or self.shared}
 
 
 _shares = False

@@ -91,6 +91,6 @@ def place_networks(networks: Iterable[Network], store: Store, catalog: Catalog) 
         if store.read(MADE, entry.key, (TENSORS, COST)) is None:
             raw = read_weights(entry, data_dir())
             build_network(entry, raw, catalog)
-            phases = [dataclasses.asdict(Phase(**{"peak_bytes": None, **phase})) for phase in entry.cost]
+            phases = [Phase(**{"peak_bytes": None, **phase}).as_row() for phase in entry.cost]
             files = {TENSORS: raw, COST: json.dumps(phases, indent=1).encode(), SPEC: entry.spec.encode()}
             store.write(MADE, entry.key, files)

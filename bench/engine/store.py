@@ -237,8 +237,10 @@ class Unfinished:
     def discard(self) -> None:
         """Remove all checkpoints; the lock stays."""
         if not self.lock.is_lost():
-            for place in [place for place in self.place.iterdir() if place.name != LOCK]:
-                remove(place)
+            with contextlib.suppress(OSError):  # nothing was saved, or the lock is still there
+                for place in [place for place in self.place.iterdir() if place.name != LOCK]:
+                    remove(place)
+                self.place.rmdir()
 
     def _owner(self, phase: str) -> str:
         return f"{self.place.name}/{phase}"

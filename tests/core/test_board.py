@@ -46,9 +46,9 @@ def test_what_all_rows_share_stands_above_the_table():
     text = format_table([(axes, {"m": BLANK}), ({**axes, "seed": "1"}, {})], ["m"])
     lines = text.splitlines()
     assert lines[0] == "dataset shapes"
-    assert lines[2].split() == ["defense", "attack", "seed", "m"]
-    assert lines[4].split() == ["ce", "topk", "0", "0.500", "[0.25,", "0.75]"]
-    assert lines[5].split() == ["ce", "topk", "1", "-"]
+    assert lines[2].split() == ["defense", "seed", "attack", "m"]
+    assert lines[4].split() == ["ce", "0", "topk", "0.500", "[0.25,", "0.75]"]
+    assert lines[5].split() == ["ce", "1", "topk", "-"]
     assert lines[-1] == "Computed on CPU, 2 threads."
 
 

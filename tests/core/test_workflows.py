@@ -74,5 +74,6 @@ def test_a_new_submission_is_compared_with_the_author_of_the_pull_request():
 
 def test_the_nightly_workflow_runs_what_the_others_leave_out():
     options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    assert "-m 'not campaign'" in options["addopts"]
-    assert "- run: pytest -m campaign\n" in (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
+    assert "-m 'not slow and not campaign'" in options["addopts"]
+    nightly = (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
+    assert "- run: pytest -n auto -m slow\n" in nightly and "- run: pytest -m campaign\n" in nightly

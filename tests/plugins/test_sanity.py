@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import bench
 from bench.engine import runner, scoring
 from bench.engine.cells import list_cells
-from bench.engine.graph import Memory
+from bench.engine.graph import Graph, Memory
 from bench.testing import TinyModel, tiny_data, tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(4)
@@ -169,7 +169,7 @@ def test_labels_are_permuted_and_the_rest_stays(catalog, store, tiny_case, monke
         asked.append(data)
         return network
 
-    graph = runner.Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
+    graph = Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
     given = {name: graph.get(name) for name in ("train_data", "schedule", "images", "targets", "clean_maps", "explain")}
     network = graph.get("network")
     found = bench.component("metric", "label_randomization:fitted=0")(refit=refit, seed=0, **given)
@@ -231,7 +231,7 @@ def test_stability_exchanges_as_many_of_the_images_used_as_are_asked():
 
 
 def test_stability_compares_attributions_by_elements(tiny_case, store):
-    graph = runner.Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
+    graph = Graph(scoring.VOCABULARY, tiny_case, store, torch.device("cpu"), Memory())
     names = ("dataset", "split", "train_data", "test_data", "schedule", "explain", "images", "targets")
     given = {name: graph.get(name) for name in (*names, "clean_maps", "clean_attributions", "seed")}
     second = tiny_network(True, torch.float32, (3, 32, 32))
