@@ -1,8 +1,8 @@
 """How well a board's tasks fill many workers: the suite's own loop, on simulated workers with published costs.
 
-Each value takes the seconds that the board's records give, or the median of its name; a record takes --record seconds, and
-each task --overhead seconds of the one process that hands tasks out. Efficiency is the least time that any order could take
-(all work divided by the workers, or the longest chain of needs) divided by the time taken.
+Each value takes the seconds that the board's records give, or the median of its name. A record takes --record seconds,
+and each task --overhead seconds of the one process that hands tasks out. Efficiency is the least time that any order
+could take (all work divided by the workers, or the longest chain of needs) divided by the time taken.
 
 python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 20
 python benchmarks/scheduling.py --ray    # measures the overhead of a task on a local Ray
@@ -121,9 +121,8 @@ def main() -> None:
         tasks = list_tasks(cells, store)
         seconds = tell_seconds(tasks, given.board, given.record)
         work, longest = sum(seconds.values()), find_longest(tasks, seconds)
-        print(
-            f"{len(cells)} records, {len(tasks)} tasks, {work / 3600:.1f} h of work, longest chain {longest / 3600:.2f} h"
-        )
+        print(f"{len(cells)} records, {len(tasks)} tasks, {work / 3600:.1f} h of work")
+        print(f"{longest / 3600:.2f} h: the longest chain of needs")
         print("workers  hours   least  efficiency  seconds to hand out")
         for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
             executor = Simulated(workers, seconds, given.overhead)
@@ -132,9 +131,8 @@ def main() -> None:
                 pass
             spent = time.perf_counter() - start
             least = max(work / workers, longest)
-            print(
-                f"{workers:7d} {executor.now / 3600:6.2f} {least / 3600:7.2f} {least / executor.now:11.3f} {spent:10.2f}"
-            )
+            hours, best = executor.now / 3600, least / 3600
+            print(f"{workers:7d} {hours:6.2f} {best:7.2f} {best / hours:11.3f} {spent:10.2f}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     score = graph.call([cell.metric, *runs], compute, cell.names)
     reaches_images = cell.reaches_attack and isinstance(score, Tensor | Levels)
     kept = graph.get("kept").cpu().numpy() if reaches_images else None
-    cost = {name: sum(phase.seconds for phase in graph.cost(name)) for name in graph.stored(cell.names)}
+    phases = {name: graph.cost(name) for name in graph.stored(cell.names)}
+    cost = {name: sum(phase.seconds for phase in found) for name, found in phases.items()}
+    shared = ", ".join(name for name, found in phases.items() if any(phase.shared for phase in found))
     if refit is not None:
         cost["refit"] = sum(phase.seconds for phase in refit.log)
     names, scores = _per_image(cell.metric, score, None if data is None else len(data))
@@ -70,7 +72,9 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
         objective=_objective(graph) if cell.reaches_attack else {},
         range=cell.metric.range,
         grain=cell.metric.grain,
-        provenance=provenance(cell, catalog, graph.device) | ({"data": data.note} if data and data.note else {}),
+        provenance=provenance(cell, catalog, graph.device)
+        | ({"data": data.note} if data and data.note else {})
+        | ({"shared": shared} if shared else {}),
     )
     rows = data.rows.numpy() if data is not None and len(data) == len(scores) else np.full(len(scores), -1)
     files = {RECORD: record.line().encode(), VALUES: values_file(cell.key, rows, names, scores, kept)}

@@ -226,6 +226,15 @@ def test_ray_is_asked_for_where_it_is_missing_and_alone(bench_, monkeypatch):
     assert code == 2 and err == "bench: --ray starts its own processes; leave out --jobs, --isolate and --timeout\n"
 
 
+def test_a_record_says_which_times_were_measured_on_a_shared_device(tiny_run, monkeypatch):
+    monkeypatch.setattr("bench.engine.phases._shares", True)
+    (record,) = tiny_run(metric=["train_time"], reference=False).records.values()
+    assert record.provenance["shared"] == "trained"
+    monkeypatch.undo()
+    (record,) = tiny_run(metric=["accuracy"], seed=["1"], reference=False).records.values()
+    assert "shared" not in record.provenance
+
+
 def test_a_worker_without_a_plugin_says_so(tmp_path):
     order = Order((), ("acme 1.0",), None, tmp_path, CPU, 1, False)
     with pytest.raises(EnvironmentProblem, match=r"worker .* lacks the plugin acme 1.0; .* --without acme$"):
