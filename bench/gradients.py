@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import contextvars
 import functools
@@ -148,15 +149,18 @@ def iterated(
     start = torch.zeros_like(images) if start is None else start
     if torch.is_grad_enabled() and images.requires_grad and not any(p.requires_grad for p in network.parameters()):
         return _Iterated.apply(images, start, steps, average, step)
-    return functools.reduce(operator.add, states(images, start, steps, step)[-average:]) / average
+    last = collections.deque(states(images, start, steps, step), maxlen=average)
+    return functools.reduce(operator.add, last) / average
 
 
-def states(images: Tensor, start: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]) -> list[Tensor]:
+def states(
+    images: Tensor, start: Tensor, steps: int, step: Callable[[Tensor, Tensor, int], Tensor]
+) -> Iterator[Tensor]:
     """The states after each step."""
-    reached = [start]
+    state = start
     for number in range(steps):
-        reached.append(step(images, reached[-1], number))
-    return reached[1:]
+        state = step(images, state, number)
+        yield state
 
 
 def _recompute(forward: contextvars.Context, function: Callable[[], Tensor]) -> Tensor:
@@ -185,7 +189,7 @@ class _Iterated(torch.autograd.Function):
         step: Callable[[Tensor, Tensor, int], Tensor],
     ) -> Tensor:
         with torch.no_grad():
-            reached = states(images, start, steps, step)
+            reached = list(states(images, start, steps, step))
         context.save_for_backward(images, start, *reached)
         context.average, context.step = average, step
         context.around = contextvars.copy_context()

@@ -58,9 +58,7 @@ class Cluster:
                 logging_level=logging.ERROR,
             )
         except Exception as error:
-            raise EnvironmentProblem(
-                f"--ray {address}: no cluster answers there ({str(error).strip()[:120]})"
-            ) from None
+            raise EnvironmentProblem(f"--ray {address}: no cluster answers there ({quote_error(error)})") from None
         has_gpu = ray.cluster_resources().get("GPU", 0) > 0
         if device == "cuda" and not has_gpu:
             ray.shutdown()
@@ -97,6 +95,8 @@ class Cluster:
             task = self.running.pop(reference)
             try:
                 told = self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError as error:  # raised by the suite itself, in the worker
+                raise error.as_instanceof_cause() from None
             except self.ray.exceptions.RayError as error:
                 ended.append((task, CellFailed(f"its worker ended, {RETRIES + 1} times in all ({quote_error(error)})")))
                 continue

@@ -238,11 +238,10 @@ class Processes:
             return []
         if what == "stopped":
             raise ERRORS[told[0]](told[1])
-        self.working.remove(worker)
         if what == "spoiled":  # the next task gets another process
-            worker.process.kill()
-            worker.process.join()
+            self._remove(worker)
         else:
+            self.working.remove(worker)
             self.idle.append(worker)
         return [(worker.task, as_error((what, *told)))]
 
@@ -330,7 +329,8 @@ def open_worker(order: Order) -> Here:
 
 
 def answer(executor: Here, order: bytes) -> tuple[str, ...]:
-    """Compute a pickled task, and say in words how it ended. Its classes are there once the plugins are loaded."""
+    """Compute a task, and say in words how it ended. It comes pickled from the process that started this one: its
+    classes are there once the plugins are loaded."""
     try:
         error = executor.compute(*pickle.loads(order))
     except StoreError as problem:

@@ -76,11 +76,14 @@ def run_cells(
 
 def _tell_stale(cells: list[Cell], store: Store) -> None:
     """Warn of records that were made otherwise than they would be now."""
-    earlier = read_records(store)
+    earlier: dict[Any, list[Record]] = {}
+    for record in read_records(store):
+        earlier.setdefault((record.metric, frozenset(record.axes.items())), []).append(record)
     told: set[Metric] = set()
     for cell in cells:
-        if cell.metric not in told:  # once a metric: mostly the same has changed for all of its cells
-            for change in cell.find_stale(earlier)[:1]:
+        if earlier and cell.metric not in told:  # once a metric: mostly the same has changed for all of its cells
+            alike = earlier.get((str(cell.metric), frozenset(cell.axis_texts().items())), [])
+            for change in cell.find_stale(alike)[:1]:
                 store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
                 told.add(cell.metric)
 

@@ -97,7 +97,7 @@ def perform(tasks: list[Task], executor: Executor, store: Store) -> Iterator[End
     ready = [task for task in tasks if not task.needs]
     heapq.heapify(ready)
     running, busy, ended = 0, dict[str, list[Task]](), set[str]()
-    tell = functools.cache(store.warn)  # once
+    tell = functools.cache(store.warn)  # a text once
 
     def end(task: Task, error: Exception | None) -> Iterator[Ended]:
         if waiting.pop(task.key, None) is None:
@@ -126,7 +126,7 @@ def perform(tasks: list[Task], executor: Executor, store: Store) -> Iterator[End
                 else:
                     yield from end(task, error)
         elif busy:
-            tell(f"waiting for other processes that compute {len(busy)} value{'s' * (len(busy) > 1)}")
+            tell("waiting for other processes that compute what is left")
             store.wait(busy)
         for key in [key for key in busy if not store.is_held(key)]:
             for task in busy.pop(key):

@@ -75,12 +75,8 @@ class Mask(bench.Explainer):
             return torch.cat([mask.clamp(0, 1), first, second], 1)
 
         state = torch.cat([mask, torch.zeros_like(mask), torch.zeros_like(mask)], 1)
-        if self.unrolled and torch.is_grad_enabled():
+        with contextlib.nullcontext() if self.unrolled else torch.no_grad():
             state = iterated(network, images, self.steps, 1, step, state)
-        else:
-            with torch.no_grad():
-                for number in range(self.steps):
-                    state = step(images, state, number)
         return 1 - self.full(state.chunk(3, 1)[0], images)
 
     def full(self, mask: Tensor, images: Tensor) -> Tensor:

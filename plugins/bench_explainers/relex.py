@@ -65,12 +65,8 @@ class RelEx(bench.Explainer):
             return torch.cat([(mask - self.rate * speed).clamp(0, 1), speed], 1)
 
         state = torch.cat([mask, speed], 1)
-        if self.unrolled and torch.is_grad_enabled():
+        with contextlib.nullcontext() if self.unrolled else torch.no_grad():
             state = iterated(network, images, self.steps, 1, step, state)
-        else:
-            with torch.no_grad():
-                for number in range(self.steps):
-                    state = step(images, state, number)
         return state.chunk(2, 1)[0]
 
     def slope(self, network: nn.Module, images: Tensor, targets: Tensor, mask: Tensor, number: int) -> Tensor:

@@ -206,4 +206,5 @@ def test_images_of_another_scale_are_refused_by_metrics_and_as_references():
 def test_rounding_is_no_other_scale():
     images, targets = tiny_images()
     images[0, 0, 0, :2] = torch.tensor([-1e-8, 1 + 1e-8])
-    bench.component("attack", "pgd:steps=1").perturb(tiny_victim(tiny_network(True)), images, targets, LINF)
+    moved = bench.component("attack", "pgd:steps=1").perturb(tiny_victim(tiny_network(True)), images, targets, LINF)
+    assert moved.isfinite().all() and not torch.equal(moved, images)

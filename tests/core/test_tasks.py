@@ -95,7 +95,7 @@ def test_what_another_process_computes_comes_last(store, warnings_told, monkeypa
     executor = Played(1, {"a": [Busy("a")]})
     ended = [task.key for task, _ in perform(make_tasks(**NEEDS), executor, store)]
     assert executor.started == ["a", "c", "r3", "a", "b", "r1", "r2"] and sorted(ended) == ["r1", "r2", "r3"]
-    assert warnings_told == ["waiting for other processes that compute 1 value"]
+    assert warnings_told == ["waiting for other processes that compute what is left"]
 
 
 # On real processes.
