@@ -14,7 +14,7 @@ from bench.engine.catalog import Catalog
 from bench.engine.executors import ERRORS, Here, Order, answer, as_error, open_worker
 from bench.engine.store import Store
 from bench.engine.tasks import Ended, Task
-from bench.errors import CellFailed, EnvironmentProblem, quote_error
+from bench.errors import CellFailed, EnvironmentProblem, quote_error, summarise_error
 
 LOCAL = "here"  # the address that starts a cluster on this machine
 WAITING = 2000  # tasks that Ray holds at a time, running or not
@@ -57,8 +57,8 @@ class Cluster:
                 include_dashboard=False if address == LOCAL else None,
                 logging_level=logging.ERROR,
             )
-        except Exception as error:
-            raise EnvironmentProblem(f"--ray {address}: no cluster answers there ({quote_error(error)})") from None
+        except (Exception, SystemExit) as error:  # by which Ray ends where nobody answers
+            raise EnvironmentProblem(f"--ray {address}: no cluster answers there ({summarise_error(error)})") from None
         has_gpu = ray.cluster_resources().get("GPU", 0) > 0
         if device == "cuda" and not has_gpu:
             ray.shutdown()
