@@ -851,6 +851,7 @@ def test_a_score_has_a_budget_of_its_board(bench_, folder, ball):
     assert code == 2 and f"board.toml: score.ball is '{ball}', must be one of linf:8/255\n" in err
 
 
+@pytest.mark.slow
 def test_a_board_with_a_ceiling_is_run_published_built_and_run_again(bench_, folder):
     text = PROTOCOL.replace('metrics = ["accuracy", "topk_overlap", "train_time"]', f"metrics = {json.dumps(SCALE)}")
     text = text.replace('"uniform_noise"]', '"uniform_noise", "no_attack"]').replace('["ce", "l2"]', '["ce"]')

@@ -134,6 +134,7 @@ def test_test_images_are_read_after_the_choice_alone(bench_, install, tmp_path, 
     assert (tmp_path / "read").exists()
 
 
+@pytest.mark.slow
 def test_the_choice_is_told_as_json_and_its_training_is_used_again(bench_, store):
     code, out, _ = bench_(
         "select", "--defense", "l2", "--vary", "weight=0.1,1", "--by", "topk_overlap", "--guard", "1", "--json",

@@ -186,6 +186,7 @@ def test_labels_are_permuted_and_the_rest_stays(catalog, store, tiny_case, monke
     assert (data.labels == labels).double().mean() < 0.3  # ten classes
 
 
+@pytest.mark.slow
 def test_stability_exchanges_images_and_begins_from_other_weights(tiny_run, store):
     outcome = tiny_run(metric=["stability", "stability:similarity=(topk_overlap:k=5),swapped=0"], **SHORT)
     assert not outcome.failures
