@@ -6,11 +6,16 @@ Forward passes of LeNet with softplus on 64 images: a step of `topk` on `gradien
 and, with ReLU, a step, which adds a gradient and a forward of the network itself.
 Beside a bare chunked loop, on ResNet-20: `smoothgrad` of 50 samples, and captum's NoiseTunnel. Time and peak memory of
 an attack through `smoothgrad` of 16 and of 64 samples, each in a process of its own.
+Through every explainer that can be differentiated, on LeNet: the map and a step of `topk`, in forwards, and the step in
+maps. The floor is 3 maps where the map is gradients: the map with its graph, and a backward of twice that. `standard`
+in forwards of the network, an image.
 """
 
 from __future__ import annotations
 
+import functools
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -19,8 +24,11 @@ from fractions import Fraction
 
 import torch
 from interleaved import interleaved, report
+from tabulate import tabulate
 
 import bench
+from bench.components.base import parameters
+from bench.engine.catalog import installed
 
 STEPS, SAMPLES = 50, 50
 BALL = bench.Ball("linf", Fraction(8, 255))
@@ -102,6 +110,50 @@ def averages() -> dict[str, object]:
     return {"bare loop": bare, "smoothgrad": ours, "captum": captums}
 
 
+def steps(steps: int = 4, count: int = 16) -> str:
+    """A table of what a step of an attack through each explainer costs, and `standard` in its own line."""
+    network, images, targets = built("lenet", count)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(50):
+                network(images)
+
+    rows = []
+    for name, cls in sorted(installed().of("explainer").items()):
+        few = [f"{parameter}=4" for parameter in ("samples", "steps", "average") if parameter in parameters(cls)]
+        text = f"{name}:{','.join(few)}" if few else name
+        explainer = bench.component("explainer", text)
+        if not explainer.differentiable or cls.prepare is not bench.Explainer.prepare:
+            continue
+        times = interleaved(
+            {
+                "forward": forward,
+                "map": functools.partial(explain, network, explainer, images, targets),
+                "one": functools.partial(attack, network, text, "topk:steps=1", images, targets),
+                "more": functools.partial(attack, network, text, f"topk:steps={steps + 1}", images, targets),
+            },
+            rounds=2,
+        )
+        forwards, maps, one, more = (statistics.median(seconds) for seconds in times.values())
+        step = (more - one) / steps
+        rows.append([text, f"{maps / forwards * 50:.1f}", f"{step / forwards * 50:.1f}", f"{step / maps:.1f}"])
+    times = interleaved(
+        {"forward": forward, "standard": lambda: attack(network, "gradient", "standard:size=quick", images, targets)},
+        rounds=1,
+    )
+    ratio = times["standard"][0] / times["forward"][0] * 50
+    rows.append(["gradient, by standard:size=quick, in all", "", f"{ratio:.0f}", ""])
+    return tabulate(rows, ["explainer", "map in forwards", "step in forwards", "step in maps"], disable_numparse=True)
+
+
+def explain(
+    network: torch.nn.Module, explainer: bench.Explainer, images: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    with torch.no_grad():
+        return explainer.attribute(network, images, targets)
+
+
 def through(samples: int) -> None:
     """Print seconds and MiB of peak memory beyond what was there before."""
     network, images, targets = built("resnet20", 8)
@@ -120,5 +172,6 @@ if __name__ == "__main__":
         for model in ("lenet", "lenet:activation=relu"):
             print(report(interleaved(passes(model)), "forward"))
         print(report(interleaved(averages()), "bare loop"))
+        print(steps())
         for samples in (16, 64):
             subprocess.run([sys.executable, __file__, str(samples)], check=True)

@@ -101,7 +101,7 @@ def test_what_another_process_computes_comes_last(store, warnings_told, monkeypa
 # On real processes.
 
 PLUGIN = """
-import os, signal
+import os, signal, time
 from dataclasses import dataclass
 import bench
 
@@ -124,6 +124,13 @@ class Noted(bench.Defense):
         if flag and self.weight == "2" and not os.path.exists(flag):
             open(flag, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
+        flag = os.environ.get("LOSE_MACHINE")
+        if flag and self.weight == "2" and not os.path.exists(flag):
+            import ray
+            with open(flag + ".part", "w") as stream:
+                stream.write(ray.get_runtime_context().get_node_id())
+            os.rename(flag + ".part", flag)
+            time.sleep(100)  # its machine is taken away
         return fit.minimise(fit.fresh(), lambda network, batch: network(batch.images).square().mean())
 
 @dataclass(frozen=True)
@@ -200,6 +207,31 @@ def test_runs_and_jobs_share_the_work(begin, tmp_path):
     flag = tmp_path / "killed"
     assert end(begin("jobs", "--jobs", "2", "--share", "2", KILL_ONCE=str(flag))) == records and flag.exists()
     assert count(tmp_path / "jobs") == {**ONCE, "defense 2": 2}
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_machine_computes_its_value_again(begin, tmp_path, monkeypatch):
+    """Two machines, played by processes of Ray, with a store between them; one is lost during a training."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    records = end(begin("alone"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site-acme"), *filter(None, sys.path)]))
+    monkeypatch.setenv("NOTES", str(tmp_path / "cluster.notes"))
+    monkeypatch.setenv("LOSE_MACHINE", str(tmp_path / "lost"))
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        driver = begin("cluster", "--ray", cluster.address)
+        lost = tmp_path / "lost"
+        while not lost.exists():
+            assert driver.poll() is None, driver.communicate()
+            time.sleep(0.1)
+        (node,) = [node for node in nodes if node.node_id == lost.read_text()]
+        cluster.remove_node(node, allow_graceful=False)
+        assert end(driver) == records
+    finally:
+        cluster.shutdown()
+    assert count(tmp_path / "cluster") == {**ONCE, "defense 2": 2}
 
 
 def test_jobs_need_a_device_of_their_own_or_share_it(bench_, monkeypatch):
