@@ -28,6 +28,8 @@ from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
 ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
+Part = tuple[tuple[str, str], ...]  # some of the axes of a row, with their texts
+SHOWN = 100  # rows of a board that are shown at once
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
 
 
@@ -158,6 +160,22 @@ class Board:
         return not any(c.attack == WORST and (c.metric, c.ball) == (column.metric, column.ball) for c in self.columns)
 
     @functools.cached_property
+    def leading(self) -> list[Row]:
+        """The rows that are shown at once: all of a small board, and of a large one the first of each group and the
+        reference rows."""
+        if len(self.rows) <= SHOWN:
+            return self.rows
+        groups = len({row.group for row in self.rows})
+        counts: dict[str, int] = {}
+        leading = []
+        for row in self.rows:
+            counts[row.group] = counts.get(row.group, 0) + 1
+            first = len(leading) < SHOWN and counts[row.group] <= max(1, SHOWN // groups)
+            if first or self.reference(row) is row:
+                leading.append(row)
+        return leading
+
+    @functools.cached_property
     def naming(self) -> list[str]:
         """The axes that tell rows apart; where none does, those that a reader looks for."""
         texts = {axis: {row.axes.get(axis, "") for row in self.rows} for axis in ROW}
@@ -168,6 +186,15 @@ class Board:
         if len(of) == len({explainer for explainer, _ in of}):
             axes = [axis for axis in axes if axis != "surrogate"]
         return axes
+
+    @functools.cached_property
+    def shared(self) -> dict[str, str]:
+        """The axes that all rows share, with their texts."""
+        texts = {axis: {row.axes.get(axis, "") for row in self.rows} for axis in ROW}
+        texts |= {"attack": {c.attack for c in self.columns if c.attack not in ("", WORST, SHARE)}}
+        texts |= {"ball": {c.ball for c in self.columns if c.ball and not c.over}}
+        shared = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in self.naming}
+        return {axis: text for axis, text in sorted(shared.items()) if text}
 
     @functools.cached_property
     def within(self) -> list[str]:
@@ -240,12 +267,14 @@ def read_board(folder: Path) -> Board:
     speaks = functools.partial(_may_speak, protocol, origin)
     records = flag_beaten(records, images, score.attack, score.ceiling, speaks)
     values = {key: [value for value, _ in each] for key, each in images.items()}
-    parts = {tuple((axis, r.axes[axis]) for axis in ROW if axis in r.axes) for r in records}
-    # Accuracy depends on no explainer: its records belong to every row that agrees with the axes they name.
-    choices = [dict(part) for part in parts if not any(set(part) < set(other) for other in parts)]
+    by_part: dict[Part, list[tuple[int, Record]]] = {}
+    for place, record in enumerate(records):
+        by_part.setdefault(_part_of(record.axes), []).append((place, record))
+    named = list(dict.fromkeys(tuple(axis for axis, _ in part) for part in by_part))
+    choices = [dict(part) for part in _find_whole(by_part)]
     choices.sort(key=lambda axes: _place(protocol, axes))
     columns = list({Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")): None for r in records})
-    rows = [Row(axes, _estimates(axes, records, values)) for axes in choices]
+    rows = [Row(axes, _estimates(_find_records(axes, by_part, named), values)) for axes in choices]
     own = _find_own(origin)
     decisive = {
         c for row in rows for c, filled in row.estimates.items() if own.issuperset(r.key for r in filled.records)
@@ -293,15 +322,38 @@ def _may_speak(protocol: Protocol, origin: Mapping[str, str], other: Record, rec
     return of_board or origin[other.key] == origin[record.key]
 
 
-def _estimates(
-    axes: Mapping[str, str], records: Iterable[Record], values: Mapping[str, Sequence[float | None]]
-) -> dict[Column, Estimate]:
-    """By column, the estimates from the records that agree with the axes of a row."""
+def _part_of(axes: Mapping[str, str], names: Iterable[str] = ROW) -> Part:
+    return tuple((axis, axes[axis]) for axis in names if axis in axes)
+
+
+def _find_whole(parts: Iterable[Part]) -> list[Part]:
+    """The parts that are no part of another one. Accuracy depends on no explainer: its records belong to every row that
+    agrees with the axes they name."""
+    by_names: dict[tuple[str, ...], list[Part]] = {}
+    for part in parts:
+        by_names.setdefault(tuple(axis for axis, _ in part), []).append(part)
+    whole = []
+    for names, those in by_names.items():
+        wider = [other for other in by_names if set(names) < set(other)]
+        covered = {_part_of(dict(part), names) for other in wider for part in by_names[other]}
+        whole += [part for part in those if part not in covered]
+    return whole
+
+
+def _find_records(
+    axes: Mapping[str, str], by_part: Mapping[Part, Sequence[tuple[int, Record]]], named: Iterable[Sequence[str]]
+) -> list[Record]:
+    """The records that agree with the axes of a row, in their order."""
+    found = [each for names in named for each in by_part.get(_part_of(axes, names), ())]
+    return [record for _, record in sorted(found, key=lambda each: each[0])]
+
+
+def _estimates(records: Iterable[Record], values: Mapping[str, Sequence[float | None]]) -> dict[Column, Estimate]:
+    """By column, the estimates from the records of a row."""
     mine: dict[Column, list[Record]] = {}
     for record in records:
-        if all(axes.get(axis) == record.axes[axis] for axis in ROW if axis in record.axes):
-            column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
-            mine.setdefault(column, []).append(record)
+        column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
+        mine.setdefault(column, []).append(record)
     return {column: estimate(those, values) for column, those in mine.items()}
 
 

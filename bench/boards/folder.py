@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.boards.doubts import Images
-from bench.boards.record import CALMLY, Record
+from bench.boards.record import Record
 from bench.boards.submissions.attachments import check_footer
 from bench.boards.submissions.metadata import SUFFIX, read_corrections
 from bench.errors import BadValue, EnvironmentProblem, quote_error
@@ -75,15 +75,14 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
     file = records.with_suffix(".values.parquet")
     try:
         check_file(file)
-        check_footer(file, pyarrow.parquet.read_metadata(file))
-        columns = ["key", "image", "value", "kept"]
         # As a dictionary, a long key that repeats takes its memory once.
-        table = pyarrow.parquet.read_table(
-            file, columns=columns, read_dictionary=["key"], **CALMLY
-        ).unify_dictionaries()
+        with pyarrow.parquet.ParquetFile(file, read_dictionary=["key"], pre_buffer=False) as opened:
+            check_footer(file, opened.metadata)
+            columns = ["key", "image", "value", "kept"]
+            table = opened.read(columns, use_threads=False).unify_dictionaries().combine_chunks()
         parts = table["key"].chunks
         names = parts[0].dictionary.to_pylist() if parts else []
-        keys = [names[place] for part in parts for place in part.indices.to_pylist()]
+        places = [place for part in parts for place in part.indices.to_pylist()]
         images, values, same = (table[column].to_pylist() for column in columns[1:])
     except FileNotFoundError:
         raise EnvironmentProblem(f"{file} is not there; publish {records.stem} again") from None
@@ -91,18 +90,20 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
         raise EnvironmentProblem(
             f"{file} cannot be read ({quote_error(error)}); publish {records.stem} again"
         ) from None
-    levels: dict[str, dict[int, list[float | None]]] = {}
-    kept: dict[tuple[str, int], bool | None] = {}
-    for key, image, value, is_kept in zip(keys, images, values, same, strict=True):
-        levels.setdefault(key, {}).setdefault(image, []).append(value)
-        kept[key, image] = is_kept
+    levels: dict[int, dict[int, list[float | None]]] = {}
+    kept: dict[tuple[int, int], bool | None] = {}
+    for place, image, value, is_kept in zip(places, images, values, same, strict=True):
+        levels.setdefault(place, {}).setdefault(image, []).append(value)
+        kept[place, image] = is_kept
     return {
-        key: [(_mean_of_levels(values), kept[key, image]) for image, values in images.items()]
-        for key, images in levels.items()
+        names[place]: [(_mean_of_levels(values), kept[place, image]) for image, values in images.items()]
+        for place, images in levels.items()
     }
 
 
 def _mean_of_levels(values: Sequence[float | None]) -> float | None:
+    if len(values) == 1:
+        return values[0]
     defined = [value for value in values if value is not None]
     return math.fsum(defined) / len(values) if len(defined) == len(values) else None
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.boards.columns import Column
+from bench.boards.pairs import rank
 from bench.boards.standing import find_margin
-from bench.boards.statistics import Estimate, Rank, of_seeds, rank
+from bench.boards.statistics import Estimate, Rank, of_seeds
 
 if TYPE_CHECKING:
     from bench.boards.board import Board, Row
@@ -35,7 +36,9 @@ def rank_rows(board: Board) -> Board:
         sign = -1 if rivals and rivals[0][1].records[0].better == "higher" else 1
         # Those with equal values stay in the protocol's order.
         rivals.sort(key=lambda each: (bool(each[0].loses), sign * round(each[1].value or 0.0, 3)))
-        guarded, unguarded = _rank(board, [each for each in rivals if not each[0].loses]), _rank(board, rivals)
+        unguarded = guarded = _rank(board, rivals)
+        if any(row.loses for row, _ in rivals):
+            guarded = _rank(board, [each for each in rivals if not each[0].loses])
         ordered += [
             dataclasses.replace(row, rank=guarded.get(row.name), unguarded=unguarded[row.name]) for row, _ in rivals
         ]

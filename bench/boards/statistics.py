@@ -99,9 +99,10 @@ def interval(
 def _variance_of_mean(rows: Sequence[Sequence[float]]) -> tuple[float, int]:
     """Variance of the mean of a table, a row per image and a column per seed, and its degrees of freedom."""
     count, size = len(rows), len(rows[0])
-    by_image, by_seed = [_mean(row) for row in rows], [_mean(column) for column in zip(*rows, strict=True)]
+    by_image = [_mean(row) for row in rows] if size > 1 else [value for (value,) in rows]
+    by_seed = [_mean(column) for column in zip(*rows, strict=True)]
     middle = _mean(by_seed)
-    of_images = math.fsum((m - middle) ** 2 for m in by_image) / (count - 1) / count
+    of_images = math.fsum([(m - middle) ** 2 for m in by_image]) / (count - 1) / count
     if size == 1:
         return of_images, count - 1
     of_seeds = math.fsum((m - middle) ** 2 for m in by_seed) / (size - 1) / size
@@ -336,21 +337,3 @@ class Rank:
 
     def __str__(self) -> str:
         return str(self.best) if self.best == self.last else f"{self.best}-{self.last}"
-
-
-def rank(rivals: Sequence[Estimate], margins: Sequence[float] = ()) -> list[Rank]:
-    """The rank of each of some estimates of one column. One is surely better than another where the 95% interval of
-    their paired difference, rounded to three digits, is beyond its own margin, zero by default; there is no correction
-    for the number of pairs."""
-    better = [[False] * len(rivals) for _ in rivals]
-    limits = [round(margin, 3) for margin in margins] or [0.0] * len(rivals)
-    for i, mine in enumerate(rivals):
-        for j, other in enumerate(rivals[:i]):
-            there = difference(mine, other)
-            if there and there.ci95:
-                low, high = (round(end, 3) for end in there.ci95)
-                above, below = low > limits[i], -high > limits[j]
-                if mine.records[0].better == "lower":
-                    above, below = -high > limits[i], low > limits[j]
-                better[i][j], better[j][i] = above, below
-    return [Rank(1 + sum(row[i] for row in better), len(rivals) - sum(better[i])) for i in range(len(rivals))]

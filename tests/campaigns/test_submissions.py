@@ -26,7 +26,8 @@ from bench.axes import AXES
 from bench.boards.board import ROW, read_board, row_name
 from bench.boards.record import VERSION, Record, make_command, values_file
 from bench.boards.render.site import render_board
-from bench.boards.statistics import rank, summarise
+from bench.boards.pairs import rank
+from bench.boards.statistics import summarise
 from bench.boards.submissions.validate import validate
 from bench.keys import hash_spec, needs_quotes
 from bench.shapes import is_hidden

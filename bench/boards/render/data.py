@@ -8,10 +8,12 @@ import io
 import json
 import math
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from tabulate import tabulate
 
 from bench.boards.board import ROW, Board, Row, devices
+from bench.boards.cell import Cell
 from bench.boards.columns import Column
 from bench.boards.render.escape import escape_formula, strip_controls
 from bench.boards.render.wording import (
@@ -22,8 +24,9 @@ from bench.boards.render.wording import (
     name_axis,
     name_ranks,
     split_heading,
+    tell_shown,
 )
-from bench.boards.statistics import Rank
+from bench.boards.statistics import Estimate, Rank
 
 OF_ROWS = (*ROW, "rank", "unguarded", "control", "source")
 FIELDS = (
@@ -32,25 +35,39 @@ FIELDS = (
 )  # fmt: skip
 
 
-def render_csv(board: Board) -> str:
-    """table.csv: all cells in long form."""
+Fields: TypeAlias = dict[str, str | float | int | None]
+
+
+def render_data(board: Board) -> tuple[str, str]:
+    """table.csv, all cells in long form, and board.json, the same numbers for programs."""
+    of_rows = [(row, _list_fields(board, row)) for row in board.rows]
+    return _write_csv(of_rows), _write_json(board, of_rows)
+
+
+def _write_csv(of_rows: Iterable[tuple[Row, list[Fields]]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(FIELDS)
-    for row in board.rows:
-        writer.writerows([format_field(fields[name]) for name in FIELDS] for fields in _list_fields(board, row))
+    for _, cells in of_rows:
+        writer.writerows([format_field(fields[name]) for name in FIELDS] for fields in cells)
     return stream.getvalue()
 
 
-def _list_fields(board: Board, row: Row) -> list[dict[str, str | float | int | None]]:
+def _list_fields(board: Board, row: Row) -> list[Fields]:
     """The numbers and words of each cell of a row that has some."""
-    return [_read_fields(board, row, column) for column in board.columns if board.cell(row, column).estimate]
+    of_row: Fields = {
+        **{axis: row.axes.get(axis, "") for axis in ROW},
+        "rank": str(row.rank or ""),
+        "unguarded": str(row.unguarded or ""),
+        "control": "control" if row.control else "",
+        "source": describe_source(board, row)[0],
+    }
+    cells = [(column, board.cell(row, column)) for column in board.columns]
+    return [of_row | _read_fields(column, cell, cell.estimate) for column, cell in cells if cell.estimate]
 
 
-def _read_fields(board: Board, row: Row, column: Column) -> dict[str, str | float | int | None]:
-    cell = board.cell(row, column)
-    estimate, there = cell.estimate, cell.difference
-    assert estimate is not None
+def _read_fields(column: Column, cell: Cell, estimate: Estimate) -> Fields:
+    there = cell.difference
     records = estimate.records
     low, high = estimate.ci95 or (None, None)
     difference_low, difference_high = (there.ci95 if there else None) or (None, None)
@@ -63,12 +80,7 @@ def _read_fields(board: Board, row: Row, column: Column) -> dict[str, str | floa
         kept = _sum_known(r.kept for r in records)
         values_kept = [r.value_kept for r in records if r.value_kept is not None]
     return {
-        **{axis: row.axes.get(axis, "") for axis in ROW},
-        "rank": str(row.rank or ""),
-        "unguarded": str(row.unguarded or ""),
-        "control": "control" if row.control else "",
-        "source": describe_source(board, row)[0],
-        **dataclasses.asdict(column),
+        **vars(column),
         "seeds": " ".join(dict.fromkeys(r.axes.get("seed", "") for r in records)).strip(),
         "value": estimate.value,
         "ci95_low": low,
@@ -100,8 +112,17 @@ def format_field(value: str | float | None) -> str:
     return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
-def render_json(board: Board) -> str:
-    """board.json: the same numbers, for programs."""
+def _write_json(board: Board, of_rows: Iterable[tuple[Row, list[Fields]]]) -> str:
+    content = {
+        "name": board.name,
+        "title": board.protocol.title,
+        "about": board.protocol.about,
+        "score": dataclasses.asdict(board.score) if board.score else None,
+        "measured": dataclasses.asdict(board.measured) if board.measured else None,
+        "ceiling": dataclasses.asdict(board.ceiling) if board.ceiling else None,
+        "chance": dataclasses.asdict(board.chance) if board.chance else None,
+        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in describe_metrics(board)],
+    }
     rows = [
         {
             "name": row.name,
@@ -114,23 +135,15 @@ def render_json(board: Board) -> str:
             "loses": row.loses,
             "entries": [
                 {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in fields.items() if k not in OF_ROWS}
-                for fields in _list_fields(board, row)
+                for fields in cells
             ],
         }
-        for row in board.rows
+        for row, cells in of_rows
     ]
-    content = {
-        "name": board.name,
-        "title": board.protocol.title,
-        "about": board.protocol.about,
-        "score": dataclasses.asdict(board.score) if board.score else None,
-        "measured": dataclasses.asdict(board.measured) if board.measured else None,
-        "ceiling": dataclasses.asdict(board.ceiling) if board.ceiling else None,
-        "chance": dataclasses.asdict(board.chance) if board.chance else None,
-        "metrics": [{"metric": m, "better": better, "help": text} for m, better, text in describe_metrics(board)],
-        "rows": rows,
-    }
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+    # A row a line: indented, 5,000 rows would take the encoder that is written in Python, and a minute.
+    lines = ",\n".join(json.dumps(row, sort_keys=True, allow_nan=False) for row in rows)
+    head = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).removesuffix("\n}")
+    return f'{head},\n "rows": [\n{lines}\n ]\n}}\n'
 
 
 def _list_ends(rank: Rank | None) -> list[int] | None:
@@ -138,15 +151,16 @@ def _list_ends(rank: Rank | None) -> list[int] | None:
 
 
 def render_latex(board: Board) -> str:
-    """table.tex: the short table, for a paper."""
+    """table.tex: the short table, for a paper; of a large board, the rows that its page begins with."""
     title = strip_controls(board.protocol.title or board.name).replace("%", "")
     comment = f"% {title}. Generated by bench leaderboard build; needs booktabs, and T1 fonts for | and quotes.\n"
     if not board.rows:
         return comment
-    comment += "".join(f"% {strip_controls(line)}\n" for line in describe_score(board))
+    about = [*tell_shown(board), *describe_score(board)]
+    comment += "".join(f"% {strip_controls(line)}\n" for line in about)
     names = [*name_ranks(board), *board.naming]
     lines = [[*names, *(", ".join(split_heading(board, column)) for column in board.summary)]]
-    for row in board.rows:
+    for row in board.leading:
         source, _ = describe_source(board, row)
         first = [*format_ranks(board, row), *(name_axis(board, row, axis) for axis in board.naming)]
         if source and first:

@@ -46,8 +46,9 @@ def _choose_colours(board: Board) -> dict[str, int]:
     """The colour of each row that is no control, by name; rows of one label share it."""
     rows = [row for row in board.rows if not row.control]
     rows.sort(key=lambda row: board.reference(row) is not row)  # the reference has the colour of the text
-    labels = list(dict.fromkeys(label_row(board, row) for row in rows))
-    return {row.name: labels.index(label_row(board, row)) for row in rows}
+    labels = {row.name: label_row(board, row) for row in rows}
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels.values()))}
+    return {name: places[label] for name, label in labels.items()}
 
 
 def _plot_tradeoff(board: Board, score: Column, rows: Sequence[Row], colours: Mapping[str, int]) -> Iterator[Figure]:

@@ -20,7 +20,6 @@ from bench.boards.render.wording import (
     describe_scale,
     describe_score,
     describe_sources,
-    find_shared_axes,
     format_ranks,
     list_unranked,
     name_axis,
@@ -28,6 +27,7 @@ from bench.boards.render.wording import (
     name_ranked_seeds,
     name_ranks,
     split_heading,
+    tell_shown,
     write_legend,
 )
 
@@ -36,21 +36,21 @@ def render_readme(board: Board) -> str:
     """README.md: the summary, then attack by attack, and the differences from the reference row."""
     rest = [c for c in board.columns if c not in board.summary and not c.derived]
     over = [c for c in board.columns if c.over and (c.attack == WORST or board.sole(c))]
-    shared = find_shared_axes(board)
+    shared = board.shared
     parts = [
         f"# {escape_markdown(board.protocol.title or board.name)}",
         escape_markdown(describe_scale(board)),
         escape_markdown(board.protocol.about),
         _write_list(describe_leaders(board)),
         _describe_ranks(board),
-        _write_table(board, board.rows, board.summary, _format_cell, ranks=True)
+        _write_table(board, board.leading, board.summary, _format_cell, ranks=True)
         if board.rows
         else "Protocol only: no records yet.",
-        _write_list([*list_unranked(board), *write_legend(board)]),
+        _write_list([*tell_shown(board), *list_unranked(board), *write_legend(board)]),
         "## By attack and budget" if rest else "",
-        _write_table(board, board.rows, rest, _format_cell) if rest else "",
+        _write_table(board, board.leading, rest, _format_cell) if rest else "",
         "## Across budgets" if over else "",
-        _write_table(board, board.rows, over, _format_cell) if over else "",
+        _write_table(board, board.leading, over, _format_cell) if over else "",
         _write_differences(board),
         _write_paper(board),
         "## Columns",
@@ -111,10 +111,10 @@ def _format_cell(cell: Cell) -> str:
 
 def _write_differences(board: Board) -> str:
     """The differences of rows from the reference row, image by image."""
-    rows = [row for row in board.rows if board.reference(row) not in (None, row)]
+    rows = [row for row in board.leading if board.reference(row) not in (None, row)]
     if not rows:
         return ""
-    costs = {column for row in board.rows for column, estimate in row.estimates.items() if is_cost(estimate)}
+    costs = {column for row in rows for column, estimate in row.estimates.items() if is_cost(estimate)}
     columns = [column for column in board.summary if column not in costs]
     return "\n\n".join(
         [

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from bench.boards.board import Board
 from bench.boards.folder import GENERATED
 from bench.boards.render import wording
-from bench.boards.render.data import render_csv, render_json, render_latex
+from bench.boards.render.data import render_data, render_latex
 from bench.boards.render.escape import escape_markdown
 from bench.boards.render.page import render_page, render_template
 from bench.boards.render.readme import render_readme
@@ -16,7 +16,8 @@ from bench.boards.render.readme import render_readme
 
 def render_board(board: Board) -> dict[str, str]:
     """The generated files of a board by name, the same on every machine."""
-    texts = [render(board) for render in (render_readme, render_csv, render_latex, render_json, render_page)]
+    table, data = render_data(board)
+    texts = [render_readme(board), table, render_latex(board), data, render_page(board)]
     return dict(zip(GENERATED, texts, strict=True))
 
 

@@ -13,6 +13,8 @@ from bench.boards.record import Record
 from bench.boards.standing import MORE
 from bench.boards.statistics import Estimate, Rank, difference
 
+MOST = 40  # rows of one kind, or lines of it, that a legend spells out
+
 
 def group_rows(board: Board) -> dict[str, list[Row]]:
     """The rows by group of rivals."""
@@ -42,7 +44,7 @@ def name_axis(board: Board, row: Row, axis: str) -> str:
 
 def _name_surrogate(board: Board, row: Row) -> str:
     surrogate = row.axes.get("surrogate", "")
-    shared = surrogate == find_shared_axes(board).get("surrogate")
+    shared = surrogate == board.shared.get("surrogate")
     return "" if shared or surrogate in ("", row.axes.get("explainer")) else f" (attacked through {surrogate})"
 
 
@@ -102,15 +104,6 @@ def describe_metrics(board: Board) -> list[tuple[str, str, str]]:
     """Each metric, which way is better, and what it is."""
     metrics = dict.fromkeys(column.metric for column in board.columns)
     return [(metric, board.described[metric].better, board.described[metric].help) for metric in metrics]
-
-
-def find_shared_axes(board: Board) -> dict[str, str]:
-    """The axes that all rows share, with their texts."""
-    texts = {axis: {row.axes.get(axis, "") for row in board.rows} for axis in ROW}
-    texts |= {"attack": {c.attack for c in board.columns if c.attack not in ("", WORST, SHARE)}}
-    texts |= {"ball": {c.ball for c in board.columns if c.ball and not c.over}}
-    shared = {axis: next(iter(one)) for axis, one in texts.items() if len(one) == 1 and axis not in board.naming}
-    return {axis: text for axis, text in sorted(shared.items()) if text}
 
 
 def describe_scale(board: Board) -> str:
@@ -253,6 +246,24 @@ def describe_score(board: Board) -> list[str]:
     return [*lines, "An undefined image counts as lost. A row whose score carries a flag is not ranked."]
 
 
+def tell_shown(board: Board) -> list[str]:
+    """How many of the rows are shown at once, and where the others are, if not all are."""
+    if len(board.leading) == len(board.rows):
+        return []
+    return [f"{len(board.leading):,} of {len(board.rows):,} rows are shown here; all are in table.csv and board.json."]
+
+
+def _join(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = len(names) - MOST
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MOST])} and {more:,} more"
+
+
+def _shorten(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - MOST
+    return list(lines) if more <= 0 else [*lines[:MOST], f"And {more:,} more like these; board.json has all."]
+
+
 def list_unranked(board: Board) -> list[str]:
     """The rows that are not ranked, with the reasons."""
     about: dict[str, list[str]] = {}
@@ -260,7 +271,7 @@ def list_unranked(board: Board) -> list[str]:
         reason = row.missing or (row.loses and f"loses too much: {row.loses}")
         if reason and not row.control:
             about.setdefault(reason, []).append(label_row(board, row, inside=False))
-    return [f"Not ranked: {', '.join(names)} ({reason})." for reason, names in about.items()]
+    return _shorten([f"Not ranked: {_join(names)} ({reason})." for reason, names in about.items()])
 
 
 def describe_source(board: Board, row: Row) -> tuple[str, str]:
@@ -286,7 +297,7 @@ def list_sources(board: Board) -> list[str]:
     for row in board.rows:
         if (source := describe_source(board, row)) != ("", ""):
             about.setdefault(source, []).append(label_row(board, row, inside=False))
-    return [f"{word.capitalize()}: {', '.join(names)} ({reason})." for (word, reason), names in about.items()]
+    return _shorten([f"{word.capitalize()}: {_join(names)} ({reason})." for (word, reason), names in about.items()])
 
 
 def name_ranked_seeds(board: Board) -> str:
@@ -350,12 +361,15 @@ def write_legend(board: Board) -> list[str]:
 
 def list_stronger(board: Board) -> list[str]:
     """The rows whose score is that of a stronger attack, with what both leave."""
-    return [
-        f"{label_row(board, row, inside=False)}: the score is under {score.under}, which leaves {format_value(score)} "
-        f"where {board.measured.attack if board.measured else ''} leaves {format_value(beaten)}."
-        for row in board.rows
-        if row.standing and (score := row.standing.score) and (beaten := row.standing.beaten)
-    ]
+    return _shorten(
+        [
+            f"{label_row(board, row, inside=False)}: the score is under {score.under}, which leaves "
+            f"{format_value(score)} where {board.measured.attack if board.measured else ''} leaves "
+            f"{format_value(beaten)}."
+            for row in board.rows
+            if row.standing and (score := row.standing.score) and (beaten := row.standing.beaten)
+        ]
+    )
 
 
 def write_notes(records: Collection[Record]) -> list[str]:
@@ -370,10 +384,12 @@ def write_notes(records: Collection[Record]) -> list[str]:
         case = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
         for text in texts:
             about.setdefault(text, []).append(f"{record.metric} of {case}")
-    lines = [
-        f"{text}: {', '.join(cases[:3])}{f' and {len(cases) - 3} more' if len(cases) > 3 else ''}"
-        for text, cases in about.items()
-    ]
+    lines = _shorten(
+        [
+            f"{text}: {', '.join(cases[:3])}{f' and {len(cases) - 3} more' if len(cases) > 3 else ''}"
+            for text, cases in about.items()
+        ]
+    )
     lines += sorted({f"{r.axes['dataset']}: {r.provenance['data']}" for r in records if "data" in r.provenance})
     names = devices(records)
     return [*lines, *([f"Computed on {'; '.join(names)}."] if names else [])]
