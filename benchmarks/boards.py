@@ -1,7 +1,7 @@
 """What a board of many submissions costs: seconds to build and to validate it, and the sizes of its page.
 
-Each submission has the records of a defense of a board under another parameter, with other values for its images, and so
-as many rows as that defense has. The suite's own rows come on top.
+Each submission has the records of one of the board's defenses under another parameter, with other values for its
+images, and so as many rows as that defense. The suite's own rows come on top. Seconds are those of the processor.
 
 python benchmarks/boards.py 200 1000 5000
 python benchmarks/boards.py 200 --board leaderboards/shapes --defense l2_cosd --keep /tmp/many
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,8 +68,9 @@ def write_rival(folder: Path, records: list[tuple[Record, Values]], parameter: s
     found = sorted((change(*each, parameter, place, level) for each in records), key=lambda each: each[0].key)
     lengths = [values.values.size for _, values in found]
     kept = [
-        [None] * values.values.size if values.kept is None else np.repeat(values.kept, len(values.names)).tolist()
+        each
         for _, values in found
+        for each in ([None] * values.values.size if values.kept is None else np.repeat(values.kept, len(values.names)))
     ]
     flat = np.concatenate([values.values.reshape(-1) for _, values in found])
     table = pyarrow.table(
@@ -78,7 +79,7 @@ def write_rival(folder: Path, records: list[tuple[Record, Values]], parameter: s
             "image": np.concatenate([np.repeat(values.images, len(values.names)) for _, values in found]),
             "level": [name for _, values in found for _ in values.images for name in values.names],
             "value": pyarrow.array(flat, mask=np.isnan(flat)),
-            "kept": pyarrow.array(sum(kept, []), pyarrow.bool_()),
+            "kept": pyarrow.array(kept, pyarrow.bool_()),
         }
     )
     name = f"rival-{place:05d}"
@@ -107,9 +108,11 @@ def measure(board: Path, sizes: list[int], keep: Path | None, defense: str, para
             count = copy_board(board, place, defense, parameter, rows) if not place.exists() else -1
             line = [str(rows), str(count)]
             for command in ("build", "validate"):
-                start = time.perf_counter()
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
                 done = subprocess.run([sys.executable, "-m", "bench.cli", "leaderboard", command, str(place)])
-                line.append(f"{time.perf_counter() - start:.1f}" + (" (failed)" if done.returncode else ""))
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                line.append(f"{seconds:.1f}" + (" (failed)" if done.returncode else ""))
             page = [file for file in place.rglob("*") if file.suffix in (".html", ".js")]
             line.append(f"{(place / 'index.html').stat().st_size / 1e6:.2f}")
             line.append(f"{sum(file.stat().st_size for file in page) / 1e6:.2f}")

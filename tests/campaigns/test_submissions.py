@@ -24,9 +24,9 @@ from test_hostile import TEXTS, inert
 
 from bench.axes import AXES
 from bench.boards.board import ROW, read_board, row_name
+from bench.boards.pairs import rank
 from bench.boards.record import VERSION, Record, make_command, values_file
 from bench.boards.render.site import render_board
-from bench.boards.pairs import rank
 from bench.boards.statistics import summarise
 from bench.boards.submissions.validate import validate
 from bench.keys import hash_spec, needs_quotes

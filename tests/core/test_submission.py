@@ -25,7 +25,7 @@ from bench.boards.board import ROW, read_board, row_name
 from bench.boards.folder import read_records
 from bench.boards.render.diff import compare_boards
 from bench.boards.render.site import render_board
-from bench.boards.submissions import attachments as attached
+from bench.boards.submissions import attachments as attached, validate as submissions
 from bench.boards.submissions.compare import is_choice
 from bench.boards.submissions.metadata import draft, follow_supersedes, read_meta
 from bench.boards.submissions.validate import validate
@@ -483,6 +483,28 @@ def test_a_first_publication_says_what_to_fill_in(tiny):
         text = text.replace(f'{empty} = ""', f'{empty} = "x"')
     file.write_text(text.replace('selected_on = ""', 'selected_on = "none"'))
     assert validate(tiny) == [] and read_meta(file).title == "my own run"
+
+
+def test_of_other_submissions_no_values_are_read_unless_they_are_checked(tiny, made_board, monkeypatch):
+    read = []
+    monkeypatch.setattr(submissions, "read_values", lambda file: read.append(file.name) or attached.read_values(file))
+
+    def values_read(**options):
+        read.clear()
+        assert validate(tiny, **options) == []
+        return [name.removesuffix(".values.parquet") for name in read]
+
+    for name in ("newer", "newest"):
+        submit(tiny, name, both={"defense": name})
+    assert values_read() == ["suite", "acme", "newer", "newest"]
+    assert values_read(names=["newer"]) == ["suite", "newer"]
+    assert values_read(base=made_board) == ["suite", "newer", "newest"]
+    assert values_read(base=shutil.copytree(tiny, tiny.parent / "same")) == ["suite"]
+    changed = shutil.copytree(tiny, tiny.parent / "changed")
+    (changed / "board.toml").write_text(f"{(tiny / 'board.toml').read_text()}# Another one.\n")
+    read.clear()
+    one(tiny, "board.toml has changed", base=changed)
+    assert len(read) == 4  # under another protocol, values may be wrong
 
 
 def test_what_is_published_stays(tiny, made_board):

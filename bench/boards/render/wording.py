@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.boards.board import ROW, Board, Row, devices
+from bench.boards.board import Board, Row, devices
 from bench.boards.cell import format_value, is_cost
 from bench.boards.columns import AREA, NORMALISED, SHARE, WORST, Column
 from bench.boards.protocol import Protocol

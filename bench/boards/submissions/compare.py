@@ -151,7 +151,8 @@ def _find_duplicates(submissions: list[Submission], supersedes: Mapping[str, fro
 
 def _find_other_names(submissions: list[Submission], supersedes: Mapping[str, frozenset[str]]) -> None:
     """Texts of components that look like others, or whose identity has another text, or that have another identity."""
-    seen: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+    # By what is compared: what has been said of it, and where each submission says so first.
+    seen: dict[tuple[str, str, str], dict[str, dict[str, str]]] = {}
     for one in submissions:
         for line in list(one.sound):
             problem = ""
@@ -162,10 +163,11 @@ def _find_other_names(submissions: list[Submission], supersedes: Mapping[str, fr
                     ("has the identity", text, identity, "run it with the same version"),
                 ):
                     uses = seen.setdefault((kind, how, sign), {})
-                    for (name, other), where in uses.items():
-                        if other != said and not problem and not _are_related(one.name, name, supersedes):
+                    for other, places in uses.items() if not problem else ():
+                        strangers = (w for n, w in places.items() if not _are_related(one.name, n, supersedes))
+                        if other != said and not problem and (where := next(strangers, "")):
                             problem = f"axis {axis} is {quote(text)}, which {how} {quote(other)} in {where}; {way_out}"
-                    uses.setdefault((one.name, said), line.about)
+                    uses.setdefault(said, {}).setdefault(one.name, line.about)
             if problem:
                 _complain(one, line, problem)
 
@@ -182,19 +184,50 @@ def _find_rows_of_others(
     submissions: list[Submission], supersedes: Mapping[str, frozenset[str]], attacks: Collection[str]
 ) -> None:
     """Records that would change a row of an earlier submission. Those under attacks of their own change none."""
-    earlier: list[tuple[str, list[Part]]] = []
+    index = _RowIndex(_row_of(line.record) for one in submissions for line in one.lines or ())
     for one in submissions:
         for line in list(one.sound):
             if line.record.axes.get("attack") not in (None, *attacks):
                 continue
-            part = _row_of(line.record)
-            for name, rows in earlier:
-                row = next((row for row in rows if _meet(part, row)), None)
-                if row is not None and not _are_related(one.name, name, supersedes):
+            for name, row in index.find(_row_of(line.record)):
+                if not _are_related(one.name, name, supersedes):
                     label = ", ".join(f"{axis} {clean(row[axis])}" for axis in ("defense", "explainer") if axis in row)
                     _complain(one, line, f"it would change a row of {name} ({label}); leave it out, or supersede that")
                     break
-        earlier.append((one.name, _list_rows(one.lines or ())))
+        index.add(one.name, _list_rows(one.lines or ()))
+
+
+class _RowIndex:
+    """Rows by what a record says that belongs to them, or to more than them, so that nothing is compared with all."""
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.named = {tuple(_compare_as(part, "explainer" in part)) for part in parts}
+        self.found: dict[object, list[tuple[int, str, Part]]] = {}
+        self.count = 0
+
+    def add(self, name: str, rows: Iterable[Part]) -> None:
+        self.count += 1
+        for row in rows:
+            parts = [{axis: row[axis] for axis in names} for names in self.named if row.keys() >= set(names)]
+            signs: set[object] = {("wider", frozenset(part.items())) for part in parts}
+            signs |= {(of_map, frozenset(_compare_as(row, of_map).items())) for of_map in (True, False)}
+            for sign in signs:
+                self.found.setdefault(sign, []).append((self.count, name, row))
+
+    def find(self, part: Part) -> Iterator[tuple[str, Part]]:
+        """The submissions and the rows that a record meets, the earliest first."""
+        of_map = "explainer" in part
+        own = _compare_as(part, of_map)
+        narrower = ({axis: own[axis] for axis in names} for names in self.named if own.keys() > set(names))
+        signs = [("wider", frozenset(own.items())), *((of_map, frozenset(each.items())) for each in narrower)]
+        met = (each for sign in signs for each in self.found.get(sign, ()))
+        for _, name, row in sorted(met, key=lambda each: each[0]):
+            yield name, row
+
+
+def _compare_as(part: Part, of_map: bool) -> Part:
+    """Another surrogate makes no other row of a map: it would be compared with the one that is there."""
+    return {axis: text for axis, text in part.items() if axis != "surrogate"} if of_map else part
 
 
 def _row_of(record: Record) -> Part:
@@ -205,11 +238,3 @@ def _list_rows(lines: Iterable[Line]) -> list[Part]:
     """The rows of some records, of which each belongs to all rows that agree with it."""
     parts = {frozenset(_row_of(line.record).items()) for line in lines}
     return [dict(part) for part in parts if not any(part < other for other in parts)]
-
-
-def _meet(part: Part, row: Part) -> bool:
-    """Whether a record belongs to a row, or to more than the whole row. Another surrogate makes no other row of a map:
-    it would be compared with the one that is there."""
-    if "explainer" in part:
-        part, row = ({axis: text for axis, text in one.items() if axis != "surrogate"} for one in (part, row))
-    return part.items() <= row.items() or row.items() <= part.items()
