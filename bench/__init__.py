@@ -20,6 +20,9 @@ if typing.TYPE_CHECKING:
         papers as papers,
         testing as testing,
     )
+    from bench.api.evaluation import evaluate as evaluate
+    from bench.api.results import Results as Results
+    from bench.api.running import run as run
     from bench.boards.record import Record as Record
     from bench.components.ball import Ball as Ball
     from bench.components.base import Component as Component, param as param
@@ -41,7 +44,7 @@ if typing.TYPE_CHECKING:
     from bench.engine.chunks import chunked as chunked
     from bench.engine.hooks import components_of as components_of, hookimpl as hookimpl
     from bench.engine.pretrained import load_model as load_model
-    from bench.engine.runner import component as component, run as run
+    from bench.engine.runner import component as component
     from bench.engine.training import Batch as Batch, Fit as Fit
     from bench.errors import (
         BadComponent as BadComponent,
@@ -64,6 +67,7 @@ if typing.TYPE_CHECKING:
     from bench.papers import Paper as Paper
 
 _HOMES = {
+    "api": ("Results", "evaluate", "run"),
     "boards.record": ("Record",),
     "components.ball": ("Ball",),
     "components.base": ("Component", "param"),
@@ -78,7 +82,7 @@ _HOMES = {
     "engine.chunks": ("chunked",),
     "engine.hooks": ("components_of", "hookimpl"),
     "engine.pretrained": ("load_model",),
-    "engine.runner": ("component", "run"),
+    "engine.runner": ("component",),
     "engine.training": ("Batch", "Fit"),
     "errors": (
         *("BadComponent", "BadValue", "BenchError", "CellFailed", "Diverged", "EnvironmentProblem", "PluginError"),

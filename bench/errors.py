@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from traceback import walk_tb
 from typing import Any
 
@@ -84,9 +84,9 @@ class CellFailed(BenchError):
 
     exit_code = 1
 
-    def __init__(self, text: str, records: Iterable[Any] = ()) -> None:
+    def __init__(self, text: str, records: Sequence[Any] = ()) -> None:
         super().__init__(text)
-        self.records = list(records)
+        self.records = records
 
 
 class Diverged(CellFailed):

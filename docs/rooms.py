@@ -17,7 +17,7 @@ import grimp
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = Path(__file__).with_name("rooms.svg")
 PLUGINS, DOOR, GROUND = "plugins", "bench", "ground floor"
-ROOMS = (PLUGINS, DOOR, "cli", "testing", "publishing", "engine", "components", "boards", GROUND)
+ROOMS = (PLUGINS, DOOR, "cli", "testing", "api", "publishing", "engine", "components", "boards", GROUND)
 
 LEFT, TOP, STEP, ROW, WIDTH, HEIGHT, MARGIN = 252, 20, 76, 54, 112, 34, 16
 STYLE = """

@@ -1,7 +1,7 @@
 """What a component is: its text form, the files it reads, the seven kinds, and a case."""
 
 from bench.components.ball import Ball
-from bench.components.base import Component, check_parameters, parameters, write
+from bench.components.base import Component, check_parameters, param, parameters, write
 from bench.components.case import Case, cases
 from bench.components.data import Data
 from bench.components.files import data_dir, freeze_files, know_files, use_data_dir

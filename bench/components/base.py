@@ -85,6 +85,7 @@ class Component:
     paper: ClassVar[Paper | None] = None
     examples: ClassVar[tuple[str, ...]] = ("",)
     presets: ClassVar[dict[str, str]] = {}
+    in_memory: ClassVar[bool] = False  # whether it stands for objects of this process, which no text makes again
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let a subclass give an inherited parameter another default by assignment alone: `epochs = 3`."""

@@ -2,6 +2,7 @@
 
 from bench.engine.catalog import Catalog, installed, load
 from bench.engine.cells import Cell, find_refusal, list_cells, published_text
+from bench.engine.chunks import chunked
 from bench.engine.cleanup import find_unusable, list_holdings, remove
 from bench.engine.cluster import Cluster
 from bench.engine.descriptions import describe_component, find_component, list_components, list_evidence, qualify
@@ -13,8 +14,15 @@ from bench.engine.phases import Phase
 from bench.engine.plan import describe_plan, make_plan
 from bench.engine.pretrained import build_network, load_model, place_networks
 from bench.engine.printed import describe_printed, list_printed
-from bench.engine.report import describe_troubles, format_records, group_reasons, list_curves, read_stored_values
-from bench.engine.runner import choose_device, open_store, read_records, run_cells
+from bench.engine.report import (
+    arrange_records,
+    describe_troubles,
+    format_records,
+    group_reasons,
+    list_curves,
+    read_stored_values,
+)
+from bench.engine.runner import Outcome, choose_device, open_store, read_records, run_cells
 from bench.engine.scoring import find_flags, prepare_publication
 from bench.engine.selection import select, select_record
 from bench.engine.shared import Shared

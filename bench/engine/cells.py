@@ -54,7 +54,9 @@ class Cell:
         return {axis: form(getattr(self.case, axis)) for axis in AXES if axis in self.axes}
 
     def command(self, form: Callable[[Any], str] = str) -> str:
-        """The command that reproduces the record, with every axis that it reaches."""
+        """The command that reproduces the record, with every axis that it reaches; "" where none does."""
+        if any(component.in_memory for axis, component in self.case.components.items() if axis in self.axes):
+            return ""
         return make_command(form(self.metric), self.axis_texts(form))
 
     def find_stale(self, others: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:

@@ -15,14 +15,17 @@ from bench.errors import explain_failure
 
 def format_records(outcome: Outcome) -> str:
     """A table with a row for each case and a column for each metric; "" where there are no records."""
+    rows = arrange_records(outcome)
+    return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells))) if rows else ""
+
+
+def arrange_records(outcome: Outcome) -> list[tuple[dict[str, str], dict[str, Record]]]:
+    """The axes of each case that has records, and its records by metric."""
     by_case: dict[Any, dict[str, Record]] = {}
     for cell in outcome.cells:
         if cell.key in outcome.records:
             by_case.setdefault(cell.case, {})[str(cell.metric)] = outcome.records[cell.key]
-    if not by_case:
-        return ""
-    rows = [({axis: str(value) for axis, value in case.axes.items()}, records) for case, records in by_case.items()]
-    return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)))
+    return [({axis: str(value) for axis, value in case.axes.items()}, records) for case, records in by_case.items()]
 
 
 def list_curves(records: Iterable[Record], store: Store) -> list[Curve]:

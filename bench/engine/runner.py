@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +13,13 @@ import torch
 from tqdm import tqdm
 
 from bench.boards import RECORD, Record
-from bench.components import Component, Metric, freeze_files, use_data_dir
+from bench.components import Component, Metric, freeze_files
 from bench.engine.catalog import DISTRIBUTION, Catalog, installed
-from bench.engine.cells import Cell, list_cells
+from bench.engine.cells import Cell
 from bench.engine.executors import Here, read_record
-from bench.engine.pretrained import place_networks
-from bench.engine.selection import select
 from bench.engine.store import Store
 from bench.engine.tasks import Executor, list_tasks, perform
-from bench.errors import BadValue, CellFailed, EnvironmentProblem, StoreError, explain_failure
+from bench.errors import BadValue, CellFailed, EnvironmentProblem, StoreError
 
 
 @dataclass
@@ -121,31 +118,3 @@ def choose_device(name: str) -> torch.device:
 def component(kind: str, text: str) -> Component:
     """An installed component from its text form: `component("attack", "topk:k=20")`."""
     return installed().read(kind, text)
-
-
-def run(
-    *,
-    store: str | Path | None = None,
-    data_dir: str | Path | None = None,
-    device: str = "auto",
-    reference: bool = True,
-    **options: Any,
-) -> list[Record]:
-    """Run from Python what `bench run` runs: options by name, each one value or a list, as texts or components.
-
-    Returns every record once. Raises CellFailed where a cell failed; its `records` are the finished ones.
-    """
-    catalog = installed()
-    given = {option: value if isinstance(value, list | tuple) else [value] for option, value in options.items()}
-    with use_data_dir(data_dir):
-        selection = select(catalog, given, reference)
-        cells = list_cells(catalog, selection.cases, selection.metrics)
-        opened = open_store(store, lambda text: tqdm.write(text, file=sys.stderr))
-        place_networks(selection.networks, opened, catalog)
-        outcome = run_cells(cells, catalog, opened, choose_device(device))
-    records = list(outcome.records.values())
-    if outcome.failures:
-        by_key = {cell.key: cell for cell in cells}
-        text = "; ".join(f"{by_key[key]}: {explain_failure(error)}" for key, error in outcome.failures.items())
-        raise CellFailed(text, records)
-    return records

@@ -1,0 +1,81 @@
+"""The records of a run as a list that also is a table."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from bench.axes import AXES
+from bench.boards import Record
+from bench.boards.render import ALWAYS, find_varying, format_score, write_notes
+from bench.engine import Outcome, arrange_records, describe_troubles, format_records
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pandas import DataFrame
+
+    from bench.boards.submissions.attachments import Values
+
+
+class Results(list[Record]):
+    """The records of a run, each once, as a list.
+
+    `values` has, by the key of a record, the values (N, L) of its N images at L levels. A notebook shows a table.
+    """
+
+    def __init__(self, outcome: Outcome, values: Mapping[str, Values]) -> None:
+        super().__init__(outcome.records.values())
+        self._outcome, self.values = outcome, values
+
+    def __repr__(self) -> str:
+        return "\n".join([format_records(self._outcome) or "no records", *self.troubles])
+
+    def _repr_html_(self) -> str:
+        rows = arrange_records(self._outcome)
+        varying = find_varying([axes for axes, _ in rows], ALWAYS)
+        shared = ", ".join(f"{axis} {text}" for axis, text in (rows or [({}, {})])[0][0].items() if axis not in varying)
+        metrics = dict.fromkeys(record.metric for record in self)
+        body = [
+            [*(axes[axis] for axis in varying), *(format_score(scores.get(metric)) for metric in metrics)]
+            for axes, scores in rows
+        ]
+        table = tabulate(body, headers=[*varying, *metrics], tablefmt="html", disable_numparse=True)
+        lines = [shared, *write_notes(self), *self.troubles]
+        return str(table) + "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What was refused and what failed, one line for each reason."""
+        return describe_troubles(self._outcome)
+
+    def to_frame(self) -> DataFrame:
+        """One row a record: its metric and axes as text, its value, the 95% interval as `low` and `high`, counts."""
+        from pandas import DataFrame
+
+        axes = [axis for axis in AXES if any(axis in record.axes for record in self)]
+        rows = []
+        for record in self:
+            low, high = record.ci95 or (None, None)
+            rows.append(
+                {
+                    "metric": record.metric,
+                    **{axis: record.axes.get(axis) for axis in axes},
+                    "value": record.value,
+                    "low": low,
+                    "high": high,
+                    "value_kept": record.value_kept,
+                    "n": record.n,
+                    "kept": record.kept,
+                    "undefined": record.undefined,
+                    "better": record.better,
+                    "unit": record.unit,
+                    "flags": "; ".join(record.flags),
+                    "key": record.key,
+                }
+            )
+        columns = ["metric", *axes, "value", "low", "high", "value_kept", "n", "kept", "undefined", "better", "unit"]
+        frame = DataFrame(rows, columns=[*columns, "flags", "key"])
+        return frame.astype(dict.fromkeys(("value", "low", "high", "value_kept"), "float64"))

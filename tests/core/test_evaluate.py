@@ -1,0 +1,214 @@
+"""`bench.evaluate`: any network on images in memory, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+import bench
+from bench.axes import OPTIONS
+
+SHAPE = (3, 8, 8)
+
+
+def make_linear():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    return bench.Normalised(network, [0.5], [0.25]).eval()
+
+
+def make_curved():
+    return nn.Sequential(make_linear(), nn.Softplus()).eval()
+
+
+def make_images(count=6):
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def evaluate(network=None, images=None, labels=None, **options):
+    options = {"attacks": "uniform_noise", "metrics": ["kept_rate"], "device": "cpu", **options}
+    return bench.evaluate(network or make_linear(), make_images() if images is None else images, labels, **options)
+
+
+@pytest.fixture(scope="module")
+def results():
+    network, images = make_linear(), make_images()
+    labels = network(images).argmax(1)
+    labels[0] = (labels[0] + 1) % 4
+    options = {
+        "explainers": ["gradient", "smoothgrad:samples=2"],
+        "eps": ["0", "8/255"],
+        "metrics": ["accuracy", "topk_overlap"],
+    }
+    return bench.evaluate(network, images, labels, attacks="uniform_noise", device="cpu", **options)
+
+
+def test_the_gradient_of_a_linear_network_does_not_move(results):
+    moved = [r for r in results if r.axes.get("explainer") == "gradient" and r.axes["ball"] == "linf:8/255"]
+    assert {r.metric: round(r.value, 9) for r in moved} == {"topk_overlap": 1}
+
+
+def test_accuracy_counts_the_labels(results):
+    (accuracy,) = (record for record in results if record.metric == "accuracy")
+    assert accuracy.value == pytest.approx(5 / 6) and accuracy.n == 6
+    assert results.values[accuracy.key].values[:, 0].tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_record_of_what_is_in_memory_has_no_command(results):
+    assert {record.command for record in results} == {""} and not results.troubles
+    assert all(record.axes["model"].startswith("memory:content=") for record in results)
+
+
+def test_the_frame_has_a_row_for_each_record(results):
+    frame = results.to_frame()
+    assert len(frame) == len(results) and frame["key"].is_unique
+    by_key = frame.set_index("key")
+    for record in results:
+        row = by_key.loc[record.key]
+        assert (row["metric"], row["value"], row["low"]) == (record.metric, record.value, record.ci95[0])
+    assert frame.loc[frame["metric"] == "accuracy", "attack"].isna().all()
+
+
+def test_results_are_a_list_and_a_table(results):
+    assert isinstance(results, list) and results[0] in results and list(results) == results
+    text, page = repr(results), results._repr_html_()
+    assert "topk_overlap" in text and page.count("<tr>") == 5 and "smoothgrad:samples=2" in page
+    assert "model memory:content=" in page and "Computed on CPU" in page
+
+
+def test_no_image_meets_the_noise_of_another():
+    options = {"explainers": "smoothgrad:samples=2", "attacks": "uniform_noise", "metrics": "spearman"}
+    few, many = (evaluate(make_curved(), make_images()[:n], **options) for n in (3, 6))
+    assert few.values[few[0].key].values.tolist() == many.values[many[0].key].values[:3].tolist()
+
+
+def test_a_given_store_is_used_again(tmp_path):
+    first, again = (evaluate(store=tmp_path) for _ in range(2))
+    assert first == again
+    other = make_linear()
+    with torch.no_grad():
+        other.network[1].bias[0] += 1
+    (record,), (changed,) = first, evaluate(other, store=tmp_path)
+    assert record.key != changed.key
+
+
+def test_the_network_and_the_images_stay_as_they_were():
+    network, images = make_linear(), make_images()
+    before, state = images.clone(), copy.deepcopy(network.state_dict())
+    evaluate(network, images)
+    assert torch.equal(images, before) and all(torch.equal(network.state_dict()[n], t) for n, t in state.items())
+    assert all(weight.requires_grad and weight.grad is None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_network_of_another_precision_is_measured(dtype):
+    (record,) = evaluate(make_linear().to(dtype))
+    assert record.value == 1
+
+
+def test_what_needs_labels_is_refused_without_them():
+    results = evaluate(metrics=["accuracy", "kept_rate"])
+    assert [record.metric for record in results] == ["kept_rate"]
+    (trouble,) = results.troubles
+    assert trouble.startswith("refused: accuracy of dataset memory:") and trouble.endswith("has no labels")
+    assert "has no labels" in repr(results) and "has no labels" in results._repr_html_()
+
+
+def test_references_are_what_an_attack_aims_at():
+    options = {"attacks": "target_map:target=reference,steps=2"}
+    (record,) = evaluate(make_curved(), references=make_images(9)[6:], **options)
+    assert record.objective["before"] >= record.objective["after"]
+    with pytest.raises(bench.CellFailed, match="needs training images, and there are none"):
+        evaluate(make_curved(), **options)
+
+
+def test_a_failure_keeps_the_finished_records():
+    with pytest.raises(bench.CellFailed, match="has 4 classes; choose from class:0") as caught:
+        evaluate(target=["predicted", "class:7"])
+    assert isinstance(caught.value.records, bench.Results) and len(caught.value.records.to_frame()) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (lambda i: i * 255, r"images range from .* pass images in \[0, 1\] \(divide bytes by 255\)"),
+        (lambda i: (i - 0.5) / 0.25, "leave normalisation to the network, as bench.Normalised does"),
+        (lambda i: (i * 255).to(torch.uint8), r"images are in uint8; give floats in .* images.float\(\) / 255"),
+        (lambda i: i[0], r"images have the shape \(3, 8, 8\), must be \(N, C, H, W\); for a single image, give images"),
+        (lambda i: i[:0], r"images have the shape \(0, 3, 8, 8\), must be \(N, C, H, W\)$"),
+        (lambda i: i.permute(0, 2, 3, 1), r"with channels last; give images.permute\(0, 3, 1, 2\)"),
+        (lambda i: i.numpy(), r"images are a ndarray; give a tensor \(N, C, H, W\)"),
+        (lambda i: i.index_fill(0, torch.tensor(2), torch.nan), "image 2 of images contains NaN or infinity"),
+    ],
+)
+def test_images_that_cannot_be_measured_are_told_in_a_line(images, text):
+    with pytest.raises(bench.BadValue, match=text) as caught:
+        evaluate(images=images(make_images()))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([0, 1], "labels are a list of 2, but there are 6 images"),
+        ([0, 1, 2, 3, 4, 0], "labels range from 0 to 4, but the network has 4 classes; number them from 0 to 3"),
+        (torch.zeros(6), r"labels are a tensor \(6,\) in float32, but there are 6 images; give a tensor \(6,\) in"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told_in_a_line(labels, text):
+    with pytest.raises(bench.BadValue, match=text):
+        evaluate(labels=labels)
+
+
+class Sealed(nn.Module):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("sealed")
+
+
+@pytest.mark.parametrize(
+    ("network", "text"),
+    [
+        (lambda: torch.jit.script(make_linear().network), "the network is scripted"),
+        (lambda: make_linear().to("meta"), r"the network lies on meta; load its weights, .* network.to\('cpu'\)"),
+        (lambda: nn.Sequential(make_linear(), nn.Linear(4, 4, device="meta")), "the network lies on cpu and meta"),
+        (lambda: torch.sigmoid, "the network is a builtin_function_or_method; pass a torch.nn.Module"),
+        (lambda: nn.Conv2d(3, 2, 1), r"the network gives \(6, 2, 8, 8\) for 6 images; logits are \(6, classes\)"),
+        (lambda: nn.Conv2d(1, 2, 1), r"the network fails on images \(6, 3, 8, 8\): Given groups=1"),
+        (Sealed, r"the network cannot be copied \(sealed\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_networks_that_cannot_be_measured_are_told_in_a_line(network, text):
+    with pytest.raises(bench.BadComponent, match=text) as caught:
+        evaluate(network())
+    assert "\n" not in str(caught.value)
+
+
+def test_references_of_another_size_are_told_in_a_line():
+    with pytest.raises(
+        bench.BadValue, match=r"references are \(2, 3, 4, 4\), but images are \(6, 3, 8, 8\); give both"
+    ):
+        evaluate(references=torch.rand(2, 3, 4, 4))
+
+
+def test_a_network_in_training_mode_is_measured_in_eval_mode_and_told():
+    network = nn.Sequential(make_linear(), nn.Dropout(0.9))
+    with pytest.warns(UserWarning, match="the network is in training mode; a copy in eval mode is measured"):
+        (record,) = evaluate(network.train())
+    assert network.training and record.value == evaluate(network.eval())[0].value == 1
+
+
+def test_a_network_that_does_not_normalise_is_told():
+    network = make_linear().network
+    with pytest.warns(UserWarning, match=r"layer gets the images as they are; .* pass bench.Normalised\(network,"):
+        evaluate(network)
+    evaluate(bench.Normalised(network, [0.0], [1.0]).eval())  # says that it needs none
+
+
+def test_run_has_a_keyword_for_each_option():
+    assert set(OPTIONS) <= set(inspect.signature(bench.run).parameters)
