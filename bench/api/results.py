@@ -11,6 +11,7 @@ from bench.axes import AXES
 from bench.boards import Record
 from bench.boards.render import ALWAYS, find_varying, format_score, write_notes
 from bench.engine import Outcome, arrange_records, describe_troubles, format_records
+from bench.errors import UnknownName, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bench.boards.submissions.attachments import Values
+    from bench.publishing.figures.plot import Plot
 
 
 class Results(list[Record]):
@@ -50,6 +52,28 @@ class Results(list[Record]):
     def troubles(self) -> list[str]:
         """What was refused and what failed, one line for each reason."""
         return describe_troubles(self._outcome)
+
+    def plot(
+        self, kind: str = "budgets", *, metric: str | None = None, over: str = "defense", vary: str | None = None
+    ) -> Plot:
+        """Draw a figure of scores as `bench figure` does, with 95% intervals: a matplotlib figure.
+
+        kind: "budgets" (over eps), "levels", "sweep" (over the parameter `vary` of the components along `over`),
+        "seeds", "transfers" (from surrogates to explainers), "tradeoff" (robustness against accuracy and cost) or
+        "histograms" (of images). metric: the one to draw, with its parameters; without it, all. Raises BadValue where
+        the records do not give the figure.
+        """
+        from bench.publishing import draw_records
+
+        pairs = [
+            (cell, self._outcome.records[cell.key])
+            for cell in {cell.key: cell for cell in self._outcome.cells}.values()
+            if cell.key in self._outcome.records and metric in (None, str(cell.metric))
+        ]
+        if not pairs:
+            known = [record.metric for record in self]
+            raise UnknownName(f"no record of metric {metric!r}{suggestion(metric or '', known)}")
+        return draw_records(kind, pairs, self.values, over, [] if vary is None else [vary]).plot
 
     def to_frame(self) -> DataFrame:
         """One row a record: its metric and axes as text, its value, the 95% interval as `low` and `high`, counts."""

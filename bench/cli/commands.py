@@ -280,7 +280,7 @@ def explain(
     place, shared = open_store(store, complain), Shared(catalog.library)
     place_networks(selection.networks, place, catalog)
     examples = explain_pictures(pictures, selection.cases, attack, label, place, chosen, shared)
-    write_file(file, draw_panel(examples))
+    write_file(file, draw_panel(examples).as_png())
     if as_json:
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
     for flag in dict.fromkeys(flag for example in examples for flag in example.flags):

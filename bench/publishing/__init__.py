@@ -2,7 +2,15 @@
 
 from bench.publishing.examples import check_cases, explain_pictures, list_pictures
 from bench.publishing.export import add_entry, export_network, find_texts, read_stored
-from bench.publishing.figures import OF_PICTURES, OF_SCORES, describe_figures, draw_curves, draw_pictures, draw_scores
+from bench.publishing.figures import (
+    OF_PICTURES,
+    OF_SCORES,
+    describe_figures,
+    draw_curves,
+    draw_pictures,
+    draw_records,
+    draw_scores,
+)
 from bench.publishing.panels import draw_panel
 from bench.publishing.pins import check_data
 from bench.publishing.publication import describe_stale, draw_examples, publish

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -13,25 +12,23 @@ from torch import Tensor
 from bench.engine import published_text
 from bench.publishing.examples import Example
 
+if TYPE_CHECKING:
+    from bench.publishing.figures.plot import Plot
+
 SHOWN = ("defense", "explainer", "attack", "ball", "model", "schedule", "seed")
 
 
-def draw_panel(examples: Sequence[Example]) -> bytes:
-    """Draw examples as a PNG, one row each: the picture and its map.
+def draw_panel(examples: Sequence[Example]) -> Plot:
+    """Draw examples, one row each: the picture and its map.
 
     Under attack, a row also shows the attacked picture, the magnified difference, and its map in the same colours.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from bench.publishing.figures.plot import Plot
 
     attacked = any(example.attacked is not None for example in examples)
     columns = 5 if attacked else 2
-    figure, axes = pyplot.subplots(
-        len(examples), columns, figsize=(2.3 * columns, 2.75 * len(examples) + 0.3), squeeze=False, dpi=100,
-        layout="constrained",
-    )  # fmt: skip
+    plot = Plot(figsize=(2.3 * columns, 2.75 * len(examples) + 0.3), dpi=100, layout="constrained")
+    axes = plot.subplots(len(examples), columns, squeeze=False)
     varying = [
         a for a in SHOWN if len({str(getattr(e.case, a)) for e in examples}) > 1 or a in ("defense", "explainer")
     ]
@@ -61,10 +58,7 @@ def draw_panel(examples: Sequence[Example]) -> bytes:
             axis.imshow(values, interpolation="nearest", **options)
             axis.set_title(title, fontsize=10)
             axis.set_xlabel(under, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    pyplot.close(figure)
-    return buffer.getvalue()
+    return plot
 
 
 def _stack_lines(texts: Sequence[str], width: int = 24) -> str:

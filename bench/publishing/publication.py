@@ -176,7 +176,7 @@ def draw_examples(folder: Path, name: str, cells: Iterable[Cell], store: Store, 
             continue
         graph = Graph(VOCABULARY, case, store, torch.device("cpu"), memory)
         memory.keep(graph.spec(value) for value in VOCABULARY.values)
-        write_whole(file, _shrink(draw_panel([make_example(graph, i) for i in protocol.examples])))
+        write_whole(file, _shrink(draw_panel([make_example(graph, i) for i in protocol.examples]).as_png()))
         count += 1
     return count
 

@@ -81,6 +81,22 @@ def test_results_are_a_list_and_a_table(results):
     assert "model memory:content=" in page and "Computed on CPU" in page
 
 
+@pytest.mark.parametrize("kind", ["budgets", "tradeoff", "histograms", "transfers"])
+def test_results_are_drawn(results, kind):
+    metric = None if kind == "tradeoff" else "topk_overlap"
+    picture = results.plot(kind, metric=metric)
+    assert picture.axes and picture._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_there_is_not_is_told_in_a_line(results):
+    with pytest.raises(bench.UnknownName, match="no figure of scores called 'histogram'; did you mean 'histograms'"):
+        results.plot("histogram")
+    with pytest.raises(bench.UnknownName, match="no record of metric 'acuracy'; did you mean 'accuracy'"):
+        results.plot("budgets", metric="acuracy")
+    with pytest.raises(bench.BadValue, match="figure levels: no metric here has levels"):
+        results.plot("levels")
+
+
 def test_no_image_meets_the_noise_of_another():
     options = {"explainers": "smoothgrad:samples=2", "attacks": "uniform_noise", "metrics": "spearman"}
     few, many = (evaluate(make_curved(), make_images()[:n], **options) for n in (3, 6))
@@ -120,7 +136,7 @@ def test_what_needs_labels_is_refused_without_them():
 
 
 def test_references_are_what_an_attack_aims_at():
-    options = {"attacks": "target_map:target=reference,steps=2"}
+    options = {"attacks": "target_map:target=reference,steps=2,optimiser=sign"}
     (record,) = evaluate(make_curved(), references=make_images(9)[6:], **options)
     assert record.objective["before"] >= record.objective["after"]
     with pytest.raises(bench.CellFailed, match="needs training images, and there are none"):

@@ -39,7 +39,8 @@ def put(store, catalog):
             record = Record(
                 metric=str(cell.metric), axes=cell.axis_texts(), value=summary.value, value_kept=None, n=4,
                 kept=summary.kept, undefined=0, ci95=summary.ci95, levels=summary.levels, better=cell.metric.better,
-                unit="", help="", cost={}, flags=(), paper="", command="", key=cell.key, spec=cell.spec,
+                unit="", help="", cost={"trained": 2.0 + cell.case.seed}, flags=(), paper="",
+                command="", key=cell.key, spec=cell.spec,
             )  # fmt: skip
             files = {RECORD: record.line().encode(), VALUES: values_file(cell.key, np.arange(4), names, values, kept)}
             store.write("record", cell.key, files)
@@ -135,6 +136,27 @@ def test_every_seed_is_a_point(put, draw):
     assert [(row["seed"], round(float(row["value"]), 9)) for row in rows] == [("0", 0.9), ("1", 0.85), ("2", 0.8)]
 
 
+def test_a_tradeoff_has_a_point_for_each_row(put, draw):
+    cells = put(lambda cell: 0.25, metric=["accuracy"], defense=["ce", "l2"], seed=["0", "1"])
+    cells += put(by_budget, metric=["cosine"], defense=["ce", "l2"], seed=["0", "1"], eps=["2/255"])
+    rows = draw("tradeoff", cells)
+    assert [(row["defense"], row["accuracy"], row["seconds"]) for row in rows] == [
+        ("ce", "0.25", "2.5"),
+        ("l2", "0.25", "2.5"),
+    ]
+    assert {round(float(row["value"]), 9) for row in rows} == {0.875}
+
+
+def test_a_histogram_counts_every_image_of_every_seed(put, draw):
+    rows = draw("histograms", put(by_budget, metric=["cosine"], seed=["0", "1"], eps=["2/255"]))
+    filled = [
+        (int(row["value"]), round(float(row["from"]), 4), round(float(row["to"]), 4))
+        for row in rows
+        if row["value"] != "0"
+    ]
+    assert len(rows) == 20 and filled == [(4, 0.85, 0.8525), (4, 0.8975, 0.9)]
+
+
 def test_transfers_go_from_surrogates_to_explainers(put, draw):
     pairs = {"explainer": ["gradient", "occlusion"], "surrogate": ["gradient", "smoothgrad"]}
     cells = put(lambda cell: 0.1 + 0.2 * (cell.case.explainer.name == "occlusion"), metric=["cosine"], **pairs)
@@ -159,7 +181,7 @@ def test_what_is_missing_comes_with_the_command_that_computes_it(bench_, name, t
 
 
 BAD = [
-    (["frob"], 2, "no figure called 'frob'; known: budgets, levels, maps, masked, reconstructions, seeds, sweep, "),
+    (["frob"], 2, "no figure called 'frob'; known: budgets, histograms, levels, maps, masked, reconstructions, "),
     (["bugets"], 2, "no figure called 'bugets'; did you mean 'budgets'?"),
     (["maps", "--metric", "cosine"], 2, "figure maps draws an image and no score; leave --metric out"),
     (
@@ -171,6 +193,7 @@ BAD = [
     (["sweep", "--metric", "cosine"], 2, "figure sweep: give one --vary PARAMETER=VALUE,VALUE, and --over for what "),
     (["budgets", "--metric", "cosine"], 2, "figure budgets: no score here has several budgets; give two with --eps"),
     (["levels", "--metric", "cosine"], 2, "figure levels: no metric here has levels; bench show metric:NAME says "),
+    (["tradeoff", "--metric", "cosine"], 2, "figure tradeoff: give --metric accuracy and one that compares maps under"),
     (["transfers", "--metric", "accuracy"], 2, "figure transfers: no score here compares maps under attack; give "),
     (
         ["seeds", "--metric", "crc_bound", "--model", "lenet:activation=relu"],

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from bench.boards import Record
+from bench.boards.submissions.attachments import Values
 from bench.components import Case
 from bench.engine import VOCABULARY, Cell, Graph, Memory, Shared, Store, read_record, read_stored_values
-from bench.errors import EnvironmentProblem
+from bench.errors import EnvironmentProblem, UnknownName, suggestion
 from bench.publishing.figures.canvas import Drawing
 from bench.publishing.figures.pictures import NEEDS, Pictures, draw_maps, draw_masked, draw_reconstructions
 from bench.publishing.figures.scores import (
     Scores,
     draw_budgets,
     draw_curves as draw_curves,
+    draw_histograms,
     draw_levels,
     draw_seeds,
     draw_sweep,
+    draw_tradeoff,
     draw_transfers,
 )
 
@@ -28,6 +32,8 @@ OF_SCORES: dict[str, Callable[[Scores], Drawing]] = {
     "levels": draw_levels,
     "seeds": draw_seeds,
     "transfers": draw_transfers,
+    "tradeoff": draw_tradeoff,
+    "histograms": draw_histograms,
 }
 OF_PICTURES: dict[str, Callable[[Pictures], Drawing]] = {
     "maps": draw_maps,
@@ -52,8 +58,20 @@ def draw_scores(
     if missing:
         raise _lack(name, "records", missing, len(by_key), command)
     pairs = [(by_key[key], record) for key, record in records.items() if record]
-    values = read_stored_values((record for _, record in pairs), store)
-    return OF_SCORES[name](Scores(pairs, values, over, tuple(varied)))
+    return draw_records(name, pairs, read_stored_values((record for _, record in pairs), store), over, varied)
+
+
+def draw_records(
+    name: str,
+    pairs: Sequence[tuple[Cell, Record]],
+    values: Mapping[str, Values],
+    over: str = "defense",
+    varied: Sequence[str] = (),
+) -> Drawing:
+    """Draw a figure of records, each with its cell, and of their images' values by key."""
+    if name not in OF_SCORES:
+        raise UnknownName(f"no figure of scores called {name!r}{suggestion(name, OF_SCORES)}")
+    return OF_SCORES[name](Scores(list(pairs), values, over, tuple(varied)))
 
 
 def draw_pictures(

@@ -7,9 +7,12 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.boards.render import find_varying
+
+if TYPE_CHECKING:
+    from bench.publishing.figures.plot import Plot
 
 SIZE = 3.4  # inches, of a panel
 STYLES = ("-", "--", ":", "-.")
@@ -17,10 +20,15 @@ STYLES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as a PNG, and the numbers that it shows."""
+    """A figure, and the numbers that it shows."""
 
-    png: bytes
+    plot: Plot
     rows: list[dict[str, Any]]
+
+    @property
+    def png(self) -> bytes:
+        """The figure as a PNG, the same for the same drawing."""
+        return self.plot.as_png()
 
     def as_text(self, ending: str) -> str:
         """The numbers as ".json" or ".csv"."""
@@ -33,26 +41,12 @@ class Drawing:
         return stream.getvalue()
 
 
-def make_panels(rows: int, columns: int, width: float = SIZE, height: float = SIZE) -> tuple[Any, Any]:
-    """A matplotlib figure and its axes, (rows, columns)."""
-    import matplotlib
+def make_panels(rows: int, columns: int, width: float = SIZE, height: float = SIZE) -> tuple[Plot, Any]:
+    """A figure and its axes, (rows, columns)."""
+    from bench.publishing.figures.plot import Plot
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(
-        rows, columns, figsize=(width * columns, height * rows), squeeze=False, dpi=110, layout="constrained"
-    )
-
-
-def save(figure: Any) -> bytes:
-    """The PNG of a matplotlib figure, the same for the same drawing."""
-    from matplotlib import pyplot
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    pyplot.close(figure)
-    return buffer.getvalue()
+    plot = Plot(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
+    return plot, plot.subplots(rows, columns, squeeze=False)
 
 
 def name_rows(rows: Sequence[Mapping[str, str]], default: Sequence[str] = ("defense",)) -> list[str]:

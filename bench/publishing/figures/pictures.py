@@ -16,7 +16,7 @@ from bench.errors import BadValue
 from bench.maps import top_pixels
 from bench.networks import normalisation
 from bench.publishing.examples import overlap
-from bench.publishing.figures.canvas import Drawing, make_panels, name_rows, plain, save
+from bench.publishing.figures.canvas import Drawing, make_panels, name_rows, plain
 
 NEEDS = ("clean_attributions", "attacked_attributions")  # must be stored, and what they are made from
 SHARES = (0.05, 0.2, 0.4, 0.6)  # of the pixels, as in figure 2b of Joo et al. (AAAI 2023)
@@ -89,7 +89,7 @@ def draw_maps(pictures: Pictures) -> Drawing:
         _show_maps(axis, [view.get("clean_maps"), view.get("attacked_maps")], note)
         axis.set_title(plain("\n".join(part for part in (line, column) if part)), fontsize=8)
         rows.append(view.numbers(overlap=same))
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def _find_places(pictures: Pictures) -> list[tuple[str, str]]:
@@ -123,7 +123,7 @@ def draw_reconstructions(pictures: Pictures) -> Drawing:
             picture = view.cover(view.get("images"), kept.to(order))
             rows.append(view.numbers(share=share, probability=view.rate(picture)))
             _show(axis, picture, f"{share:.0%}: {rows[-1]['probability']:.2f}")
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def draw_masked(pictures: Pictures) -> Drawing:
@@ -156,7 +156,7 @@ def draw_masked(pictures: Pictures) -> Drawing:
         line[0].set_ylabel(plain(name), fontsize=8)
     for axis, ball in zip(axes[0], balls, strict=True):
         axis.set_title(str(ball), fontsize=8)
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def _texts(case: Case) -> dict[str, str]:

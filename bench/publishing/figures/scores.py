@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from bench.boards import Curve, Estimate, Record, average_levels, estimate, find_curves
+import numpy as np
+
+from bench.boards import Curve, Estimate, Record, average_levels, estimate, find_curves, quick_protocol
 from bench.boards.submissions.attachments import Values
 from bench.engine import Cell
 from bench.errors import BadValue
-from bench.publishing.figures.canvas import STYLES, Drawing, add_legend, make_panels, name_rows, plain, save
+from bench.publishing.figures.canvas import STYLES, Drawing, add_legend, make_panels, name_rows, plain
+
+BINS = 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def draw_curves(curves: Sequence[Curve]) -> Drawing:
         group = Group(curve.metric, curve.better, curve.axes, [])
         rows += [{**group.numbers(part), "ball": f"{curve.norm}:{eps}"} for eps, part in curve.points.items()]
     add_legend(figure, axes)
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def draw_budgets(scores: Scores) -> Drawing:
@@ -120,7 +124,7 @@ def draw_sweep(scores: Scores) -> Drawing:
     for axis in axes.flat:
         _widen(axis, is_shared)
     add_legend(figure, axes)
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def draw_levels(scores: Scores) -> Drawing:
@@ -142,7 +146,7 @@ def draw_levels(scores: Scores) -> Drawing:
         axis.set_ylabel(_title(group.metric, group.better))
         rows += [{**group.numbers(mean), "level": level} for level, mean in means.items()]
     add_legend(figure, axes)
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def draw_seeds(scores: Scores) -> Drawing:
@@ -164,7 +168,7 @@ def draw_seeds(scores: Scores) -> Drawing:
         axis.set_xlim(-0.5, len(set(names)) - 0.5)
         axis.set_ylabel(_title(group.metric, group.better))
         rows += [{**group.numbers(value), "seed": seed} for seed, value in values.items()]
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
 
 
 def draw_transfers(scores: Scores) -> Drawing:
@@ -194,7 +198,89 @@ def draw_transfers(scores: Scores) -> Drawing:
         axis.set_ylabel("the attack followed")
         is_alone = [each.metric for each in groups].count(group.metric) == 1
         axis.set_title(plain(group.metric if is_alone else f"{group.metric}, {group.name}"), fontsize=9)
-    return Drawing(save(figure), rows)
+    return Drawing(figure, rows)
+
+
+def draw_tradeoff(scores: Scores) -> Drawing:
+    """Each metric of maps under attack against accuracy, and against the seconds of training or, where nothing was
+    trained, of explaining; with 95% intervals."""
+    rule = quick_protocol().score
+    useful = rule.against if rule else ""
+    every = _group(scores, "seed")
+    groups = [group for group in every if {"surrogate", "explainer"} <= set(group.axes)]
+    found = [_find_beside(group, [other for other in every if other.metric == useful]) for group in groups]
+    sides = [side for side in found if side]
+    if not groups or len(sides) < len(groups):
+        raise BadValue(f"figure tradeoff: give --metric {useful} and one that compares maps under attack")
+    metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
+    spent = "trained" if any(_sum_seconds(group, "trained") for group in groups) else "clean_attributions"
+    figure, axes = make_panels(len(metrics), 2)
+    rows = []
+    for group, side in zip(groups, sides, strict=True):
+        panels, seconds = axes[metrics.index(group.metric)], _sum_seconds(group, spent)
+        score, against = _estimate(group, scores), _estimate(side, scores)
+        for axis, at, bar in ((panels[0], against.value, _bar(against)), (panels[1], seconds, None)):
+            if score.value is not None and at is not None:
+                axis.errorbar(at, score.value, _bar(score), bar, "o", capsize=2, color=_colour(group.name, names),
+                              label=plain(group.name))  # fmt: skip
+            axis.set_ylabel(_title(group.metric, group.better))
+        panels[0].set_xlabel(plain(useful))
+        panels[1].set_xlabel(f"seconds of {'training' if spent == 'trained' else 'explaining'}")
+        rows.append({**group.numbers(score), useful: against.value, "seconds": seconds})
+    add_legend(figure, axes)
+    return Drawing(figure, rows)
+
+
+def _find_beside(group: Group, others: Sequence[Group]) -> Group | None:
+    """The group whose axes are all among those of another."""
+    return next((other for other in others if other.axes.items() <= group.axes.items()), None)
+
+
+def _sum_seconds(group: Group, name: str) -> float:
+    """The seconds that a stored value took, as a mean over the seeds."""
+    return math.fsum(record.cost.get(name, 0.0) for _, record in group.pairs) / len(group.pairs)
+
+
+def _bar(part: Estimate) -> list[list[float]] | None:
+    """How far an interval reaches below and above, for error bars."""
+    if part.value is None or part.ci95 is None:
+        return None
+    return [[max(0.0, part.value - part.ci95[0])], [max(0.0, part.ci95[1] - part.value)]]
+
+
+def draw_histograms(scores: Scores) -> Drawing:
+    """How many images have which value of each metric, over all seeds; a band is the 95% interval of the mean."""
+    groups = [group for group in _group(scores, "seed") if len(_list_values(group, scores)) > 1]
+    if not groups:
+        raise BadValue("figure histograms: no metric here has a value for each image; give another --metric")
+    metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
+    together: dict[str, list[float]] = {metric: [] for metric in metrics}
+    for group in groups:
+        together[group.metric] += _list_values(group, scores)
+    figure, axes = make_panels(1, len(metrics))
+    rows = []
+    for group in groups:
+        axis, part, colour = axes[0, metrics.index(group.metric)], _estimate(group, scores), _colour(group.name, names)
+        counts, edges = np.histogram(_list_values(group, scores), np.histogram_bin_edges(together[group.metric], BINS))
+        axis.stairs(counts, edges, color=colour, label=plain(group.name))
+        if part.value is not None:
+            axis.axvline(part.value, color=colour, linestyle="--")
+            axis.axvspan(*(part.ci95 or [part.value] * 2), color=colour, alpha=0.15, linewidth=0)
+        axis.set_xlabel(_title(group.metric, group.better))
+        axis.set_ylabel("images")
+        bins = zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+        rows += [{**group.numbers(count), "from": low, "to": high} for count, low, high in bins]
+    add_legend(figure, axes)
+    return Drawing(figure, rows)
+
+
+def _list_values(group: Group, scores: Scores) -> list[float]:
+    """The defined values of a group's images, over all seeds."""
+    return [value for _, record in group.pairs for value in scores.images.get(record.key, ()) if value is not None]
+
+
+def _estimate(group: Group, scores: Scores) -> Estimate:
+    return estimate([record for _, record in group.pairs], scores.images)
 
 
 def _estimate_by(group: Group, scores: Scores, read: Callable[[Cell, Record], Any]) -> dict[Any, Estimate]:
