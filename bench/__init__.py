@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
         testing as testing,
     )
     from bench.api.evaluation import evaluate as evaluate
+    from bench.api.explanation import Explanation as Explanation, data as data, explain as explain
     from bench.api.results import Results as Results
     from bench.api.running import run as run
     from bench.boards.record import Record as Record
@@ -67,7 +68,7 @@ if typing.TYPE_CHECKING:
     from bench.papers import Paper as Paper
 
 _HOMES = {
-    "api": ("Results", "evaluate", "run"),
+    "api": ("Explanation", "Results", "data", "evaluate", "explain", "run"),
     "boards.record": ("Record",),
     "components.ball": ("Ball",),
     "components.base": ("Component", "param"),

@@ -78,12 +78,17 @@ class MemoryDefense(Defense):
 
 
 def hold(
-    network: nn.Module, images: Tensor, labels: Any, references: Tensor | None, device: torch.device
+    network: nn.Module,
+    images: Tensor,
+    labels: Any,
+    references: Tensor | None,
+    device: torch.device,
+    name: str = "labels",
 ) -> tuple[MemoryDataset, MemoryModel]:
     """The data set of images (N, C, H, W), labels (N,) or None and references (R, C, H, W) or None; and the model.
 
-    Raises BadValue or BadComponent for what cannot be measured, and warns of a network that would be measured otherwise
-    than its owner may think.
+    `name` is what messages call the labels. Raises BadValue or BadComponent for what cannot be measured, and warns of a
+    network that would be measured otherwise than its owner may think.
     """
     check_network(network)
     dtype = next((weight.dtype for weight in network.parameters()), torch.float32)
@@ -91,12 +96,12 @@ def hold(
     if references is not None and references.shape[1:] != held.shape[1:]:
         raise BadValue(f"references are {_form(references)}, but images are {_form(held)}; give both one size")
     others = held[:0] if references is None else _check(references, "references", held.dtype)
-    known = None if labels is None else check_targets(labels, held, "labels").cpu()
+    known = None if labels is None else check_targets(labels, held, name).cpu()
     logits = _read_logits(network, held, device)
     classes = logits.shape[1]
     if known is not None and not 0 <= int(known.min()) <= int(known.max()) < classes:
         raise BadValue(
-            f"labels range from {int(known.min())} to {int(known.max())}, but the network has {classes} classes; "
+            f"{name} range from {int(known.min())} to {int(known.max())}, but the network has {classes} classes; "
             f"number them from 0 to {classes - 1}"
         )
     _warn_of_doubts(network, held)

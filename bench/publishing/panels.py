@@ -37,7 +37,9 @@ def draw_panel(examples: Sequence[Example]) -> Plot:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_color("0.8")
-        row[0].set_ylabel(_stack_lines([published_text(getattr(example.case, axis)) for axis in varying]), fontsize=9)
+        choices = [getattr(example.case, axis) for axis in varying]
+        named = [published_text(choice) for choice in choices if not getattr(choice, "in_memory", False)]
+        row[0].set_ylabel(_stack_lines(named), fontsize=9)
         cells: list[tuple[np.ndarray, str, str, dict[str, Any]]] = [
             (_to_pixels(example.image), "image", _describe(example.predicted), {})
         ]

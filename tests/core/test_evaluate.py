@@ -1,4 +1,4 @@
-"""`bench.evaluate`: any network on images in memory, and what it refuses."""
+"""`bench.evaluate` and `bench.explain`: any network on images in memory, and what they refuse."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import inspect
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 import bench
 from bench.axes import OPTIONS
 
-SHAPE = (3, 8, 8)
+SHAPE, NAMES = (3, 8, 8), ("ant", "bee", "cat", "dog")
 
 
 def make_linear():
@@ -23,7 +24,7 @@ def make_linear():
 
 
 def make_curved():
-    return nn.Sequential(make_linear(), nn.Softplus()).eval()
+    return bench.testing.tiny_network(smooth=True, dtype=torch.float32, shape=SHAPE)
 
 
 def make_images(count=6):
@@ -228,3 +229,56 @@ def test_a_network_that_does_not_normalise_is_told():
 
 def test_run_has_a_keyword_for_each_option():
     assert set(OPTIONS) <= set(inspect.signature(bench.run).parameters)
+
+
+def test_the_maps_of_a_linear_network_are_its_weights():
+    network, images = make_linear(), make_images(3)
+    found = bench.explain(network, images, targets=[0, 3, 3], device="cpu")
+    rows = network.network[1].weight.detach()[[0, 3, 3]].view(3, *SHAPE).abs().sum(1)
+    assert_close(found.maps["gradient"], rows / rows.sum((1, 2), keepdim=True))
+    assert not found.attacked_maps and not found.flags and found._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_predicted_class_is_explained():
+    network, images = make_linear(), make_images(3)
+    named = bench.explain(network, images, names=NAMES, device="cpu")
+    predicted = network(images).argmax(1).tolist()
+    assert [example.explained for example in named.examples] == [NAMES[each] for each in predicted]
+    by_class = bench.explain(network, images, targets=predicted, device="cpu")
+    assert torch.equal(named.maps["gradient"], by_class.maps["gradient"])
+
+
+def test_each_explainer_has_its_attacked_images_in_the_ball():
+    network, images = make_curved(), make_images(2)
+    attack = bench.component("attack", "topk:k=5,steps=2")
+    found = bench.explain(network, images, ["gradient", "input_x_gradient"], attack, "4/255", device="cpu")
+    assert list(found.maps) == list(found.attacked_maps) == ["gradient", "input_x_gradient"]
+    for text, attacked in found.attacked_images.items():
+        assert 0 < (attacked - images).abs().max() <= 4 / 255 + 1e-6
+        explainer = bench.component("explainer", text)
+        assert_close(found.attacked_maps[text], explainer.maps(network, attacked, network(images).argmax(1)))
+    assert len(found.examples) == 4 and len(found.plot().axes) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"names": ["ant"]}, "names are 1, but the network has 4 classes; name each of them"),
+        ({"targets": 4}, "targets range from 4 to 4, but the network has 4 classes; number them from 0 to 3"),
+        ({"targets": [0]}, "targets are a list of 1, but there are 6 images"),
+        ({"attack": ["pgd", "topk"]}, "one attack, eps, norm and seed can be shown; call bench.explain once for each"),
+    ],
+)
+def test_what_cannot_be_explained_is_told_in_a_line(options, text):
+    with pytest.raises(bench.BadValue, match=text):
+        bench.explain(make_linear(), make_images(), device="cpu", **options)
+
+
+def test_data_are_the_images_of_a_run():
+    images, labels, names = bench.data("shapes", samples=10)
+    data = bench.component("dataset", "shapes").load("test")
+    rows = data.choice(10)
+    assert torch.equal(images, data.images[rows]) and torch.equal(labels, data.labels[rows]) and names == data.classes
+    assert sorted(labels.tolist()) == list(range(10)) and len(bench.data("shapes").images) == 128
+    with pytest.raises(bench.EnvironmentProblem, match="samples requested, but the split has"):
+        bench.data("shapes", samples=10**6)
