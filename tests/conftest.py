@@ -16,7 +16,7 @@ if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
 from bench.cli.commands import main
-from bench.engine import catalog as catalogs, runner
+from bench.engine import catalog as catalogs, progress, runner
 from bench.engine.cells import list_cells
 from bench.engine.selection import select
 from bench.engine.store import Store
@@ -28,6 +28,7 @@ TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,s
 def own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
+    monkeypatch.setattr(progress, "EVERY", 3600)  # a slow machine prints nothing more
 
 
 @pytest.fixture

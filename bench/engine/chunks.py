@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bench import noise
+from bench.engine.bars import counted
 from bench.errors import EnvironmentProblem
 from bench.gradients import CHUNK
 
@@ -23,7 +23,7 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
     size = min(total, max(1, CHUNK.get(tensors[0].device.type, CHUNK["cpu"]) // tensors[0][0].numel()))
     results: list[tuple[Tensor, ...]] = []
     is_tuple = False
-    with tqdm(total=total, desc=name, unit="image", leave=False, disable=None, delay=1) as bar:
+    with counted(total, name, "image") as add:
         while start < total:
             part = slice(start, start + size)
             try:
@@ -38,7 +38,7 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
                 continue
             is_tuple = isinstance(result, tuple)
             results.append(result if is_tuple else (result,))
-            bar.update(min(size, total - start))
+            add(min(size, total - start))
             start += size
     joined = tuple(torch.cat(parts) for parts in zip(*results, strict=True))
     return joined if is_tuple else joined[0]

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from bench.boards import RECORD as RECORD_FILE, VALUES, Record
 from bench.components import data_dir, freeze_files, use_data_dir
 from bench.engine import phases
+from bench.engine.bars import tqdm
 from bench.engine.catalog import Catalog, load
 from bench.engine.cells import Cell
 from bench.engine.evidence import VOCABULARY

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from bench.boards import RECORD, Record
 from bench.components import Component, Metric, freeze_files
 from bench.engine.catalog import DISTRIBUTION, Catalog, installed
 from bench.engine.cells import Cell
 from bench.engine.executors import Here, read_record
+from bench.engine.progress import Progress
 from bench.engine.store import Store
 from bench.engine.tasks import Executor, list_tasks, perform
 from bench.errors import BadValue, CellFailed, EnvironmentProblem, StoreError
@@ -47,25 +47,26 @@ def run_cells(
     """
     outcome = Outcome(cells)
     distinct = {cell.key: cell for cell in cells if not cell.refusal}
-    with tqdm(total=len(distinct), desc="cells", unit="cell", disable=None, leave=False, delay=1) as bar:
+    with Progress(len(distinct)) as progress:
         todo = []
         for cell in distinct.values():
             if record := read_record(store, cell):
                 outcome.records[cell.key] = record
-                bar.update()
+                progress.count()
             else:
                 todo.append(cell)
         if todo:
             store.check_writable()
             _tell_stale(todo, store)
-            for task, error in perform(list_tasks(todo, store), executor or Here(catalog, store, device), store):
+            tasks = list_tasks(todo, store)
+            for task, error in perform(tasks, progress.watch(executor or Here(catalog, store, device), tasks), store):
                 record = read_record(store, task.cell) if error is None else None
                 if record is not None:
                     outcome.records[task.key] = record
                 else:
                     gone = StoreError(f"stored record {task.key} disappeared during the run; run it again")
                     outcome.failures[task.key] = error or gone
-                bar.update()
+                progress.count(failed=record is None)
     outcome.records = {key: outcome.records[key] for key in distinct if key in outcome.records}
     outcome.failures = {key: outcome.failures[key] for key in distinct if key in outcome.failures}
     return outcome

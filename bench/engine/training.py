@@ -15,12 +15,12 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from bench import noise
 from bench.checkpoints import place
 from bench.components import Data, Defense, Model, Schedule
 from bench.engine.augmentation import AUGMENTATIONS
+from bench.engine.bars import counted
 from bench.engine.capture import CapturedSteps, capture_graph, is_capture_wanted
 from bench.engine.phases import Phase, measure
 from bench.engine.store import Unfinished, pack_tensors
@@ -198,15 +198,7 @@ class Fit:
                 return descend(batches.at(indices), passes)
 
         captured = CapturedSteps(descend_at, self._device, capture_graph) if capturing else None
-        with tqdm(
-            total=epochs * steps * replays,
-            initial=done * steps * replays,
-            desc=name,
-            unit="step",
-            leave=False,
-            disable=None,
-            delay=1,
-        ) as bar:
+        with counted(epochs * steps * replays, name, "step", done * steps * replays) as add:
             for epoch in range(done, epochs):
                 rate = schedule.rate_at(epoch, replays)
                 for group in optimiser.param_groups:
@@ -235,7 +227,7 @@ class Fit:
                         if len(losses) == CHECKED:
                             self._check(losses, name, epoch, step + 1 - CHECKED)
                             losses = []
-                        bar.update()
+                        add(1)
                     self._check(losses, name, epoch, step + 1 - len(losses))
                     self._check_weights(network, name, epoch)
                 self._save(name, network, optimiser, epoch + 1, phases[-1])

@@ -1,0 +1,115 @@
+"""What is shown of a run: lines where there is no terminal, whichever executor computes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from bench.engine import VOCABULARY, bars, progress
+from bench.engine.bars import counted, describe_count, say_span
+from bench.engine.progress import Progress, say_time
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still: `clock.now` is the time."""
+    found = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: found.now)
+    return found
+
+
+class Several:
+    """Computes what it has been given, and ends what it is told to."""
+
+    def __init__(self):
+        self.ending = []
+
+    def has_room(self):
+        return True
+
+    def start(self, task):
+        pass
+
+    def wait(self, seconds):
+        ended, self.ending = self.ending, []
+        return ended
+
+
+def make_tasks():
+    """Two trainings, each with a record that needs it."""
+    return [
+        SimpleNamespace(name=name, key=f"{name}{n}", cells={f"record{n}"})
+        for n in (1, 2)
+        for name in ("trained", "record")
+    ]
+
+
+def test_the_end_follows_from_what_like_tasks_took(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks)
+    watched.start(tasks[0])
+    clock.now += 60
+    said = "0 of 2 cells done, 2 left; now training; when all ends cannot be said yet"
+    assert shown.describe() == said
+    for task, seconds in ((tasks[0], 0), (tasks[1], 20)):
+        if seconds:
+            watched.start(task)
+        clock.now += seconds
+        executor.ending = [(task, None)]
+        assert watched.wait(None) == [(task, None)]
+    shown.bar = SimpleNamespace(update=lambda: None)
+    shown.count()
+    watched.start(tasks[2])
+    clock.now += 15
+    # 60 s for a training, of which 15 are over, and 20 s for a score.
+    assert shown.describe().startswith("1 of 2 cells done, 1 left; now training; all ends in about 65 s, at ")
+
+
+def test_tasks_side_by_side_end_sooner(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    others = [SimpleNamespace(name="trained", key=key, cells={"other"}) for key in "ab"]
+    watched = shown.watch(executor, [*tasks[::2], *others])
+    for task in tasks[::2]:
+        watched.start(task)
+    clock.now += 30
+    executor.ending = [(task, None) for task in tasks[::2]]
+    watched.wait(None)
+    # Two trainings of 30 s are left, and two run at a time.
+    assert "all ends in about 30 s" in shown.describe()
+
+
+def test_a_count_says_what_is_left(clock):
+    with counted(50, "train", "step", 10) as add, counted(3, "inner", "image"):
+        assert describe_count() == ""
+        clock.now += 5
+        add(10)
+        assert describe_count() == " (step 20 of 50, 15 s left)"
+    assert describe_count() == "" and bars._counts == []
+
+
+def test_every_stored_value_has_a_word():
+    assert {value.name for value in VOCABULARY.values.values() if value.stored} < set(progress.WORDS)
+
+
+def test_spans_and_times_in_words():
+    assert [say_span(s) for s in (0.4, 89, 90, 1500, 12000)] == ["0 s", "89 s", "2 min", "25 min", "3 h 20 min"]
+    assert say_time(0) in (time.strftime("%H:%M"), time.strftime("%H:%M", time.localtime(time.time() - 60)))
+    assert ", " in say_time(36 * 3600)
+
+
+def test_a_log_file_gets_lines_and_a_terminal_none(bench_, monkeypatch, store):
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    words = ("run", "--no-reference", "--metric", "train_time", "--schedule", "quick:epochs=1,batch=16,limit=512")
+    code, _, err = bench_(*words)
+    lines = err.splitlines()
+    assert code == 0 and all(line.startswith("bench: ") for line in lines)
+    assert re.search(r"^bench: 0 of 1 cells done, 1 left; now training \(step \d+ of 32, \d+ s left\); when", err, re.M)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, _, err = bench_(*words, "--seed", "1")
+    assert code == 0 and "cells done" not in err
