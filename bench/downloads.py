@@ -88,7 +88,7 @@ class Download:
             part.unlink(missing_ok=True)
 
     def _load(self, place: Path) -> None:
-        from tqdm import tqdm  # which no check of submissions needs
+        from tqdm.auto import tqdm  # which no check of submissions needs
 
         with (
             urllib.request.urlopen(self.url, timeout=PATIENCE) as answer,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +14,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from bench.errors import quote_error
+from bench.errors import BadValue, EnvironmentProblem, quote_error
+from bench.files import read_file
 
 BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
 
@@ -130,3 +134,35 @@ def pixels(content: bytes, frame: Frame) -> Tensor:
     """Decode the content of a file to an image (3, H, W) in [0, 1]."""
     placed = np.asarray(frame.place(decode(content)))
     return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255
+
+
+def read_picture(file: Path, frame: Frame) -> Tensor:
+    """Read a picture file of any size as an image (3, H, W) in [0, 1]. Raises EnvironmentProblem where that fails."""
+    try:
+        content = read_file(file, LARGEST)
+    except OSError as error:
+        raise EnvironmentProblem(f"picture {file} cannot be read ({error.strerror}); check the path") from None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about large pictures, which are fine here
+            return pixels(content, frame)
+    except UNREADABLE as error:
+        raise EnvironmentProblem(
+            f"picture {file} cannot be decoded ({quote_error(error)}); use a JPEG, a PNG or the like"
+        ) from None
+
+
+def load(
+    files: Sequence[str | Path],
+    size: int,
+    resize: int = 0,
+    crop: Literal["center", "none"] = "center",
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+) -> Tensor:
+    """Load picture files as images (N, 3, size, size) in [0, 1], scaled and cropped as by `Frame`.
+
+    Raises EnvironmentProblem for a file that is no picture, BadValue for sizes that do not fit.
+    """
+    frame = Frame(size, resize, crop, interpolation)
+    if problem := frame.find_problem():
+        raise BadValue(problem)
+    return torch.stack([read_picture(Path(file), frame) for file in files])

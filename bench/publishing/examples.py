@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from torch import Tensor
 
 from bench.components import Case, Data
 from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal
-from bench.errors import BadValue, EnvironmentProblem, clean, quote_error
-from bench.files import read_file
-from bench.images import LARGEST, UNREADABLE, Frame, pixels
+from bench.errors import BadValue, EnvironmentProblem, clean
+from bench.images import Frame, read_picture
 from bench.maps import least_overlap, reduce
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -87,25 +85,15 @@ def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -
     whole picture where it is not.
     """
     channels, height, width = shape
-    try:
-        content = read_file(file, LARGEST)
-    except OSError as error:
-        raise EnvironmentProblem(f"picture {file} cannot be read ({error.strerror}); check the path") from None
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about large pictures, which are fine here
-            if frame is not None and frame.size:
-                image = pixels(content, frame)
-            elif height == width:
-                image = pixels(content, Frame(height, 0, "center"))
-            else:
-                whole = pixels(content, Frame(0, 0, "none"))[None]
-                image = torch.nn.functional.interpolate(
-                    whole, (height, width), mode="bilinear", antialias=True, align_corners=False
-                )[0]
-    except UNREADABLE as error:
-        raise EnvironmentProblem(
-            f"picture {file} cannot be decoded ({quote_error(error)}); use a JPEG, a PNG or the like"
-        ) from None
+    if frame is not None and frame.size:
+        image = read_picture(file, frame)
+    elif height == width:
+        image = read_picture(file, Frame(height, 0, "center"))
+    else:
+        whole = read_picture(file, Frame(0, 0, "none"))[None]
+        image = torch.nn.functional.interpolate(
+            whole, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )[0]
     return image if channels == 3 else image.mean(0, keepdim=True).expand(channels, -1, -1)
 
 

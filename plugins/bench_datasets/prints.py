@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import PIL
 from PIL import features
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 import bench
 from bench.files import cache_folder

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import center_crop, resize, to_tensor
 
 import bench
 from bench.publishing.examples import Example, load_picture, overlap
@@ -109,6 +110,19 @@ def test_a_picture_is_prepared_as_the_data_set_prepares_its_own(tmp_path, frame)
     dataset = bench.component("dataset", f"folder:path={tmp_path / 'set'},{frame}")
     data = dataset.load("test")
     assert torch.equal(load_picture(place / "a.png", data.shape, dataset.frame), data.images[torch.arange(1)][0])
+
+
+def test_own_pictures_become_images_as_by_torchvision(tmp_path):
+    files = [tmp_path / "a.png", str(tmp_path / "b.png")]
+    pictures = [picture(size=size) for size in ((64, 40), (30, 50))]
+    for file, each in zip(files, pictures, strict=True):
+        each.save(file)
+    framed = [to_tensor(center_crop(resize(each, 30), 24)) for each in pictures]
+    assert torch.equal(bench.images.load(files, size=24, resize=30), torch.stack(framed))
+    with pytest.raises(bench.EnvironmentProblem, match=r"c.png cannot be read \(No such file or directory\); check"):
+        bench.images.load([tmp_path / "c.png"], size=24)
+    with pytest.raises(bench.BadValue, match="resize is 20, smaller than the crop of size 24; give 24 or more"):
+        bench.images.load(files, size=24, resize=20)
 
 
 @pytest.mark.parametrize(
