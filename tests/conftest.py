@@ -21,6 +21,8 @@ from bench.engine.cells import list_cells
 from bench.engine.selection import select
 from bench.engine.store import Store
 
+progress.EVERY = 3600.0  # so that a slow machine prints nothing more
+
 TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
 
 
@@ -28,7 +30,6 @@ TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,s
 def own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
-    monkeypatch.setattr(progress, "EVERY", 3600)  # a slow machine prints nothing more
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import warnings
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from bench.components import Data, Dataset, Defense, Model, param
 from bench.engine import Fit, chunked
 from bench.errors import BadComponent, BadValue, BenchError, quote_error
+from bench.gradients import input_gradient
 from bench.networks import (
     HALF,
     Normalised,
@@ -60,6 +62,19 @@ class MemoryModel(Model):
     in_memory = True
     content: str = param(help=CONTENT)
     network: ClassVar[nn.Module]
+    image: ClassVar[Tensor]
+
+    @functools.cached_property
+    def smooth(self) -> bool:
+        """Whether the gradient of a logit changes with the image, at the first one."""
+        network = in_float32(_copy(self.network)).cpu().eval().requires_grad_(False)
+        image = self.image.clone().requires_grad_()
+        with torch.enable_grad():
+            gradient = input_gradient(network, image, torch.zeros(1, dtype=torch.int64))
+            if not gradient.requires_grad:  # of a linear network
+                return False
+            (second,) = torch.autograd.grad(gradient.square().sum(), image, allow_unused=True)
+        return second is not None and bool(second.any())
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:  # type: ignore[override]
         return in_float32(_copy(self.network))
@@ -113,6 +128,7 @@ def hold(
     # Networks of other code may have the same weights, but hardly the same logits.
     model = MemoryModel(_sum([logits, *network.state_dict().values()], map(_describe, network.named_modules())))
     object.__setattr__(model, "network", network)
+    object.__setattr__(model, "image", held[:1])
     return dataset, model
 
 

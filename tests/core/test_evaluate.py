@@ -136,6 +136,14 @@ def test_what_needs_labels_is_refused_without_them():
     assert "has no labels" in repr(results) and "has no labels" in results._repr_html_()
 
 
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_second_derivative_is_asked_for_where_there_is_one(smooth):
+    network = bench.testing.tiny_network(smooth=smooth, dtype=torch.float32, shape=SHAPE)
+    results = evaluate(network, metrics=["hessian_norm:draws=1", "kept_rate"])
+    assert [record.metric for record in results] == ["hessian_norm:draws=1", "kept_rate"][not smooth :]
+    assert smooth or "the second derivative of memory:content=" in results.troubles[0]
+
+
 def test_references_are_what_an_attack_aims_at():
     options = {"attacks": "target_map:target=reference,steps=2,optimiser=sign"}
     (record,) = evaluate(make_curved(), references=make_images(9)[6:], **options)
