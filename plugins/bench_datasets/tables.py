@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 
 import bench
 from bench.errors import quote_error
-from bench.files import parse_json
+from bench.files import parse_json, read_file
+from bench.images import LARGEST
 from bench_datasets.names import by_split, describe_left_out, list_files
 from bench_datasets.splits import Files, Read
 
@@ -40,10 +41,15 @@ def parquet_files(path: Path) -> tuple[dict[str, tuple[Path, ...]], str]:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of Parquet files, and the classes of each column whose feature names them."""
+    """Rows of Parquet files, the classes of each column whose feature names them, and the features' types.
+
+    `reads_paths`: whether an image may be the path of a file. Only a set whose identity covers its files allows it.
+    """
 
     rows: Any
     classes: Mapping[str, tuple[str, ...]]
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    reads_paths: bool = False
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -238,8 +244,8 @@ def _labels(source: Table, about: str, label: str, names: tuple[str, ...]) -> to
 def _contents(source: Table, about: str, column: str) -> Read:
     """Make a function that reads the images of some rows, which are structs with a field `bytes`, or bytes alone.
 
-    An image that is absent reads as no bytes, which no decoder accepts. So does a path alone: its file could change
-    without changing the set's identity.
+    An image that is absent reads as no bytes, which no decoder accepts. So does a path alone, unless the source
+    `reads_paths`: its file could change without changing the set's identity.
     """
     import pyarrow.types
 
@@ -250,6 +256,12 @@ def _contents(source: Table, about: str, column: str) -> Read:
 
     def read(rows: Sequence[int]) -> list[bytes]:
         cells = source.cells(column, rows)
-        return [((cell or {}).get("bytes") if is_struct else cell) or b"" for cell in cells]
+        return [_content(cell or {}, source.reads_paths) if is_struct else cell or b"" for cell in cells]
 
     return read
+
+
+def _content(cell: Mapping[str, Any], reads_path: bool) -> bytes:
+    if reads_path and cell.get("bytes") is None and cell.get("path"):
+        return read_file(Path(cell["path"]), LARGEST)
+    return cell.get("bytes") or b""
