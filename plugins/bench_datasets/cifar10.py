@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 import bench
 from bench.errors import quote_error
 from bench.images import UNREADABLE, Frame, decode
@@ -160,13 +158,7 @@ def _sort(split: str, files: Files) -> Files:
             f"dataset cifar10: the {split} images must be named by their number in the official order, such as "
             f"{split}/frog/00000.png, but {wrong}; rename them, or use Parquet files"
         )
-    order = sorted(range(files.count), key=numbers.__getitem__)
-    return dataclasses.replace(
-        files,
-        labels=None if files.labels is None else files.labels[torch.tensor(order)],
-        images=lambda rows: files.images([order[row] for row in rows]),
-        name=lambda row: files.name(order[row]),
-    )
+    return files.take(sorted(range(files.count), key=numbers.__getitem__))
 
 
 @functools.cache

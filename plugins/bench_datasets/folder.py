@@ -17,8 +17,11 @@ from bench_datasets.splits import Files, assemble, contents, names_of, reframe
 
 @dataclass(frozen=True)
 class Folder(bench.Dataset):
-    """Load labelled images from files PATH/SPLIT/CLASS/FILE. Without folders of splits, all of PATH/CLASS/FILE is a
-    test split.
+    """Load labelled images from files PATH/SPLIT/CLASS/FILE, or PATH/CLASS/FILE.
+
+    Without folders of splits, all images are a test split, or the share `test` of them is, and the others train: as
+    many of each class, chosen by draws of seed 0 for the rows in the order of their names. Validation images are
+    chosen from the training images by the same rule.
 
     A folder is a split if its name has a keyword of Hugging Face `datasets` (train, training; validation, valid, val,
     dev; test, testing, eval, evaluation), set apart as in toy-train or train2017, and if it contains folders. The
@@ -42,6 +45,9 @@ class Folder(bench.Dataset):
     damaged: Literal["stop", "skip"] = bench.param(
         "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
+    test: float = bench.param(
+        0.0, "share of PATH/CLASS/FILE to test on; 0 for all, and no training", low=0, high=0.9, added=True
+    )
 
     @property
     def frame(self) -> Frame:
@@ -54,15 +60,17 @@ class Folder(bench.Dataset):
         return self.frame.find_problem()
 
     def load(self, split: str) -> bench.Data:
-        splits, classes, note = image_folders(self.path, bench.checksum(self.path) if self.path.is_dir() else "")
+        content = bench.checksum(self.path) if self.path.is_dir() else ""
+        splits, classes, note = image_folders(self.path, content, self.test)
         return assemble(splits, split, classes, self.frame, self.validation, self.damaged, note=note)
 
 
 @functools.cache
-def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str, ...], str]:
+def image_folders(path: Path, content: str, test: float = 0) -> tuple[dict[str, Files], tuple[str, ...], str]:
     """Find the splits below a folder, the classes of them all, and a note on what is left out.
 
-    `content` is a checksum of the folder, so a change of the folder is noticed.
+    `content` is a checksum of the folder, so a change of the folder is noticed. `test` is the share to test on where
+    there are no folders of splits; 0 means all.
 
     Raises EnvironmentProblem where there are no images, or where it is unclear what are splits and what classes.
     """
@@ -73,7 +81,10 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
     files = list(list_files(path, IMG_EXTENSIONS))
     folders = {file: file.relative_to(path).parts[:-1] for file in files}
     depths = {file: _depth_of_split(names) for file, names in folders.items()}
-    if not any(depth for depth in depths.values()):
+    has_splits = any(depth for depth in depths.values())
+    if has_splits and test:
+        raise bench.BadValue(f"dataset folder: test is {test}, but {path} has folders of splits; leave it out")
+    if not has_splits:
         _check_classes(path, {names[0] for names in folders.values() if names})
         depths = {file: 0 if names else None for file, names in folders.items()}
     placed: dict[tuple[str, str], dict[Path, Path]] = {}  # by split and class, the file that a link leads to first
@@ -102,11 +113,20 @@ def image_folders(path: Path, content: str) -> tuple[dict[str, Files], tuple[str
         mine = [file for file, _ in rows]
         labels = torch.tensor([label for _, label in rows], dtype=torch.int64)
         splits[split] = Files(len(mine), labels, contents(mine), None, names_of(mine))
+    if test:
+        whole = splits["test"]
+        tested = torch.zeros(whole.count, dtype=torch.bool)
+        tested[bench.Data(whole.labels, whole.labels, classes).choice(round(test * whole.count))] = True
+        splits = {"test": whole.take(_places(tested)), "train": whole.take(_places(~tested))}
     left_out = (
         describe_left_out(beside, path, "not in a folder of a class of a split"),
         describe_left_out(repeated, path, "the same files again, by links"),
     )
     return splits, classes, "; ".join(filter(None, left_out))
+
+
+def _places(chosen: torch.Tensor) -> list[int]:
+    return chosen.nonzero()[:, 0].tolist()
 
 
 def _depth_of_split(names: tuple[str, ...]) -> int | None:

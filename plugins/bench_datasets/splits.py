@@ -34,6 +34,21 @@ class Files:
     name: Callable[[int], str]
     gaze: Read | None = None
 
+    def take(self, rows: Sequence[int]) -> Files:
+        """Some rows, in this order."""
+
+        def part(read: Read | None) -> Read | None:
+            return None if read is None else lambda places: read([rows[place] for place in places])
+
+        return Files(
+            len(rows),
+            None if self.labels is None else self.labels[torch.tensor(rows, dtype=torch.int64)],
+            lambda places: self.images([rows[place] for place in places]),
+            part(self.masks),
+            lambda place: self.name(rows[place]),
+            part(self.gaze),
+        )
+
     @functools.cache  # noqa: B019 (a process keeps the files of its sets anyway)
     def readable(self, mask_values: Values) -> list[int]:
         mask = functools.partial(object_mask, frame=WHOLE, values=mask_values)

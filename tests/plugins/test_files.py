@@ -817,6 +817,25 @@ def fill_folder(place, names):
         (place / name).write_bytes(content(picture(i, (8, 8))))
 
 
+def test_a_share_of_a_folder_without_splits_is_held_out_for_tests(tmp_path):
+    fill_folder(tmp_path / "set", [f"{name}/{row}.png" for name in ("ant", "bee") for row in range(10)])
+    text = f"folder:path={tmp_path / 'set'},test=0.3,validation=0.15"
+    parts = [load(text, split) for split in ("train", "validation", "test")]
+    assert [part.labels.bincount().tolist() for part in parts] == [[6, 6], [1, 1], [3, 3]]
+    found = [image.tobytes() for part in parts for image in part.images[torch.arange(len(part))].numpy()]
+    assert len(set(found)) == 20
+    # The rule as `Folder` states it, from the draws themselves.
+    with bench.noise.rows(0, "samples", range(20)):
+        draws = bench.noise.uniform(torch.empty(20, 1))[:, 0]
+    chosen = sorted(row for first in (0, 10) for row in sorted(range(first, first + 10), key=lambda r: draws[r])[:3])
+    whole = load(f"folder:path={tmp_path / 'set'}")
+    assert torch.equal(parts[2].images[torch.arange(6)], whole.images[torch.tensor(chosen)])
+    fill_folder(tmp_path / "split", ["test/ant/0.png", "train/ant/1.png"])
+    message = f"dataset folder: test is 0.3, but {tmp_path / 'split'} has folders of splits; leave it out"
+    with pytest.raises(bench.BadValue, match=message):
+        load(f"folder:path={tmp_path / 'split'},test=0.3")
+
+
 def test_folders_of_splits_are_joined_and_hidden_ones_do_not_count(tmp_path):
     names = ["train/ant/0.png", "training/ant/1.png", "toy-eval/bee/2.png"]
     hidden = ["train/ant/.thumbs/3.png", "train/ant/__MACOSX/4.png", "train/.git/5.png", "train/bee/._6.png"]
