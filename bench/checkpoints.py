@@ -40,14 +40,21 @@ def place(network: nn.Module, path: Path, any_classes: bool = False) -> None:
             break
     if missing:
         raise BadValue(f"weights {path} lack {missing}; are they those of another model?")
-    if any_classes:
-        state.update(_find_head(state, expected))
-    load_tensors(part, {**expected, **state}, f"weights {path}")
+    place_tensors(part, {**expected, **state}, f"weights {path}", any_classes)
+
+
+def place_tensors(network: nn.Module, tensors: Mapping[str, Tensor], about: str, any_classes: bool = False) -> None:
+    """Load tensors by the names of a network's own. Raises BadValue, with `about` in front, where they do not fit.
+
+    With `any_classes`, the last layer stays as it is where only its number of classes differs.
+    """
+    kept = _find_head(tensors, network.state_dict()) if any_classes else {}
+    load_tensors(network, {**tensors, **kept}, about)
 
 
 def _find_head(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The expected tensors of the one layer whose shapes differ in their first size alone; none where others differ."""
-    other = {name: expected[name] for name, tensor in state.items() if tensor.shape != expected[name].shape}
+    other = {n: expected[n] for n, tensor in state.items() if n in expected and tensor.shape != expected[n].shape}
     layers = {name.rpartition(".")[0] for name in other}
     is_head = len(layers) == 1 and all(state[name].shape[1:] == tensor.shape[1:] for name, tensor in other.items())
     return other if is_head else {}

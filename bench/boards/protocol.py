@@ -194,7 +194,9 @@ _PROTOCOL = table(
         "metrics": choices_of(component),
         "axes": table(_ROW, optional=("surrogate",)),
         "reference": _reference,
-        "fallback": table({"surrogate": one_choice(component)}),
+        "fallback": table(
+            {"surrogate": one_choice(component), "trained": one_choice(component)}, optional=("trained",)
+        ),
         "title": _TEXT,
         "about": _TEXT,
         "training": text(200),

@@ -263,23 +263,28 @@ def explain(
 ) -> None:
     """Explain your own pictures, and draw a panel.
 
-    IMAGE is a picture or a folder of pictures. Each is prepared as the data set prepares its images. The panel
-    shows the map of the predicted class and, with --attack, the map of the attacked picture beside it.
+    IMAGE is a picture or a folder of pictures. Each is prepared as the data set prepares its images, or as the trained
+    weights that a --model names expect them, which need no data set. The panel shows the map of the predicted class
+    and, with --attack, the map of the attacked picture beside it.
+
+    For example: bench explain dog.jpg --model torchvision:arch=resnet50,weights=DEFAULT
     """
     import json
 
     from bench.engine import Shared, choose_device, open_store, place_networks, select
-    from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures
+    from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures, use_own_weights
 
     catalog = load_catalog(without)
     selection = select(catalog, split_lists(options), reference=False)
-    attack = bool(options["attack"])
-    check_cases(selection.cases, catalog, attack)
+    attack, has_data = bool(options["attack"]), bool(options["dataset"])
+    is_free = not has_data and not options["defense"]
+    cases = use_own_weights(selection.cases, catalog) if is_free else list(selection.cases)
+    check_cases(cases, catalog, attack)
     file = check_out(out, "--out", "panel.png")
     pictures, chosen = list_pictures(images), choose_device(device)
     place, shared = open_store(store, complain), Shared(catalog.library)
     place_networks(selection.networks, place, catalog)
-    examples = explain_pictures(pictures, selection.cases, attack, label, place, chosen, shared)
+    examples = explain_pictures(pictures, cases, attack, label, place, chosen, shared, has_data)
     write_file(file, draw_panel(examples).as_png())
     if as_json:
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")

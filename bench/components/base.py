@@ -147,6 +147,14 @@ class Component:
         found: str | None = earlier()
         return found
 
+    @classmethod
+    def suggest(cls, text: str) -> str | None:
+        """What to write where a user gives a text that names no component but something that this one knows, or None.
+
+        A library's model may know `resnet50`, and suggest `library:arch=resnet50`.
+        """
+        return None
+
     def refuse(self, case: Any) -> str | None:
         """Why this component cannot take part in a case, or None."""
         return None

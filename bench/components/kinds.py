@@ -123,9 +123,20 @@ class Model(Component, ABC):
         """How the trained weights that the model is named after expect images to be framed, or None."""
         return None
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the model's own trained weights tell apart; none where training starts from fresh ones."""
+        return ()
+
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> Normalised:
         """Build a fresh network for images of a shape (C, H, W)."""
+
+    def load_weights(self, network: Normalised, shape: tuple[int, int, int]) -> None:
+        """Load the model's own trained weights into a network that `build` made for images of this shape.
+
+        A last layer for another number of classes stays fresh. Models without `classes` have none to load.
+        """
 
 
 @dataclass(frozen=True)

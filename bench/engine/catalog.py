@@ -70,7 +70,14 @@ class Catalog:
         known = self.of(kind)
         if name not in known:
             other = next((other for other, theirs in self.components.items() if name in theirs), None)
-            hint = f"; {name} is a component of kind {other}" if other else suggestion(name, known)
+            texts = [text for cls in known.values() if (text := cls.suggest(name))]
+            hint = (
+                f"; {name} is a component of kind {other}"
+                if other
+                else f"; write {' or '.join(texts)}"
+                if texts
+                else suggestion(name, known)
+            )
             if self.broken:
                 hint += f" ({', '.join(sorted({p.distribution for p in self.broken}))} cannot be used, see bench list)"
             raise UnknownName(f"no {kind} called {name!r}{hint}")

@@ -57,8 +57,8 @@ def seeded(seed: int, name: str) -> Iterator[None]:
 class Fit:
     """What a defense trains with.
 
-    `data` is the training data; `state` holds tensors that are kept with the checkpoints; `log` says what each finished
-    phase cost.
+    `data` is the training data; `model` is what `fresh` builds; `state` holds tensors that are kept with the
+    checkpoints; `log` says what each finished phase cost.
     """
 
     def __init__(
@@ -75,17 +75,18 @@ class Fit:
         self.data = data
         self.state: dict[str, Tensor] = {}
         self.log = log
-        self._model, self._schedule, self._seed = model, schedule, seed
+        self.model, self._schedule, self._seed = model, schedule, seed
         self._device, self._unfinished = device, unfinished
         self._trained_by = trained_by
         self._phases: set[str] = set()
         self._teachers: list[nn.Module] = []
 
     def fresh(self) -> nn.Module:
-        """Build the model with its initial weights, the same at every call: random ones, or those of a file that the
-        schedule names."""
+        """Build the model with its initial weights, the same at every call: random ones, or trained ones that the model
+        or the schedule names."""
         with seeded(self._seed, "weights"):
-            network = self._model.build(self.data.shape, len(self.data.classes))
+            network = self.model.build(self.data.shape, len(self.data.classes))
+            self.model.load_weights(network, self.data.shape)
         if self._schedule.init:
             place(network, self._schedule.init, any_classes=True)
         return network.to(self._device)

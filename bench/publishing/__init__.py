@@ -1,6 +1,13 @@
 """Joins store and boards: publishes records, re-runs them, draws panels and figures."""
 
-from bench.publishing.examples import Example, check_cases, explain_pictures, list_pictures, make_example
+from bench.publishing.examples import (
+    Example,
+    check_cases,
+    explain_pictures,
+    list_pictures,
+    make_example,
+    use_own_weights,
+)
 from bench.publishing.export import add_entry, export_network, find_texts, read_stored
 from bench.publishing.figures import (
     OF_PICTURES,

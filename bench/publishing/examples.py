@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.components import Case, Data
-from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal
+from bench.boards import quick_protocol
+from bench.components import Case, Data, Defense
+from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal, seeded
 from bench.errors import BadValue, EnvironmentProblem, clean
 from bench.images import Frame, read_picture
 from bench.maps import least_overlap, reduce
@@ -97,6 +99,32 @@ def load_picture(file: Path, shape: tuple[int, int, int], frame: Frame | None) -
     return image if channels == 3 else image.mean(0, keepdim=True).expand(channels, -1, -1)
 
 
+def use_own_weights(cases: Iterable[Case], catalog: Catalog) -> list[Case]:
+    """Cases with the networks of their models' own trained weights, where they name any."""
+    weights = catalog.read("defense", quick_protocol().fallback["trained"])
+    assert isinstance(weights, Defense)
+    return [dataclasses.replace(case, defense=weights) if case.model.classes else case for case in cases]
+
+
+def _do_without_data(case: Case, attack: bool, device: torch.device) -> dict[str, Any]:
+    """The network of the model's own weights, and empty data of its classes and size; nothing where it must train.
+
+    Raises BadValue where something else in the case learns from data.
+    """
+    classes, frame = case.model.classes, case.model.frame
+    if not classes or not frame or case.defense.trains:
+        return {}
+    learn = [each for each in (case.explainer, case.surrogate) if each.prepares]
+    for each in [*learn, *([case.attack] if attack and case.attack.sources(case.defense) else [])]:
+        raise BadValue(f"{each.kind} {each} learns from training images first; give a --dataset")
+    shape = (3, frame.size, frame.size)
+    with seeded(0, "weights"):
+        network = case.model.build(shape, len(classes))
+        case.model.load_weights(network, shape)
+    data = Data(torch.empty(0, *shape), torch.empty(0, dtype=torch.int64), classes)
+    return {"train_data": data, "network": network.eval().requires_grad_(False).to(device)}
+
+
 def explain_pictures(
     files: Sequence[Path],
     cases: Sequence[Case],
@@ -105,18 +133,22 @@ def explain_pictures(
     store: Store,
     device: torch.device,
     shared: Shared | None = None,
+    has_data: bool = True,
 ) -> list[Example]:
     """Explain every picture under every case, and attack it if `attack`; the rows of a picture stand together.
 
     The explained class is the predicted one, or `label`. Networks come from the store, or are trained. `shared` guards
-    what components share. Raises BadValue for an unknown class.
+    what components share. Unless it `has_data`, networks of models' own weights do without the data set. Raises
+    BadValue for an unknown class.
     """
     memory = Memory(shared)
     graphs = []
     for case in cases:  # all pictures are read before any network is trained
-        data = Graph(VOCABULARY, case, store, device, memory).get("train_data")
-        pictures = torch.stack([load_picture(file, data.shape, case.dataset.frame) for file in files])
-        given: dict[str, Any] = {"test_data": Data(pictures, None, data.classes, indices=torch.arange(len(files)))}
+        given = {} if has_data else _do_without_data(case, attack, device)
+        data = Graph(VOCABULARY, case, store, device, memory, given).get("train_data")
+        frame = case.model.frame if given else case.dataset.frame
+        pictures = torch.stack([load_picture(file, data.shape, frame) for file in files])
+        given["test_data"] = Data(pictures, None, data.classes, indices=torch.arange(len(files)))
         if label is not None:
             given["targets"] = torch.full((len(files),), _find_class(label, data.classes), device=device)
         graphs.append(Graph(VOCABULARY, case, store, device, memory, given))

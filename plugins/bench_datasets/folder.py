@@ -49,6 +49,10 @@ class Folder(bench.Dataset):
         0.0, "share of PATH/CLASS/FILE to test on; 0 for all, and no training", low=0, high=0.9, added=True
     )
 
+    @classmethod
+    def suggest(cls, text: str) -> str | None:
+        return f"{cls.name}:path={text}" if Path(text).is_dir() else None
+
     @property
     def frame(self) -> Frame:
         return Frame(self.size, self.resize, self.crop, self.interpolation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,11 @@ class Hub(bench.Dataset):
     damaged: Literal["stop", "skip"] = bench.param(
         "stop", "what to do about images that do not decode: stop, or check all first and skip them"
     )
+
+    @classmethod
+    def suggest(cls, text: str) -> str | None:
+        is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not Path(text).exists()
+        return f"{cls.name}:repository={text}" if is_name else None
 
     @property
     def provides(self) -> frozenset[str]:

@@ -52,7 +52,9 @@ def compare_with_protocol(record: Record, protocol: Protocol) -> str | None:
     for axis, text in record.axes.items():
         allowed = protocol.choices(axis)
         if axis == "surrogate":
-            allowed = list(dict.fromkeys([*allowed, *protocol.fallback.values(), record.axes.get("explainer", text)]))
+            allowed = list(
+                dict.fromkeys([*allowed, protocol.fallback["surrogate"], record.axes.get("explainer", text)])
+            )
         if axis not in CHOSEN_AXES and not any(is_choice(text, choice) for choice in allowed):
             return f"axis {axis} is {quote(text)}, but the board has {' or '.join(allowed)}"
     return None
