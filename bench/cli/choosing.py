@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.axes import KINDS
-from bench.cli.options import BOARD, answer, complain, finish, know_board, load_catalog, select_cells, selecting
+from bench.cli.options import (
+    BOARD,
+    answer,
+    complain,
+    finish,
+    know_board,
+    load_catalog,
+    select_cells,
+    selecting,
+    terminal_width,
+)
 from bench.errors import BadValue, CellFailed
 
 if TYPE_CHECKING:
@@ -111,7 +121,7 @@ def select_command(
         records = [json.loads(record.line()) for record in tested.records.values()]
         answer(json.dumps({**_as_table(choice, over, metric, guarded), "records": records}, indent=1))
     elif tested.records:
-        answer(format_records(tested))
+        answer(format_records(tested, terminal_width()))
     for text in describe_troubles(tested):
         complain(text)
     finish(max(outcome.exit_code, tested.exit_code))

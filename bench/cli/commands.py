@@ -35,6 +35,7 @@ from bench.cli.options import (
     select_cells,
     selecting,
     split_lists,
+    terminal_width,
 )
 from bench.cli.zoo import export_stored, zoo
 from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, UnknownName, suggestion, summarise_error
@@ -198,8 +199,8 @@ def run(
     if as_json:
         answer("[" + ",\n ".join(record.line() for record in outcome.records.values()) + "]")
     elif outcome.records:
-        answer(format_records(outcome))
-        if areas := format_areas(curves):
+        answer(format_records(outcome, terminal_width()))
+        if areas := format_areas(curves, terminal_width()):
             answer(f"\n{areas}")
     if file and curves:
         from bench.publishing import draw_curves
@@ -238,9 +239,10 @@ def plan(
         chosen = select(catalog, split_lists(options), reference, protocol)
         if not read_records(Path(board)).records:
             answer("protocol only: no records yet\n")
-        answer(describe_printed(protocol, list_printed(protocol, chosen.cases, chosen.metrics, catalog, place)) + "\n")
-    _, cells, networks = select_cells(without, reference, board, options, scale)
-    answer(describe_plan(make_plan(cells, place, networks)))
+        cells = list_printed(protocol, chosen.cases, chosen.metrics, catalog, place)
+        answer(describe_printed(protocol, cells, terminal_width()) + "\n")
+    _, to_run, networks = select_cells(without, reference, board, options, scale)
+    answer(describe_plan(make_plan(to_run, place, networks), place))
 
 
 @main.command()
@@ -304,10 +306,10 @@ def list_(kind: str | None, without: tuple[str, ...]) -> None:
     from bench.engine import list_components, list_evidence
 
     if kind == "evidence":
-        answer(list_evidence())
+        answer(list_evidence(terminal_width()))
         return
     catalog = load_catalog(without, broken=True)
-    answer(list_components(catalog, kind))
+    answer(list_components(catalog, kind, terminal_width()))
     for plugin in catalog.broken:
         complain(f"broken: {plugin.problem}")
 
@@ -320,7 +322,7 @@ def show(component: str, without: tuple[str, ...]) -> None:
     from bench.engine import describe_component, find_component
 
     catalog = load_catalog(without, broken=True)
-    answer(describe_component(catalog, find_component(catalog, component)))
+    answer(describe_component(catalog, find_component(catalog, component), terminal_width()))
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,12 @@ def answer(text: object, nl: bool = True) -> None:
         click.echo(str(text).encode(encoding, "backslashreplace").decode(encoding), stream, nl)
     except OSError as error:
         raise give_up(stream, error) from None
+
+
+def terminal_width() -> int | None:
+    """The characters of a line where stdout is a terminal, or None."""
+    stream: TextIO = click.get_current_context().meta.get(DATA) or sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def give_up(stream: TextIO, error: OSError) -> Exception:

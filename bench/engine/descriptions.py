@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import inspect
-import textwrap
-from collections.abc import Sequence
+import re
 
-from tabulate import tabulate
-
+from bench.boards.render import draw_table, wrap
 from bench.components import Component, Metric, parameters, write
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
 from bench.errors import BadValue
 
-WIDTH = 90  # of a summary in a table
+SENTENCE = re.compile(r"(?<!\bal)\.\s.*|\.$")  # what follows the first one
+CITATION = re.compile(r" \((?:[^()]|\([^()]*\))*\b(?:19|20)\d\d\b(?:[^()]|\([^()]*\))*\)")
 
 
-def list_components(catalog: Catalog, kind: str | None) -> str:
-    """A table of the components of a kind, or of all."""
+def list_components(catalog: Catalog, kind: str | None, width: int | None = None) -> str:
+    """A table of the components of a kind, or of all. With a width, it fits a terminal of that many characters."""
     rows = []
     for each in [kind] if kind else catalog.components:
         for name, cls in catalog.of(each).items():
             plugin = catalog.sources[cls]
             rows.append([each, name, _summarise(cls), f"{plugin.distribution} {plugin.version}"])
-    return _tabulate(rows, ["kind", "name", "what", "from"])
+    sources = {row[-1] for row in rows}
+    if width is None or len(sources) != 1:
+        return draw_table(["kind", "name", "what", "from"], rows, width, (0, 1))
+    table = draw_table(["kind", "name", "what"], [row[:-1] for row in rows], width, (0, 1))
+    return f"from {sources.pop()}\n\n{table}"
 
 
-def list_evidence() -> str:
+def list_evidence(width: int | None = None) -> str:
     """A table of everything that a metric can ask for."""
     rows = [[name, " ".join((value.function.__doc__ or "").split())] for name, value in VOCABULARY.values.items()]
-    return _tabulate(rows, ["evidence", "what"])
+    return draw_table(["evidence", "what"], rows, width, (0,))
 
 
 def find_component(catalog: Catalog, text: str) -> type[Component]:
@@ -49,25 +52,23 @@ def qualify(catalog: Catalog, text: str) -> list[str]:
     return [f"{kind}:{text}" for kind, classes in catalog.components.items() if name in classes]
 
 
-def describe_component(catalog: Catalog, cls: type[Component]) -> str:
+def describe_component(catalog: Catalog, cls: type[Component], width: int | None = None) -> str:
     """Version, plugin, docstring, parameters, presets and paper of a component."""
     plugin = catalog.sources[cls]
+    paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
     parts = [
         f"{cls.kind} {cls.name}, version {cls.version}, from {plugin.distribution} {plugin.version}",
-        inspect.getdoc(cls) or "",
+        *(paragraph if width is None else wrap(" ".join(paragraph.split()), width) for paragraph in paragraphs),
     ]
     rows = [
         [p.name, "required" if p.required else write(p.default), p.accepts, p.help] for p in parameters(cls).values()
     ]
     if rows:
-        parts.append(_tabulate(rows, ["parameter", "default", "takes", "meaning"]))
+        parts.append(draw_table(["parameter", "default", "takes", "meaning"], rows, width, (0,)))
     if issubclass(cls, Metric):
-        by_class = "higher" if cls.better is Metric.better else cls.better
-        better = by_class if isinstance(by_class, str) else "higher or lower, by its parameters,"
-        parts.append(
-            f"{better} is better{f', in {cls.unit}' if cls.unit else ''}: {cls.help}\n"
-            f"made from {', '.join(dependencies(cls.__call__))}"
-        )
+        unit = f", in {cls.unit}" if cls.unit else ""
+        made = f"made from {', '.join(dependencies(cls.__call__))}"
+        parts.append(wrap(f"{_describe_direction(cls)}{unit}: {cls.help}\n{made}", width))
     if cls.presets:
         parts.append("\n".join(f"preset {cls.name}:{name} is {cls.name}:{text}" for name, text in cls.presets.items()))
     if cls.paper:
@@ -75,11 +76,16 @@ def describe_component(catalog: Catalog, cls: type[Component]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _describe_direction(cls: type[Metric]) -> str:
+    by_class = "higher" if cls.better is Metric.better else cls.better
+    if isinstance(by_class, str):
+        return f"{by_class} is better"
+    if any(parameter.required for parameter in parameters(cls).values()):
+        return "its parameters decide whether higher or lower is better"
+    return f"{cls().better} is better with the defaults; other parameters may turn this round"
+
+
 def _summarise(cls: type[Component]) -> str:
-    """The first sentence of a component's docstring, cut to fit a table."""
-    sentence = (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0].split(" (")[0]
-    return textwrap.shorten(sentence.rstrip(".:"), WIDTH, placeholder=" ...")
-
-
-def _tabulate(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    """The first sentence of a component's docstring, without its citations."""
+    text = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+    return SENTENCE.sub("", CITATION.sub("", text)).rstrip(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def _list_costs(store: Store, name: str) -> dict[Kind, tuple[float, float]]:
     return {kind: tuple(map(statistics.median, zip(*found, strict=True))) for kind, found in costs.items()}
 
 
-def describe_plan(plan: Plan) -> str:
+def describe_plan(plan: Plan, store: Store) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
     lines += group_reasons((f"refused: {cell}", reason) for cell, reason in plan.refused.items())
@@ -96,7 +97,25 @@ def describe_plan(plan: Plan) -> str:
         lines.append("to compute: " + ", ".join(f"{count} x {name}" for name, count in plan.make.items()))
     if plan.seconds or plan.size:
         rest = "" if not plan.unknown else " without the unknown ones"
-        lines.append(f"about {plan.seconds:.0f} s and {plan.size / 1e6:.1f} MB{rest}, estimated from the store")
+        free = shutil.disk_usage(
+            next(place for place in (store.root, *store.root.absolute().parents) if place.exists())
+        )
+        lines.append(
+            f"about {describe_duration(plan.seconds)} on one device, and {describe_size(plan.size)} of disk, of which "
+            f"{describe_size(free.free)} are free{rest}, estimated from the store"
+        )
     if plan.unknown:
         lines.append("unknown, since the store has none yet: " + ", ".join(plan.unknown))
     return "\n".join(lines)
+
+
+def describe_duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, and hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def describe_size(size: float) -> str:
+    """Megabytes below one gigabyte, and gigabytes."""
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

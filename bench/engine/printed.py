@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
-from tabulate import tabulate
-
 from bench.boards import AREA, Figure, Place, Protocol
+from bench.boards.render import draw_table
 from bench.components import Case, Metric
 from bench.engine.catalog import Catalog
 from bench.engine.cells import find_refusal, list_needs
@@ -68,7 +67,7 @@ def _choose_attack(protocol: Protocol, place: Place) -> Callable[[Case], bool]:
     return lambda case: str(case.attack) == attack and str(case.ball) == ball
 
 
-def describe_printed(protocol: Protocol, cells: Sequence[PrintedCell]) -> str:
+def describe_printed(protocol: Protocol, cells: Sequence[PrintedCell], width: int | None = None) -> str:
     """A table of the cells, with the work that each takes alone and all take together."""
     assert protocol.paper is not None
     rows = []
@@ -77,7 +76,7 @@ def describe_printed(protocol: Protocol, cells: Sequence[PrintedCell]) -> str:
         under = " ".join(part for part in (cell.place.attack, cell.place.ball) if part)
         cost = cell.problem or _describe_work(cell.needs)
         rows.append([row, cell.place.metric, under, str(cell.figure), cost])
-    table = tabulate(rows, headers=["row", "metric", "under", "printed", "takes"], disable_numparse=True)
+    table = draw_table(["row", "metric", "under", "printed", "takes"], rows, width)
     every = {key: case for cell in cells for key, case in cell.needs.items()}
     return f"{protocol.paper.source}\n\n{table}\n\n{len(cells)} printed cells: {_describe_work(every)}"
 

@@ -13,10 +13,13 @@ from bench.engine.store import Store
 from bench.errors import explain_failure
 
 
-def format_records(outcome: Outcome) -> str:
-    """A table with a row for each case and a column for each metric; "" where there are no records."""
+def format_records(outcome: Outcome, width: int | None = None) -> str:
+    """A table with a row for each case and a column for each metric; "" where there are no records.
+
+    `width` is that of a terminal, which it then fits.
+    """
     rows = arrange_records(outcome)
-    return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells))) if rows else ""
+    return format_table(rows, list(dict.fromkeys(str(cell.metric) for cell in outcome.cells)), width) if rows else ""
 
 
 def arrange_records(outcome: Outcome) -> list[tuple[dict[str, str], dict[str, Record]]]:

@@ -1,0 +1,55 @@
+"""Tables of text: plain ones for pipes and files, and ones that fit a terminal."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Collection, Sequence
+
+from tabulate import tabulate
+
+GAP = 2  # spaces between columns
+NARROW = 20  # characters down to which a column of words is not wrapped, if it can be helped
+
+
+def draw_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, rigid: Collection[int] = ()
+) -> str:
+    """A table of texts. With a width, it fits a terminal of that many characters, by wrapping cells, and has colours.
+
+    `rigid` are the places of columns that are not wrapped.
+    """
+    if width is None:
+        return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for place, (name, size) in enumerate(zip(headers, measure_columns(headers, rows), strict=True)):
+        is_rigid = place in rigid
+        table.add_column(
+            Text(name), overflow="fold", no_wrap=is_rigid, min_width=min(size, NARROW, width // len(headers))
+        )
+    for row in rows:
+        table.add_row(*(Text(cell, style=_choose_style(cell)) for cell in row))
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=True, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _choose_style(cell: str) -> str:
+    return "yellow" if cell.endswith(" *") else "dim" if cell in ("-", "undefined") else ""
+
+
+def measure_columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The characters that each column takes when nothing is wrapped."""
+    return [max(len(row[place]) for row in (headers, *rows)) for place in range(len(headers))]
+
+
+def wrap(text: str, width: int | None) -> str:
+    """The lines of a text, wrapped to fit a terminal; the text as it is without a width."""
+    if width is None:
+        return text
+    return "\n".join(textwrap.fill(line, width, break_on_hyphens=False) for line in text.split("\n"))
