@@ -17,7 +17,8 @@ from bench.errors import BadValue, EnvironmentProblem, quote_error
 from bench.files import check_file, read_file
 
 RECORDS, EXAMPLES = "records", "examples"
-GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html")
+ROWS = "rows.js"  # of a board with more rows than its page begins with
+GENERATED = ("README.md", "table.csv", "table.tex", "board.json", "index.html", ROWS)
 UNFINISHED = ".unfinished"  # after the name of a file that is being written
 
 

@@ -68,7 +68,8 @@ class Protocol:
     the axes on which further rows depart; `tolerance` how far each metric of a re-run may be from the published value;
     `controls`, by axis, what is shown for comparison and not ranked; `examples` the places of the images drawn for each
     row, in a data set that may be shown; `data` and `files` what is measured on and read, so that nobody runs the board
-    on anything else; `scales`, by name, smaller protocols, of which `scale_protocol` makes one."""
+    on anything else; `scales`, by name, smaller protocols, of which `scale_protocol` makes one; `names` what a page
+    calls metrics and attacks, by their texts."""
 
     metrics: list[str]
     axes: dict[str, list[str]]
@@ -86,6 +87,7 @@ class Protocol:
     data: list[DataPin] = field(default_factory=list)
     files: list[Download] = field(default_factory=list)
     scales: dict[str, Scale] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def is_control(self, row: Mapping[str, str]) -> bool:
         return any(axis in row and row[axis] in choices for axis, choices in self.controls.items())
@@ -95,6 +97,12 @@ class Protocol:
         if axis == "ball":
             return [f"{norm}:{reduce_eps(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
         return list(dict.fromkeys(choice for part in (self.axes, *self.rows) for choice in part.get(axis, [])))
+
+    def name(self, text: str) -> str:
+        """What a page calls a metric or an attack: its name of `names`, else its own in words."""
+        own, _, parameters = text.partition(":")
+        words = own.replace("_", " ")
+        return self.names.get(text) or (f"{words} ({parameters})" if parameters else words)
 
     def allowed(self, metric: str) -> float:
         """How far a value may be off: the tolerance of the metric's whole text, else that of its name, else 0."""
@@ -206,6 +214,7 @@ _PROTOCOL = table(
         "control": _DEPARTURE,
         "paper": printed_figures,
         "scale": table({}, others=scale_shape),
+        "names": table({}, others=text(60)),
         "example": list_of(number(low=0, whole=True)),
         "data": list_of(_data),
         "file": list_of(_file),
@@ -220,6 +229,7 @@ _PROTOCOL = table(
         "control",
         "paper",
         "scale",
+        "names",
         "example",
         "data",
         "file",

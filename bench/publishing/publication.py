@@ -104,8 +104,7 @@ def publish(
     meta_file = place / f"{name}{SUFFIX}"
     content = meta.read_bytes() if meta is not None else None
     if content is None and not meta_file.exists():
-        year = datetime.datetime.now(datetime.UTC).year
-        content = draft(name, "; ".join(devices(records)), year).encode()
+        content = draft(name, "; ".join(devices(records)), datetime.datetime.now(datetime.UTC).date()).encode()
     if not (same and _has_table(place / f"{name}.values.parquet", table)):
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(table, buffer, compression="zstd")

@@ -20,6 +20,7 @@ import pytest
 from bench.boards.board import read_board
 from bench.boards.columns import WORST, Column
 from bench.boards.record import Record, values_file
+from bench.boards.render.page import DOCS, SOURCE
 from bench.boards.render.plots import Series, choose_ticks, draw_curves, draw_histogram, draw_points, spread_labels
 from bench.boards.render.site import render_board, render_overview
 from bench.boards.render.wording import describe_leaders
@@ -364,7 +365,7 @@ def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
     for name, value in links.found:
         assert name == "href", (name, value)
         assert value.startswith("#") or value in (
-            "../index.html", "table.csv", "board.json", "table.tex", "README.md", "https://example.org/paper",
+            "../index.html", "table.csv", "board.json", "table.tex", "README.md", "https://example.org/paper", SOURCE, DOCS,
         ), value  # fmt: skip
     policy = re.search('http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'sha256-") and "unsafe" not in policy
@@ -517,7 +518,9 @@ def test_without_javascript_everything_can_be_read(opened):
     page.check("#all")
     assert page.locator("#rows thead th:visible").count() > heads
     page.locator("details[id^=row-] > summary").first.click()
-    assert page.locator("details[open]").first.locator("text=@article").is_visible()
+    assert page.locator("details[open]").first.locator("text=defense: A paper").is_visible()
+    page.locator("#papers ~ details > summary").first.click()
+    assert page.locator("#papers ~ details pre", has_text="@article").first.is_visible()
 
 
 @pytest.mark.browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import io
 import json
 import os
@@ -468,14 +469,14 @@ def test_metadata_are_there(tiny):
 
 
 def test_metadata_read_back(tiny):
-    assert dataclasses.asdict(read_meta(tiny / "records" / "acme.toml")) == {**META, "supersedes": []}
+    assert dataclasses.asdict(read_meta(tiny / "records" / "acme.toml")) == {**META, "supersedes": [], "published": ""}
     describe(tiny, paper="doi:10.1016/S0140-6736(05)17866-0")
     assert read_meta(tiny / "records" / "acme.toml").paper.startswith("doi:")
 
 
 def test_a_first_publication_says_what_to_fill_in(tiny):
     file = tiny / "records" / "acme.toml"
-    file.write_text(draft("my_own-run", 'CPU, "2" threads', 2026))
+    file.write_text(draft("my_own-run", 'CPU, "2" threads', datetime.date(2026, 1, 31)))
     one(tiny, "acme.toml: authors, licence, selection, selected_on are empty; fill in what is true")
     assert read_board(tiny).rows
     text = file.read_text().replace("authors = []", 'authors = ["A"]')
@@ -483,6 +484,7 @@ def test_a_first_publication_says_what_to_fill_in(tiny):
         text = text.replace(f'{empty} = ""', f'{empty} = "x"')
     file.write_text(text.replace('selected_on = ""', 'selected_on = "none"'))
     assert validate(tiny) == [] and read_meta(file).title == "my own run"
+    assert (read_meta(file).year, read_meta(file).published) == (2026, "2026-01-31")
 
 
 def test_of_other_submissions_no_values_are_read_unless_they_are_checked(tiny, made_board, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +12,15 @@ from fractions import Fraction
 from markupsafe import Markup
 
 from bench.boards.board import Board, Row
-from bench.boards.columns import Column
+from bench.boards.columns import SHARE, Column
 from bench.boards.ranking import CONTROLS
 from bench.boards.record import Record
-from bench.boards.render.plots import Series, draw_curves, draw_histogram, draw_points
+from bench.boards.render.plots import Series, draw_curves, draw_histogram, draw_points, find_front
 from bench.boards.render.wording import group_rows, label_row, name_column
+
+# The colours of the picture, by number: the reference row has that of the text.
+REFERENCE, FRONT, REST = 0, 1, 6
+MOST = 12  # names in a caption
 
 
 @dataclass(frozen=True)
@@ -25,21 +31,21 @@ class Figure:
 
 def draw_figures(board: Board) -> list[Figure]:
     """The plots of each group of rivals."""
-    if board.score is None:
+    if board.measured is None:
         return []
     colours = _choose_colours(board)
     return [
         Figure(figure.svg, f"{group}: {figure.caption}" if group else figure.caption)
-        for group, rows in group_rows(board).items()
-        if group != CONTROLS
-        for draw, column in (
-            (_plot_tradeoff, board.score),
-            (_plot_budgets, board.measured),
-            (_plot_levels, board.measured),
-        )
-        if column
-        for figure in draw(board, column, rows, colours)
+        for group, rows in _group_leading(board).items()
+        for draw in (_plot_budgets, _plot_levels)
+        for figure in draw(board, board.measured, rows, colours)
     ]
+
+
+def _group_leading(board: Board) -> dict[str, list[Row]]:
+    names = {row.name for row in board.leading}
+    groups = {group: [row for row in rows if row.name in names] for group, rows in group_rows(board).items()}
+    return {group: rows for group, rows in groups.items() if rows and group != CONTROLS}
 
 
 def _choose_colours(board: Board) -> dict[str, int]:
@@ -51,31 +57,64 @@ def _choose_colours(board: Board) -> dict[str, int]:
     return {name: places[label] for name, label in labels.items()}
 
 
-def _plot_tradeoff(board: Board, score: Column, rows: Sequence[Row], colours: Mapping[str, int]) -> Iterator[Figure]:
+def draw_picture(board: Board, most: int = 6) -> list[Figure]:
+    """The score against usefulness, a panel for each group of rivals: what a board shows at first sight."""
+    groups = [(group, rows) for group, rows in group_rows(board).items() if group != CONTROLS]
+    size = (520, 330) if len(groups[:most]) == 1 else (330, 250)
+    panels = (_plot_tradeoff(board, group, rows, size) for group, rows in groups)
+    return list(itertools.islice((panel for panel in panels if panel), most))
+
+
+def find_against(board: Board) -> Column | None:
+    """The column of the usefulness that is shown beside the score."""
+    score = board.protocol.score
+    metrics = [score.against, *score.needs] if score else []
+    return next((c for metric in metrics for c in board.summary if c.metric == metric), None)
+
+
+def find_cost(board: Board) -> Column | None:
+    """The column of the cost that is shown beside the score."""
+    metric = board.protocol.score.cost if board.protocol.score else ""
+    return next((column for column in board.summary if column.metric == metric), None)
+
+
+def _plot_tradeoff(board: Board, group: str, rows: Sequence[Row], size: tuple[int, int]) -> Figure | None:
     """The score against a metric of usefulness; the size of a point shows a cost."""
-    assert board.protocol.score is not None
-    by_metric = {column.metric: column for column in reversed(board.summary)}
-    against, cost = (by_metric.get(metric) for metric in (board.protocol.score.against, board.protocol.score.cost))
-    if against is None:
-        return
+    score, against, cost = board.score, find_against(board), find_cost(board)
+    if score is None or against is None:
+        return None
     costs = {row.name: (board.cell(row, cost).value if cost else None) or 0.0 for row in rows}
     highest = max(costs.values())
-    series = []
+    references = [row.name for row in rows if board.reference(row) is row] or [""]
+    series = {}
     for row in rows:
-        x, y, ratio = board.cell(row, against).value, board.cell(row, score).value, costs[row.name]
+        cells = [board.cell(row, column) for column in (against, score)]
+        x, y = (cell.value for cell in cells)
         if x is not None and y is not None:
-            label = label_row(board, row) + (f" ({ratio:.1f} x)" if ratio else "")
-            size = math.sqrt(ratio / highest) if ratio else 0.0
-            series.append(Series(label, [(round(x, 3), round(y, 3))], colours.get(row.name), size))
-    if len({one.points[0] for one in series}) < 2:
-        return
+            ratio = costs[row.name]
+            bars = [cell.estimate.ci95 if cell.estimate else None for cell in cells]
+            reference = board.reference(row) is row and row.name == references[0]
+            colour = None if row.control or row.missing else REFERENCE if reference else REST
+            width = math.sqrt(ratio / highest) if ratio else 0.0
+            point = (round(x, 3), round(y, 3))
+            series[row.name] = Series(label_row(board, row), [point], colour, width, (bars[0], bars[1]), reference)
     best = [board.described[column.metric].better == "higher" for column in (against, score)]
-    size_note = f" Larger points have a higher {board.protocol.score.cost}." if highest else ""
-    caption = (
-        f"{name_column(score)} against {name_column(against)}.{size_note} The dotted line joins the rows that no other "
-        "row beats in both; controls are grey."
-    )
-    yield Figure(draw_points(series, against.metric, score.metric, (best[0], best[1])), caption)
+    front = find_front(list(series.values()), (best[0], best[1]))
+    if not front or len({one.points[0] for one in series.values()}) < 2:
+        return None
+    leading = {row.name for row in board.leading}
+    shown = [
+        dataclasses.replace(one, colour=FRONT if one in front and one.colour == REST else one.colour)
+        for name, one in series.items()
+        if name in leading or one in front
+    ]
+    names = [board.protocol.name(column.metric) for column in (against, score)]
+    names[1] += f", {SHARE}" if score.attack == SHARE else ""
+    bounds = [board.described[column.metric].range for column in (against, score)]
+    bounds[1] = (bounds[1][0], None) if score.attack == SHARE else bounds[1]
+    svg = draw_points(shown, names[0], names[1], (best[0], best[1]), (bounds[0], bounds[1]), size)
+    caption = f"Beaten by none in both: {', '.join(one.name for one in front[:MOST])}."
+    return Figure(svg, f"{group}. {caption}" if group else caption)
 
 
 def _plot_budgets(board: Board, score: Column, rows: Sequence[Row], colours: Mapping[str, int]) -> Iterator[Figure]:
@@ -126,10 +165,11 @@ def _average_levels(records: Sequence[Record]) -> list[tuple[float, float]]:
 
 
 def draw_histograms(board: Board) -> dict[str, Markup]:
-    """By the names of rows, the score image by image, all on one scale."""
-    values = {row.name: _list_values(board, row) for row in board.rows}
+    """By the names of the leading rows, the score image by image, all on one scale."""
+    values = {row.name: _list_values(board, row) for row in board.leading}
     every = [value for those in values.values() for value in those]
-    return {name: draw_histogram(those, min(every), max(every)) for name, those in values.items() if len(those) > 1}
+    low, high = min(every, default=0.0), max(every, default=0.0)
+    return {name: draw_histogram(those, low, high) for name, those in values.items() if len(those) > 1}
 
 
 def _list_values(board: Board, row: Row) -> list[float]:

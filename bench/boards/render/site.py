@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from bench.boards.board import Board
-from bench.boards.folder import GENERATED
 from bench.boards.render import wording
 from bench.boards.render.data import render_data, render_latex
 from bench.boards.render.escape import escape_markdown
+from bench.boards.render.figures import draw_picture
+from bench.boards.render.leads import list_leads, split_about, tell_evidence
 from bench.boards.render.page import render_page, render_template
 from bench.boards.render.readme import render_readme
 
@@ -17,8 +18,13 @@ from bench.boards.render.readme import render_readme
 def render_board(board: Board) -> dict[str, str]:
     """The generated files of a board by name, the same on every machine."""
     table, data = render_data(board)
-    texts = [render_readme(board), table, render_latex(board), data, render_page(board)]
-    return dict(zip(GENERATED, texts, strict=True))
+    return {
+        "README.md": render_readme(board),
+        "table.csv": table,
+        "table.tex": render_latex(board),
+        "board.json": data,
+        **render_page(board),
+    }
 
 
 def render_overview(boards: Sequence[Board]) -> dict[str, str]:
@@ -29,4 +35,12 @@ def render_overview(boards: Sequence[Board]) -> dict[str, str]:
         leaders = [f"- {escape_markdown(text)}\n" for text in wording.describe_leaders(board)]
         lines += [f"## [{title}]({quote(board.name)}/README.md)\n\n{about}\n\n", *leaders, "\n"]
     text = "".join(lines).rstrip("\n") + "\n"
-    return {"README.md": text, "index.html": render_template("boards.html", boards=boards, wording=wording)}
+    shown = [(board, list_leads(board), draw_picture(board, 1), _list_methods(board)) for board in boards]
+    page = render_template("boards.html", boards=shown, split_about=split_about, tell_evidence=tell_evidence)
+    return {"README.md": text, "index.html": page}
+
+
+def _list_methods(board: Board) -> list[str]:
+    """What can be looked for on a board: the choices along the axes that name its rows."""
+    axes = [axis for axis in ("defense", "explainer", "model") if any(axis in row.axes for row in board.rows)]
+    return sorted({row.axes[axis] for row in board.rows for axis in axes if axis in row.axes})

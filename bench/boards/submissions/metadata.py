@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -36,16 +37,18 @@ _META = table(
         "selection": text(1000),
         "selected_on": one_of("validation", "test", "train", "none"),
         "supersedes": list_of(text(64, form=NAME, words="the name of another submission to this board"), 200),
+        "published": text(10, empty=True, form=re.compile(r"(\d{4}-\d\d-\d\d)?"), words="a date such as 2026-01-31"),
         "owner": text(39, empty=True, form=LOGIN, words="a login at GitHub, such as ada-lovelace"),
     },
-    optional=("supersedes", "owner"),
+    optional=("supersedes", "owner", "published"),
 )
 
 
 @dataclass(frozen=True)
 class Meta:
     """`paper` and `code` are URLs or empty; `selection` says how parameters were selected, `selected_on` on which
-    split; `supersedes` names the submissions that this one corrects, and `owner` is the login of who may correct it."""
+    split; `supersedes` names the submissions that this one corrects, `owner` is the login of who may correct it, and
+    `published` a date."""
 
     title: str
     authors: list[str]
@@ -58,13 +61,15 @@ class Meta:
     selected_on: str
     supersedes: list[str] = dataclasses.field(default_factory=list)
     owner: str = ""
+    published: str = ""
 
 
 def read_meta(file: Path) -> Meta:
     """The metadata in a file. Raises BadValue in one line that names the file, the key, the value and the way out."""
     parts = _read_toml(file)
     # Named together: they are what has to be filled in after a first publication.
-    empty = [k for k, value in parts.items() if k not in ("paper", "code", "supersedes", "owner") and value in ("", [])]
+    free = ("paper", "code", "supersedes", "owner", "published")
+    empty = [k for k, value in parts.items() if k not in free and value in ("", [])]
     if empty and parts.keys() <= {field.name for field in dataclasses.fields(Meta)}:
         raise BadValue(f"{file}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty; fill in what is true")
     return Meta(**check(str(file), _META, parts))
@@ -84,18 +89,19 @@ def _read_toml(file: Path) -> dict[str, Any]:
     return parse_toml(str(file), raw)
 
 
-def draft(name: str, hardware: str, year: int) -> str:
+def draft(name: str, hardware: str, today: datetime.date) -> str:
     """A file to fill in: `validate` says which keys are empty."""
     title = clean(name.replace("_", " ").replace("-", " "))
     return f"""\
 title = {json.dumps(title)}
 authors = []            # ["Ada Lovelace", "Charles Babbage"]
-year = {year}
+year = {today.year}
 paper = ""              # a URL: https://... or doi:..., or nothing
 code = ""               # a URL, or nothing
 licence = ""            # of the results: "CC0-1.0" or "MIT"
 hardware = {json.dumps(clean(hardware, 300))}
 selection = ""          # a sentence: how parameters were selected
+published = "{today}"
 selected_on = ""        # the split they were selected on: "validation", "test", "train" or "none"
 supersedes = []         # submissions to this board that this one corrects
 owner = ""              # your login at GitHub: nobody else can correct these results
