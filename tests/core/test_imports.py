@@ -92,16 +92,16 @@ def test_plugins_load_with_neither_datasets_nor_what_only_extras_bring():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_every_hook_and_its_arguments_are_in_contributing():
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+def test_every_hook_and_its_arguments_are_in_the_docs():
+    text = (ROOT / "docs" / "reference" / "plugins.md").read_text()
     for node in ast.parse((ROOT / "bench" / "engine" / "hooks.py").read_text()).body:
         if isinstance(node, ast.FunctionDef):
             arguments = ", ".join(a.arg for a in node.args.args)
             assert f"{node.name}({arguments})" in text
 
 
-def test_every_dependency_has_a_line_in_contributing():
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+def test_every_dependency_has_a_line_in_the_docs():
+    text = (ROOT / "docs" / "contributing" / "dependencies.md").read_text()
     project = (ROOT / "pyproject.toml").read_text()
     for name in re.findall(r'^  "([a-z-]+)>=', project, re.MULTILINE):
         assert re.search(rf"^\| .*\b{name}\b.*\|.+\|$", text, re.MULTILINE), name
