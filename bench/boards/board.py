@@ -167,7 +167,7 @@ class Board:
             return self.rows
         groups = len({row.group for row in self.rows})
         counts: dict[str, int] = {}
-        leading = []
+        leading: list[Row] = []
         for row in self.rows:
             counts[row.group] = counts.get(row.group, 0) + 1
             first = len(leading) < SHOWN and counts[row.group] <= max(1, SHOWN // groups)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from bench.boards import board as boards
 from bench.boards.board import read_board
 from bench.boards.columns import WORST, Column
 from bench.boards.record import Record, values_file
@@ -365,10 +367,30 @@ def test_a_page_loads_nothing_and_has_no_inline_handlers(folder):
     for name, value in links.found:
         assert name == "href", (name, value)
         assert value.startswith("#") or value in (
-            "../index.html", "table.csv", "board.json", "table.tex", "README.md", "https://example.org/paper", SOURCE, DOCS,
+            "../index.html", "table.csv", "board.json", "table.tex", "README.md", "https://example.org/paper", SOURCE,
+            DOCS,
         ), value  # fmt: skip
     policy = re.search('http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; img-src 'self'; style-src 'sha256-") and "unsafe" not in policy
+
+
+def test_a_large_board_begins_with_its_first_rows_and_leaves_the_others_to_a_script(folder, monkeypatch):
+    whole = render_board(read_board(folder))
+    monkeypatch.setattr(boards, "SHOWN", 4)
+    board = read_board(folder)
+    files = render_board(board)
+    assert [(r.group[10:], r.axes["defense"]) for r in board.leading] == [
+        ("gradient", "like_good"), ("gradient", "good"), ("gradient", "ce"), ("lrp", "like_good"), ("lrp", "ce"),
+    ]  # fmt: skip
+    assert set(files) == {*whole, "rows.js"} and "rows.js" not in whole["index.html"]
+    assert all(files[name] == whole[name] for name in ("table.csv", "board.json"))
+    told = "5 of 8 rows are shown here; all are in table.csv and board.json."
+    assert all(told in files[name] for name in ("README.md", "table.tex", "index.html"))
+    texts, _, rows = json.loads(f"[{files['rows.js'].partition('showRows(')[2].rpartition(')')[0]}]")
+    assert {row["name"] for row in rows} | {row.name for row in board.leading} == {row.name for row in board.rows}
+    assert [board.rows[row["place"]].name for row in rows] == [row["name"] for row in rows]
+    assert any("defense/odd@1(weight=0.1)" in text for text in texts) and "script-src 'self'" not in files["index.html"]
+    assert re.search(r"script-src 'sha256-[^']+' 'self';", files["index.html"])
 
 
 def test_ticks_are_round_and_enclose():
@@ -428,6 +450,12 @@ def site(tmp_path_factory):
         (place / name).write_text(text)
     for name, text in render_overview([read_board(place)]).items():
         (place.parent / name).write_text(text)
+    large = place.parent / "large"
+    large.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boards, "SHOWN", 4)
+        for name, text in render_board(read_board(place)).items():
+            (large / name).write_text(text)
     return place.parent
 
 
@@ -442,7 +470,8 @@ def opened(chromium, site):
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(site.as_uri()) else None)
-        page.goto((site / name).as_uri())
+        file, mark, row = name.partition("#")
+        page.goto((site / file).as_uri() + mark + row)
         return page
 
     yield open_
@@ -509,6 +538,84 @@ def test_a_column_explains_itself_on_hover_and_on_focus(opened):
     assert tip.is_visible()
 
 
+def rows_of(page):
+    return [" ".join(text.split()) for text in page.locator("#rows tr[data-row]:visible").all_inner_texts()]
+
+
+@pytest.mark.browser
+def test_rows_that_a_page_does_not_begin_with_are_drawn_as_those_that_it_does(opened):
+    whole, page = opened(), opened("large/index.html")
+    assert len(rows_of(page)) == 5 and page.inner_text("#count").startswith("5 of 8 rows are shown")
+    page.click("#next")
+    page.wait_for_function("document.querySelectorAll('#rows tr[data-row]').length === 8")
+    assert rows_of(page) == rows_of(whole) and not page.locator("#next").is_visible()
+    for each in (whole, page):
+        each.locator("th[data-name^=accuracy] button").click()
+    assert rows_of(page) == rows_of(whole)
+    details = [each.locator("details", has=each.locator("summary", has_text="odd")).first for each in (whole, page)]
+    terms = [
+        one.locator("dl").inner_text().split()
+        for one in details
+        if one.evaluate("(one) => { one.open = true; return 1 }")
+    ]
+    assert terms[0] == terms[1] and "--defense" in terms[0]
+
+
+@pytest.mark.browser
+def test_search_and_sorting_take_in_all_rows(opened):
+    page = opened("large/index.html")
+    page.fill("#filter", "odd lrp")
+    page.wait_for_function("document.getElementById('count').textContent.startsWith('1 of 8')")
+    assert [text.split()[1] for text in rows_of(page)] == ["odd"]
+    page = opened("large/index.html")
+    page.locator("th[data-name^=accuracy] button").click()
+    page.wait_for_function("document.querySelectorAll('#rows tr[data-row]').length === 8")
+
+
+@pytest.mark.browser
+def test_a_link_to_a_row_that_the_page_does_not_begin_with_opens_it(opened, site):
+    name = next(row.name for row in read_board(site / "made-up").rows if row.axes["defense"] == "odd")
+    page = opened(f"large/index.html#row-{name}")
+    page.wait_for_selector(f"#row-{name}[open]")
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_names_of_rows_stay_in_sight(opened):
+    page = opened(width=390)
+    page.check("#all")
+    moved = page.evaluate(
+        "(() => { const t = document.querySelector('.tall'); t.scrollLeft = 900; return t.scrollLeft })()"
+    )
+    name, cell = (page.locator(f"#rows tr[data-row] {each}").first.bounding_box() for each in ("th.name", "td.score"))
+    assert moved > 200 and 0 <= name["x"] <= 30 and name["x"] + name["width"] < 390 and cell["x"] < 0
+
+
+@pytest.mark.browser
+def test_no_two_texts_of_a_plot_overlap(opened):
+    boards = Path(__file__).parents[2] / "leaderboards"
+    page = opened()
+    for file in [None, *sorted(boards.glob("*/index.html"))]:
+        if file:
+            page.set_content(re.sub("<script>.*?</script>", "", file.read_text(encoding="utf-8"), flags=re.DOTALL))
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+        found = page.evaluate("""() => [...document.querySelectorAll("svg")].flatMap((svg) => {
+            const texts = [...svg.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()]);
+            return texts.flatMap(([a, x], i) => texts.slice(i + 1).filter(([, y]) =>
+              x.left < y.right - 1 && y.left < x.right - 1 && x.top < y.bottom - 3 && y.top < x.bottom - 3
+            ).map(([b]) => [a, b]));
+        })""")
+        assert found == [], file
+
+
+@pytest.mark.browser
+def test_the_overview_finds_the_boards_of_a_method(opened):
+    page = opened("index.html")
+    page.fill("#methods", "LIKE_g")
+    assert page.inner_text("#found") == "Made up: like_good" and page.locator(".card svg").is_visible()
+    page.fill("#methods", "nobody")
+    assert page.inner_text("#found") == "" and not page.locator(".card").first.is_visible()
+
+
 @pytest.mark.browser
 def test_without_javascript_everything_can_be_read(opened):
     page = opened(java_script_enabled=False)
@@ -536,7 +643,7 @@ def test_a_link_to_a_row_opens_it(opened):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_an_accessibility_checker_finds_nothing(opened, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    for name in ("made-up/index.html", "index.html"):
+    for name in ("made-up/index.html", "large/index.html", "index.html"):
         page = opened(name, width, color_scheme=scheme, bypass_csp=True)
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
         found = axe.Axe().run(page).response["violations"]

@@ -100,7 +100,7 @@ def _plot_tradeoff(board: Board, group: str, rows: Sequence[Row], size: tuple[in
             series[row.name] = Series(label_row(board, row), [point], colour, width, (bars[0], bars[1]), reference)
     best = [board.described[column.metric].better == "higher" for column in (against, score)]
     front = find_front(list(series.values()), (best[0], best[1]))
-    if not front or len({one.points[0] for one in series.values()}) < 2:
+    if not front:
         return None
     leading = {row.name for row in board.leading}
     shown = [
@@ -111,7 +111,8 @@ def _plot_tradeoff(board: Board, group: str, rows: Sequence[Row], size: tuple[in
     names = [board.protocol.name(column.metric) for column in (against, score)]
     names[1] += f", {SHARE}" if score.attack == SHARE else ""
     bounds = [board.described[column.metric].range for column in (against, score)]
-    bounds[1] = (bounds[1][0], None) if score.attack == SHARE else bounds[1]
+    if score.attack == SHARE:  # which may be a little above 1
+        bounds[1] = (bounds[1][0], max(1.0, *(one.points[0][1] for one in series.values())))
     svg = draw_points(shown, names[0], names[1], (best[0], best[1]), (bounds[0], bounds[1]), size)
     caption = f"Beaten by none in both: {', '.join(one.name for one in front[:MOST])}."
     return Figure(svg, f"{group}. {caption}" if group else caption)

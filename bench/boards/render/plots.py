@@ -117,7 +117,8 @@ def draw_points(
 
 def find_front(series: Sequence[Series], best: tuple[bool, bool]) -> list[Series]:
     """The points that no other beats in both, in the order of x; those without a colour count for nothing."""
-    front, above = [], -math.inf
+    front: list[Series] = []
+    above = -math.inf
     signs = [1 if more else -1 for more in best]
     able = [one for one in series if one.colour is not None]
     # From the best along x down: each of the front is better along y than all before it, or equal in both.
@@ -253,7 +254,7 @@ class _Frame:
                 last = place + half
                 parts.append(
                     Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                        f"{place:.1f}", f"{low + 14:g}", text
+                        f"{place:.1f}", f"{low + 17:g}", text
                     )
                 )
         for at in self.up:
@@ -265,7 +266,7 @@ class _Frame:
             )
         middle = (self.x.start + self.x.end) / 2
         parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(f"{middle:.1f}", f"{low + 30:g}", x)
+            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(f"{middle:.1f}", f"{low + 32:g}", x)
         )
         parts.append(
             Markup('<text transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>').format(

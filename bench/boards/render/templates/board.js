@@ -164,7 +164,7 @@ function drawBins(bins, [low, high]) {
   const svg = draw("svg", { viewBox: "0 0 360 150", role: "img", "aria-label": `histogram over images, at most ${most} in a bin` });
   svg.append(draw("path", { class: "bar", d: path }), draw("path", { class: "axis", d: "M54 12V110H346" }));
   [[54, low], [346, high]].forEach(([x, at]) => {
-    const text = draw("text", { x, y: 124, "text-anchor": "middle" });
+    const text = draw("text", { x, y: 127, "text-anchor": "middle" });
     text.textContent = at;
     svg.append(text);
   });
