@@ -106,11 +106,11 @@ def hold(
     network that would be measured otherwise than its owner may think.
     """
     check_network(network)
-    dtype = next((weight.dtype for weight in network.parameters()), torch.float32)
+    dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
     held = _check(images, "images", torch.float32 if dtype in HALF else dtype)
-    if references is not None and references.shape[1:] != held.shape[1:]:
-        raise BadValue(f"references are {_form(references)}, but images are {_form(held)}; give both one size")
     others = held[:0] if references is None else _check(references, "references", held.dtype)
+    if others.shape[1:] != held.shape[1:]:
+        raise BadValue(f"references are {_form(others)}, but images are {_form(held)}; give both one size")
     known = None if labels is None else check_targets(labels, held, name).cpu()
     logits = _read_logits(network, held, device)
     classes = logits.shape[1]
@@ -119,7 +119,7 @@ def hold(
             f"{name} range from {int(known.min())} to {int(known.max())}, but the network has {classes} classes; "
             f"number them from 0 to {classes - 1}"
         )
-    _warn_of_doubts(network, held)
+    _warn_of_doubts(network, held, logits)
     parts = [held, others, *([] if known is None else [known])]
     dataset = MemoryDataset(_sum(parts))
     names = tuple(map(str, range(classes)))
@@ -179,6 +179,11 @@ def _read_logits(network: nn.Module, images: Tensor, device: torch.device) -> Te
         raise
     except Exception as error:  # whatever a stranger's network comes to
         raise BadComponent(f"the network fails on images {_form(images)}: {quote_error(error, 300)}") from error
+    if logits.shape[1] < 2:
+        raise BadComponent("the network gives one logit; give one a class, such as torch.cat([-logit, logit], 1)")
+    if not logits.isfinite().all():
+        row = int((~logits.isfinite().all(1)).nonzero()[0])
+        raise BadComponent(f"the network's logits of image {row} contain NaN or infinity; check its weights")
     return logits
 
 
@@ -192,12 +197,17 @@ def _copy(network: nn.Module) -> nn.Module:
         ) from error
 
 
-def _warn_of_doubts(network: nn.Module, images: Tensor) -> None:
-    """Warn of a network in training mode, and of one that seems to expect normalised images."""
+def _warn_of_doubts(network: nn.Module, images: Tensor, logits: Tensor) -> None:
+    """Warn of a network in training mode, and of one that gives probabilities or seems to expect normalised images."""
     if any(module.training for module in network.modules()):
         warnings.warn(
             "the network is in training mode; a copy in eval mode is measured, so call network.eval() where you "
             "compare with your own numbers",
+            stacklevel=4,
+        )
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        warnings.warn(
+            "the network gives probabilities, and the maps explain these; leave its last softmax out to explain logits",
             stacklevel=4,
         )
     if any(isinstance(module, Normalised) for module in network.modules()):

@@ -17,6 +17,7 @@ from bench.engine import (
     Cell,
     Store,
     choose_device,
+    group_reasons,
     installed,
     list_cells,
     open_store,
@@ -88,8 +89,8 @@ def compute(cells: list[Cell], store: Store, device: torch.device) -> Results:
     results = Results(outcome, read_stored_values(outcome.records.values(), store))
     if outcome.failures:
         by_key = {cell.key: cell for cell in cells}
-        text = "; ".join(f"{by_key[key]}: {explain_failure(error)}" for key, error in outcome.failures.items())
-        raise CellFailed(text, results)
+        reasons = [(str(by_key[key]), explain_failure(error)) for key, error in outcome.failures.items()]
+        raise CellFailed("; ".join(group_reasons(reasons)), results)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import threading
@@ -38,7 +39,8 @@ class Progress:
         self.tasks: Sequence[Task] = ()
         self.ended: set[str] = set()
         self.since: dict[str, float] = {}
-        self.seconds: dict[str, list[float]] = {}
+        self.seconds: dict[str, list[float]] = {}  # by the names of values, what those took that did not fail
+        self.spent = 0.0
         self.lock, self.stop = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Progress:
@@ -51,8 +53,9 @@ class Progress:
         self.stop.set()
         self.bar.close()
 
-    def count(self, failed: bool = False) -> None:
+    def count(self, key: str, failed: bool = False) -> None:
         """Add a cell that is done, or has failed."""
+        self.ended.add(key)
         self.done, self.failed = self.done + 1, self.failed + failed
         self.bar.update()
 
@@ -74,6 +77,7 @@ class Progress:
         with self.lock:
             for task, error in found:
                 spent = time.monotonic() - self.since.pop(task.key)
+                self.spent += spent
                 if error is None:
                     self.ended.add(task.key)
                     self.seconds.setdefault(task.name, []).append(spent)
@@ -81,7 +85,8 @@ class Progress:
 
     def _print(self) -> None:
         while not self.stop.wait(EVERY):
-            print(f"bench: {self.describe()}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # of a stream that is closed
+                print(f"bench: {self.describe()}", file=sys.stderr, flush=True)
 
     def describe(self) -> str:
         """What is done, what is left, what is under way, and when all of it ends."""
@@ -105,9 +110,9 @@ class Progress:
         left = [task for task in self.tasks if task.key not in self.ended and not task.cells <= self.ended]
         if not left or not {task.name for task in left} <= means.keys():
             return None
-        spent = [now - since for since in self.since.values()]
         ahead = math.fsum(max(0.0, means[task.name] - now + self.since.get(task.key, now)) for task in left)
-        work = math.fsum([*spent, *(each for every in self.seconds.values() for each in every)])
+        # Several may run side by side.
+        work = self.spent + math.fsum(now - since for since in self.since.values())
         return ahead * (now - self.began) / work if work else None
 
 

@@ -52,7 +52,7 @@ def run_cells(
         for cell in distinct.values():
             if record := read_record(store, cell):
                 outcome.records[cell.key] = record
-                progress.count()
+                progress.count(cell.key)
             else:
                 todo.append(cell)
         if todo:
@@ -66,7 +66,7 @@ def run_cells(
                 else:
                     gone = StoreError(f"stored record {task.key} disappeared during the run; run it again")
                     outcome.failures[task.key] = error or gone
-                progress.count(failed=record is None)
+                progress.count(task.key, failed=record is None)
     outcome.records = {key: outcome.records[key] for key in distinct if key in outcome.records}
     outcome.failures = {key: outcome.failures[key] for key in distinct if key in outcome.failures}
     return outcome

@@ -203,6 +203,11 @@ class Sealed(nn.Module):
         (lambda: nn.Sequential(make_linear(), nn.Linear(4, 4, device="meta")), "the network lies on cpu and meta"),
         (lambda: torch.sigmoid, "the network is a builtin_function_or_method; pass a torch.nn.Module"),
         (lambda: nn.Conv2d(3, 2, 1), r"the network gives \(6, 2, 8, 8\) for 6 images; logits are \(6, classes\)"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 1)),
+            r"the network gives one logit; .* torch.cat\(\[-logit",
+        ),
+        (lambda: nn.Sequential(make_linear(), nn.Threshold(9, torch.nan)), "logits of image 0 contain NaN or infinity"),
         (lambda: nn.Conv2d(1, 2, 1), r"the network fails on images \(6, 3, 8, 8\): Given groups=1"),
         (Sealed, r"the network cannot be copied \(sealed\)"),
     ],
@@ -219,6 +224,8 @@ def test_references_of_another_size_are_told_in_a_line():
         bench.BadValue, match=r"references are \(2, 3, 4, 4\), but images are \(6, 3, 8, 8\); give both"
     ):
         evaluate(references=torch.rand(2, 3, 4, 4))
+    with pytest.raises(bench.BadValue, match="references are a list; give a tensor"):
+        evaluate(references=[1])
 
 
 def test_a_network_in_training_mode_is_measured_in_eval_mode_and_told():
@@ -226,6 +233,17 @@ def test_a_network_in_training_mode_is_measured_in_eval_mode_and_told():
     with pytest.warns(UserWarning, match="the network is in training mode; a copy in eval mode is measured"):
         (record,) = evaluate(network.train())
     assert network.training and record.value == evaluate(network.eval())[0].value == 1
+
+
+def test_a_network_that_gives_probabilities_is_told():
+    with pytest.warns(UserWarning, match="the network gives probabilities, and the maps explain these; leave its last"):
+        evaluate(nn.Sequential(make_linear(), nn.Softmax(1)).eval())
+
+
+def test_one_reason_is_told_once():
+    with pytest.raises(bench.CellFailed) as caught:
+        evaluate(attacks=["uniform_noise", "sign_noise"], target="class:7")
+    assert str(caught.value).count("the network has 4 classes") == 1 and " and 1 more: " in str(caught.value)
 
 
 def test_a_network_that_does_not_normalise_is_told():

@@ -63,11 +63,27 @@ def test_the_end_follows_from_what_like_tasks_took(clock):
         executor.ending = [(task, None)]
         assert watched.wait(None) == [(task, None)]
     shown.bar = SimpleNamespace(update=lambda: None)
-    shown.count()
+    shown.count("record1")
     watched.start(tasks[2])
     clock.now += 15
     # 60 s for a training, of which 15 are over, and 20 s for a score.
     assert shown.describe().startswith("1 of 2 cells done, 1 left; now training; all ends in about 65 s, at ")
+
+
+def test_what_failed_is_not_waited_for(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    shown.bar = SimpleNamespace(update=lambda: None)
+    watched = shown.watch(executor, tasks)
+    for task, error in ((tasks[0], None), (tasks[1], None), (tasks[2], ValueError())):
+        watched.start(task)
+        clock.now += 10
+        executor.ending = [(task, error)]
+        watched.wait(None)
+    shown.count("record1")
+    assert "1 left; all ends in about 20 s" in shown.describe()
+    shown.count("record2", failed=True)
+    assert shown.describe() == "2 of 2 cells done, 0 left, 1 failed; when all ends cannot be said yet"
 
 
 def test_tasks_side_by_side_end_sooner(clock):
