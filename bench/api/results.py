@@ -11,7 +11,7 @@ from bench.axes import AXES
 from bench.boards import Record
 from bench.boards.render import ALWAYS, find_varying, format_score, write_notes
 from bench.engine import Outcome, arrange_records, describe_troubles, format_records
-from bench.errors import UnknownName, suggestion
+from bench.errors import BadValue, UnknownName, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,9 +70,10 @@ class Results(list[Record]):
             for cell in {cell.key: cell for cell in self._outcome.cells}.values()
             if cell.key in self._outcome.records and metric in (None, str(cell.metric))
         ]
+        if not pairs and metric is not None:
+            raise UnknownName(f"no record of metric {metric!r}{suggestion(metric, [record.metric for record in self])}")
         if not pairs:
-            known = [record.metric for record in self]
-            raise UnknownName(f"no record of metric {metric!r}{suggestion(metric or '', known)}")
+            raise BadValue("there are no records to draw; see `troubles`")
         return draw_records(kind, pairs, self.values, over, [] if vary is None else [vary]).plot
 
     def to_frame(self) -> DataFrame:

@@ -136,6 +136,14 @@ def test_what_needs_labels_is_refused_without_them():
     assert "has no labels" in repr(results) and "has no labels" in results._repr_html_()
 
 
+def test_results_without_records_are_still_shown():
+    results = evaluate(metrics="accuracy")
+    assert not results and repr(results).startswith("no records\nrefused: accuracy of ") and results.to_frame().empty
+    assert "has no labels" in results._repr_html_()
+    with pytest.raises(bench.BadValue, match="there are no records to draw; see `troubles`"):
+        results.plot()
+
+
 @pytest.mark.parametrize("smooth", [True, False])
 def test_a_second_derivative_is_asked_for_where_there_is_one(smooth):
     network = bench.testing.tiny_network(smooth=smooth, dtype=torch.float32, shape=SHAPE)
