@@ -239,7 +239,8 @@ class Explainer(Component, ABC):
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Raw signed attribution of each target logit: (B, C, H, W), (B,) -> (B, C or 1, H, W).
 
-        Keeps a graph iff grad mode is on when it is called.
+        Keeps a graph iff grad mode is on when it is called. An explainer that needs gradients enables grad mode itself,
+        as `bench.gradients.differentiating` does; `bench.gradients.target_logits` picks the logits.
         """
 
     def prepare(self, network: nn.Module, train_data: Data, fit: Fit) -> Prepared:
