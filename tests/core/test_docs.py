@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 import yaml
 
 from bench.axes import OPTIONS
@@ -226,3 +228,11 @@ def test_the_logger_adds_a_row_for_every_new_record(install, bench_, tmp_path, m
         ]
     assert bench_(*words, "--eps", "1/255")[0] == 0
     assert len(path.read_text().splitlines()) == 4
+
+
+def test_the_picture_says_what_a_network_predicts(catalog):
+    spec = importlib.util.spec_from_file_location("panels", ROOT / "docs" / "panels.py")
+    panels = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(panels)
+    assert panels.say(torch.tensor([0.0, 2.0]), ("a", "b")) == "b, 88%"  # e^2 / (1 + e^2)
+    assert set(panels.ROWS) <= set(catalog.of("defense"))
