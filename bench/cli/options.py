@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 
 BOARDS = "leaderboards"
+USUAL = 80  # characters of a line where a terminal does not say
 DATA = "bench.stdout"
 LONGEST = 2000  # characters of a line on stderr
 
@@ -47,7 +47,7 @@ def answer(text: object, nl: bool = True) -> None:
 def terminal_width() -> int | None:
     """The characters of a line where stdout is a terminal, or None."""
     stream: TextIO = click.get_current_context().meta.get(DATA) or sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    return (os.get_terminal_size(stream.fileno()).columns or USUAL) if stream.isatty() else None
 
 
 def give_up(stream: TextIO, error: OSError) -> Exception:

@@ -66,9 +66,7 @@ def describe_component(catalog: Catalog, cls: type[Component], width: int | None
     if rows:
         parts.append(draw_table(["parameter", "default", "takes", "meaning"], rows, width, (0,)))
     if issubclass(cls, Metric):
-        unit = f", in {cls.unit}" if cls.unit else ""
-        made = f"made from {', '.join(dependencies(cls.__call__))}"
-        parts.append(wrap(f"{_describe_direction(cls)}{unit}: {cls.help}\n{made}", width))
+        parts.append(wrap(f"{_describe_direction(cls)}\nmade from {', '.join(dependencies(cls.__call__))}", width))
     if cls.presets:
         parts.append("\n".join(f"preset {cls.name}:{name} is {cls.name}:{text}" for name, text in cls.presets.items()))
     if cls.paper:
@@ -78,11 +76,14 @@ def describe_component(catalog: Catalog, cls: type[Component], width: int | None
 
 def _describe_direction(cls: type[Metric]) -> str:
     by_class = "higher" if cls.better is Metric.better else cls.better
+    unit = f", in {cls.unit}" if cls.unit else ""
     if isinstance(by_class, str):
-        return f"{by_class} is better"
-    if any(parameter.required for parameter in parameters(cls).values()):
-        return "its parameters decide whether higher or lower is better"
-    return f"{cls().better} is better with the defaults; other parameters may turn this round"
+        return f"{by_class} is better{unit}: {cls.help}"
+    known = parameters(cls)
+    deciding = [name for name, each in known.items() if isinstance(each.type, type) and issubclass(each.type, Metric)]
+    what = f"its {deciding[0]} decides" if len(deciding) == 1 else "its parameters decide"
+    default = "" if any(each.required for each in known.values()) else f"; with the default, {cls().better} is"
+    return f"{cls.help}{unit}\n{what} whether higher or lower is better{default}"
 
 
 def _summarise(cls: type[Component]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
+
 from bench.boards import AREA, Figure, Place, Protocol
 from bench.boards.render import draw_table
 from bench.components import Case, Metric

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -231,7 +232,8 @@ def test_plan_knows_what_is_done(bench_, finished):
 
 def test_plan_estimates_from_what_is_stored(bench_, finished):
     out = bench_(*PLAN, "--seed", "1", "--store", finished.store)[1]
-    assert out.startswith("0 cells done, 2 to do") and "MB, estimated from the store" in out
+    assert out.startswith("0 cells done, 2 to do") and "estimated from the store" in out
+    assert re.search(r"\nabout \d+ s on one device, and \d\.\d MB of disk, of which [\d,.]+ [MG]B are free, est", out)
 
 
 def test_plan_does_not_estimate_from_shorter_trainings(bench_, finished):

@@ -27,11 +27,12 @@ def draw_table(
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    for place, (name, size) in enumerate(zip(headers, measure_columns(headers, rows), strict=True)):
-        is_rigid = place in rigid
-        table.add_column(
-            Text(name), overflow="fold", no_wrap=is_rigid, min_width=min(size, NARROW, width // len(headers))
-        )
+    sizes = measure_columns(headers, rows)
+    left = width - sum(sizes[place] for place in rigid) - GAP * len(headers)
+    share = max(1, left // max(1, len(headers) - len(rigid)))
+    for place, (name, size) in enumerate(zip(headers, sizes, strict=True)):
+        least = size if place in rigid else min(size, NARROW, share)
+        table.add_column(Text(name), overflow="fold", no_wrap=place in rigid, min_width=least)
     for row in rows:
         table.add_row(*(Text(cell, style=_choose_style(cell)) for cell in row))
     file = io.StringIO()
