@@ -250,8 +250,12 @@ class Board:
     def evidence(self, row: Row) -> list[Record]:
         """The records that speak about a row: all but those under attacks outside the protocol, which anybody may add
         to any row."""
-        attacks = ("", *self.protocol.choices("attack"))
-        return [record for record in row.records if record.axes.get("attack", "") in attacks]
+        return self._evidence[row.name]
+
+    @functools.cached_property
+    def _evidence(self) -> dict[str, list[Record]]:
+        attacks = {"", *self.protocol.choices("attack")}
+        return {row.name: [r for r in row.records if r.axes.get("attack", "") in attacks] for row in self.rows}
 
     def reported(self, row: Row) -> list[Record]:
         """The records of a row that a submission reports, and not the suite."""

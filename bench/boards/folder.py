@@ -3,11 +3,14 @@ torch nor plugins."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from bench.boards.doubts import Images
 from bench.boards.record import Record
@@ -83,7 +86,7 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
             table = opened.read(columns, use_threads=False).unify_dictionaries().combine_chunks()
         parts = table["key"].chunks
         names = parts[0].dictionary.to_pylist() if parts else []
-        places = [place for part in parts for place in part.indices.to_pylist()]
+        places = np.concatenate([part.indices.to_numpy() for part in parts]) if parts else np.empty(0, int)
         images, values, same = (table[column].to_pylist() for column in columns[1:])
     except FileNotFoundError:
         raise EnvironmentProblem(f"{file} is not there; publish {records.stem} again") from None
@@ -91,20 +94,26 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
         raise EnvironmentProblem(
             f"{file} cannot be read ({quote_error(error)}); publish {records.stem} again"
         ) from None
-    levels: dict[int, dict[int, list[float | None]]] = {}
-    kept: dict[tuple[int, int], bool | None] = {}
-    for place, image, value, is_kept in zip(places, images, values, same, strict=True):
-        levels.setdefault(place, {}).setdefault(image, []).append(value)
-        kept[place, image] = is_kept
-    return {
-        names[place]: [(_mean_of_levels(values), kept[place, image]) for image, values in images.items()]
-        for place, images in levels.items()
-    }
+    rows: dict[str, list[tuple[int, float | None, bool | None]]] = {}
+    starts = [*np.flatnonzero(np.diff(places, prepend=-1)).tolist(), len(places)]
+    for start, end in itertools.pairwise(starts):
+        part = zip(images[start:end], values[start:end], same[start:end], strict=True)
+        rows.setdefault(names[places[start]], []).extend(part)
+    return {key: _average_rows(each) for key, each in rows.items()}
+
+
+def _average_rows(rows: Sequence[tuple[int, float | None, bool | None]]) -> list[tuple[float | None, bool | None]]:
+    """By image, from image, value and whether the prediction was kept, a row for each level."""
+    if len({image for image, _, _ in rows}) == len(rows):
+        return [(value, kept) for _, value, kept in rows]
+    levels: dict[int, list[float | None]] = {}
+    for image, value, _ in rows:
+        levels.setdefault(image, []).append(value)
+    kept = {image: each for image, _, each in rows}
+    return [(_mean_of_levels(values), kept[image]) for image, values in levels.items()]
 
 
 def _mean_of_levels(values: Sequence[float | None]) -> float | None:
-    if len(values) == 1:
-        return values[0]
     defined = [value for value in values if value is not None]
     return math.fsum(defined) / len(values) if len(defined) == len(values) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 
@@ -29,6 +30,7 @@ def quote_code(text: str) -> str:
     return "`" + strip_controls(text).replace("`", "'") + "`"
 
 
+@functools.lru_cache(10_000)
 def escape_formula(text: str) -> str:
     """The text for a spreadsheet, which would run what starts as a formula."""
     text = strip_controls(text)

@@ -236,7 +236,7 @@ class _Frame:
     """Two axes with ticks, of which those are labelled for which there is room."""
 
     def __init__(
-        self, across: Sequence[tuple[float, str]], up: Sequence[float], width: float, height: float, right: float = 14
+        self, across: Sequence[tuple[float, str]], up: Sequence[float], width: float, height: float, right: float = 20
     ) -> None:
         self.across, self.up, self.width = across, up, width
         self.x = Scale(across[0][0], across[-1][0], LEFT, width - right)

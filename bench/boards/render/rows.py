@@ -3,6 +3,7 @@ for the others."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -25,6 +26,7 @@ SHORT = 12  # letters of a text that is not worth a place of its own among the s
 def describe_row(board: Board, row: Row, columns: Sequence[Column]) -> dict[str, Any]:
     """A row, as lists and texts that JSON can hold."""
     source, reason = wording.describe_source(board, row)
+    papers = _list_papers(board, row)
     marks = [board.marks[record.key] for record in board.reported(row) if record.key in board.marks]
     word = " ".join([source, max((mark.date for mark in marks), default="")]).strip()
     return {
@@ -32,11 +34,15 @@ def describe_row(board: Board, row: Row, columns: Sequence[Column]) -> dict[str,
         "label": wording.label_row(board, row),
         "search": " ".join([*(row.axes.get(axis, "") for axis in board.naming), source]).lower(),
         "control": row.control,
-        "papers": [paper for paper in _list_papers(board, row) if paper["axis"] in wording.choose_label_axes(board)],
+        "papers": [paper for paper in papers if paper["axis"] in wording.choose_label_axes(board)],
         "badge": [word, f"{source} {reason}"] if source else [],
         "ranks": list(_list_ranks(board, row)),
         "cells": [_describe_cell(board.cell(row, column)) for column in columns],
-        "details": [[term, tag, texts] for term, tag, texts in _list_details(board, row) if texts],
+        "details": [
+            [term, tag, texts]
+            for term, tag, texts in _list_details(board, row, papers, f"{source} {reason}".strip())
+            if texts
+        ],
     }
 
 
@@ -74,7 +80,9 @@ def _list_flags(records: Sequence[Record]) -> list[str]:
     return [*sorted({flag for record in records for flag in record.flags}), *lost]
 
 
-def _list_details(board: Board, row: Row) -> Iterator[tuple[str, str, list[str]]]:
+def _list_details(
+    board: Board, row: Row, papers: Sequence[Mapping[str, str]], source: str
+) -> Iterator[tuple[str, str, list[str]]]:
     """What the page tells of a row below the tables: a term, the tag that encloses each text, and the texts."""
     score = row.estimates.get(board.score) if board.score else None
     records = row.records
@@ -84,12 +92,11 @@ def _list_details(board: Board, row: Row) -> Iterator[tuple[str, str, list[str]]
     commands = "\n".join(dict.fromkeys(record.command for record in score.records)) if score else ""
     yield "Score, in full", "pre", [commands] if commands else []
     yield "Parameters", "code", sorted({text for record in records for text in _list_identities(record.spec)})
-    yield "Papers", "", [f"{paper['axis']}: {paper['title']} ({paper['about']})" for paper in _list_papers(board, row)]
+    yield "Papers", "", [f"{paper['axis']}: {paper['title']} ({paper['about']})" for paper in papers]
     yield "Weights (SHA-256)", "code", _list_weights(row)
     yield "Seeds", "", [", ".join(sorted({r.axes["seed"] for r in records if "seed" in r.axes}))]
     names = sorted({board.origin.get(record.key, "") for record in records})
     yield "Submission", "", [", ".join(_title(board, name) for name in names)]
-    source = " ".join(wording.describe_source(board, row)).strip()
     yield "Run again", "", [source] if source else []
     yield "Computed on", "", ["; ".join(devices(records))]
     yield "Notes", "", list(_list_notes(board, row))
@@ -142,20 +149,19 @@ def _list_papers(board: Board, row: Row) -> list[dict[str, str]]:
         papers = record.provenance.get("papers")
         if isinstance(papers, Mapping):
             found.update((name, text) for name, text in papers.items() if isinstance(text, str))
-    papers = []
-    for name, text in sorted(found.items()):
-        fields = dict(re.findall(r"^\s*(title|booktitle|journal|year|url)\s*=\s*\{(.*)\},?\s*$", text, re.MULTILINE))
-        about = " ".join(filter(None, (fields.get("booktitle") or fields.get("journal"), fields.get("year"))))
-        papers.append(
-            {
-                "axis": name.partition(" ")[0],
-                "title": fields.get("title") or name,
-                "about": about,
-                "url": make_link(fields.get("url", "")),
-                "bibtex": text,
-            }
-        )
-    return papers
+    return [{"axis": name.partition(" ")[0], **_read_paper(name, text)} for name, text in sorted(found.items())]
+
+
+@functools.lru_cache(1000)
+def _read_paper(name: str, text: str) -> dict[str, str]:
+    fields = dict(re.findall(r"^\s*(title|booktitle|journal|year|url)\s*=\s*\{(.*)\},?\s*$", text, re.MULTILINE))
+    about = " ".join(filter(None, (fields.get("booktitle") or fields.get("journal"), fields.get("year"))))
+    return {
+        "title": fields.get("title") or name,
+        "about": about,
+        "url": make_link(fields.get("url", "")),
+        "bibtex": text,
+    }
 
 
 def make_link(url: str) -> str:

@@ -43,6 +43,7 @@ SUBMISSION_FILES = re.compile(
     rf"{RECORDS}/({NAME.pattern})\.(jsonl|values\.parquet|toml)|{EXAMPLES}/({NAME.pattern})/[0-9a-f]{{16}}\.(png)"
 )
 LARGEST_FILES = {"jsonl": 20_000_000, "values.parquet": 50_000_000, "toml": SIZE, "png": 300_000}  # bytes
+LARGEST_GENERATED = 200_000_000  # bytes: 5,000 rows take 36 MB of board.json
 MOST_FILES = 100_000
 SHOWN = 10  # problems of one kind in one file
 CLOSE = 1e-9
@@ -180,7 +181,7 @@ def _find_refusal(part: str, status: os.stat_result) -> str:
     match = SUBMISSION_FILES.fullmatch(part)
     weights = WEIGHT_FILES.fullmatch(part)
     kind = (match[2] or match[4]) if match else "toml" if part == FILE else "jsonl"
-    largest = TOTAL if weights else LARGEST_FILES[kind]
+    largest = TOTAL if weights else LARGEST_GENERATED if part in GENERATED else LARGEST_FILES[kind]
     if stat.S_ISLNK(status.st_mode):
         return "is a link; replace it by the file itself"
     if stat.S_ISDIR(status.st_mode):
