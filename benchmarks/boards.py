@@ -88,25 +88,24 @@ def write_rival(folder: Path, records: list[tuple[Record, Values]], parameter: s
     (folder / f"{name}.toml").write_text(META.format(name=place))
 
 
-def copy_board(board: Path, place: Path, defense: str, parameter: str, rows: int) -> int:
-    """Write a board with submissions of at least some rows; the number of submissions."""
+def copy_board(board: Path, place: Path, defense: str, parameter: str, rows: int) -> None:
+    """Write a board with submissions of at least some rows."""
     shutil.copytree(board, place)
     values = read_values(place / "records" / "suite.values.parquet")
     lines = (place / "records" / "suite.jsonl").read_text().splitlines()
     mine = [record for record in map(Record.parse, lines) if record.axes.get("defense") == defense]
     of_defense = sum(row.axes.get("defense") == defense for row in read_board(board).rows)
-    count = -(-rows // of_defense)
-    for number in range(count):
+    for number in range(-(-rows // of_defense)):
         write_rival(place / "records", [(record, values[record.key]) for record in mine], parameter, number)
-    return count
 
 
 def measure(board: Path, sizes: list[int], keep: Path | None, defense: str, parameter: str) -> Iterator[list[str]]:
     for rows in sizes:
         with tempfile.TemporaryDirectory() as scratch:
             place = (keep or Path(scratch)) / f"{board.name}-{rows}"
-            count = copy_board(board, place, defense, parameter, rows) if not place.exists() else -1
-            line = [str(rows), str(count)]
+            if not place.exists():
+                copy_board(board, place, defense, parameter, rows)
+            line = [str(rows), str(len(list(place.glob("records/rival-*.jsonl"))))]
             for command in ("build", "validate"):
                 before = resource.getrusage(resource.RUSAGE_CHILDREN)
                 done = subprocess.run([sys.executable, "-m", "bench.cli", "leaderboard", command, str(place)])

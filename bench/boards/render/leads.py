@@ -29,6 +29,7 @@ class Lead:
     row: str
     score: str
     interval: str
+    chance: str
     base: str
     ahead: str
     against: str
@@ -58,21 +59,22 @@ def _find_lead(board: Board, group: str, rows: Sequence[Row]) -> Lead:
     names = " and ".join(
         filter(None, [", ".join(_name(board, row) for row in first[:NAMED]), f"{more} more" * (more > 0)])
     )
+    level = board.share_of(board.chance) or board.chance
+    reference = "the reference" if base is top else ""
+    if base and theirs and theirs.value is not None:
+        reference = f"{label_row(board, base)}: {format_value(theirs)}"
     return Lead(
-        group,
-        names,
-        len(first) > 1,
-        top.name,
-        format_value(mine),
-        "[{:.2f}, {:.2f}]".format(*mine.ci95) if mine.ci95 else "",
-        "the reference"
-        if base is top
-        else f"{label_row(board, base)}: {format_value(theirs)}"
-        if base and theirs and theirs.value is not None
-        else "",
-        ahead,
-        _tell_price(board, top, find_against(board)),
-        _tell_price(board, top, find_cost(board)),
+        group=group,
+        names=names,
+        shared=len(first) > 1,
+        row=top.name,
+        score=format_value(mine),
+        interval="[{:.2f}, {:.2f}]".format(*mine.ci95) if mine.ci95 else "",
+        chance=board.cell(top, level).text if level else "",
+        base=reference,
+        ahead=ahead,
+        against=_tell_price(board, top, find_against(board)),
+        cost=_tell_price(board, top, find_cost(board)),
     )
 
 

@@ -10,7 +10,7 @@ from bench.boards.render import wording
 from bench.boards.render.data import render_data, render_latex
 from bench.boards.render.escape import escape_markdown
 from bench.boards.render.figures import draw_picture
-from bench.boards.render.leads import list_leads, split_about, tell_evidence
+from bench.boards.render.leads import split_about, tell_evidence
 from bench.boards.render.page import render_page, render_template
 from bench.boards.render.readme import render_readme
 
@@ -35,9 +35,14 @@ def render_overview(boards: Sequence[Board]) -> dict[str, str]:
         leaders = [f"- {escape_markdown(text)}\n" for text in wording.describe_leaders(board)]
         lines += [f"## [{title}]({quote(board.name)}/README.md)\n\n{about}\n\n", *leaders, "\n"]
     text = "".join(lines).rstrip("\n") + "\n"
-    shown = [(board, list_leads(board), draw_picture(board, 1), _list_methods(board)) for board in boards]
+    shown = [(board, _tell_leaders(board), draw_picture(board, 1), _list_methods(board)) for board in boards]
     page = render_template("boards.html", boards=shown, split_about=split_about, tell_evidence=tell_evidence)
     return {"README.md": text, "index.html": page}
+
+
+def _tell_leaders(board: Board) -> list[str]:
+    """Who is ahead, without the figures in brackets."""
+    return [text.partition(" [")[0] for text in wording.describe_leaders(board)]
 
 
 def _list_methods(board: Board) -> list[str]:
