@@ -54,14 +54,14 @@ class Results(list[Record]):
         return describe_troubles(self._outcome)
 
     def plot(
-        self, kind: str = "budgets", *, metric: str | None = None, over: str = "defense", vary: str | None = None
+        self, kind: str | None = None, *, metric: str | None = None, over: str = "defense", vary: str | None = None
     ) -> Plot:
         """Draw a figure of scores as `bench figure` does, with 95% intervals: a matplotlib figure.
 
         kind: "budgets" (over eps), "levels", "sweep" (over the parameter `vary` of the components along `over`),
         "seeds", "transfers" (from surrogates to explainers), "tradeoff" (robustness against accuracy and cost) or
-        "histograms" (of images). metric: the one to draw, with its parameters; without it, all. Raises BadValue where
-        the records do not give the figure.
+        "histograms" (of images); by default "budgets" where there are several, else "histograms". metric: the one to
+        draw, with its parameters; by default all. Raises BadValue where the records do not give the figure.
         """
         from bench.publishing import draw_records
 
@@ -74,6 +74,9 @@ class Results(list[Record]):
             raise UnknownName(f"no record of metric {metric!r}{suggestion(metric, [record.metric for record in self])}")
         if not pairs:
             raise BadValue("there are no records to draw; see `troubles`")
+        if kind is None:
+            balls = {record.axes["ball"] for _, record in pairs if "ball" in record.axes}
+            kind = "budgets" if len(balls) > 1 else "histograms"
         return draw_records(kind, pairs, self.values, over, [] if vary is None else [vary]).plot
 
     def to_frame(self) -> DataFrame:

@@ -82,7 +82,7 @@ def test_results_are_a_list_and_a_table(results):
     assert "model memory:content=" in page and "Computed on CPU" in page
 
 
-@pytest.mark.parametrize("kind", ["budgets", "tradeoff", "histograms", "transfers"])
+@pytest.mark.parametrize("kind", [None, "budgets", "tradeoff", "histograms", "transfers"])
 def test_results_are_drawn(results, kind):
     metric = None if kind == "tradeoff" else "topk_overlap"
     picture = results.plot(kind, metric=metric)

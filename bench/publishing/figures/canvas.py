@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.publishing.figures.plot import Plot
 
 SIZE = 3.4  # inches, of a panel
+ACROSS = 3  # panels that stand side by side
 STYLES = ("-", "--", ":", "-.")
 
 
@@ -49,6 +50,14 @@ def make_panels(rows: int, columns: int, width: float = SIZE, height: float = SI
     return plot, plot.subplots(rows, columns, squeeze=False)
 
 
+def make_row(count: int) -> tuple[Plot, list[Any]]:
+    """A figure and its axes: a panel for each of so many things, at most ACROSS side by side."""
+    plot, axes = make_panels(-(-count // ACROSS), min(count, ACROSS))
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return plot, list(axes.flat[:count])
+
+
 def name_rows(rows: Sequence[Mapping[str, str]], default: Sequence[str] = ("defense",)) -> list[str]:
     """A name for each row: what it has along the axes where rows differ, or along the default where they do not."""
     shown = find_varying(rows) or default
@@ -60,10 +69,10 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def add_legend(figure: Any, axes: Any) -> None:
+def add_legend(figure: Plot) -> None:
     """Name the lines of all panels below them, each name once."""
     named: dict[str, Any] = {}
-    for axis in axes.flat:
+    for axis in figure.axes:
         handles, labels = axis.get_legend_handles_labels()
         named.update(zip(labels, handles, strict=True))
     if named:

@@ -15,7 +15,7 @@ from bench.boards import Curve, Estimate, Record, average_levels, estimate, find
 from bench.boards.submissions.attachments import Values
 from bench.engine import Cell
 from bench.errors import BadValue
-from bench.publishing.figures.canvas import STYLES, Drawing, add_legend, make_panels, name_rows, plain
+from bench.publishing.figures.canvas import STYLES, Drawing, add_legend, make_panels, make_row, name_rows, plain
 
 BINS = 20
 
@@ -74,10 +74,10 @@ def _group(scores: Scores, *apart: str) -> list[Group]:
 def draw_curves(curves: Sequence[Curve]) -> Drawing:
     """Draw scores over budgets with their 95% intervals, a panel for each metric and norm."""
     panels = list(dict.fromkeys((curve.metric, curve.norm) for curve in curves))
-    figure, axes = make_panels(1, len(panels))
+    figure, axes = make_row(len(panels))
     names, rows = name_rows([curve.axes for curve in curves]), []
     for curve, name in zip(curves, names, strict=True):
-        axis = axes[0, panels.index((curve.metric, curve.norm))]
+        axis = axes[panels.index((curve.metric, curve.norm))]
         points = {float(Fraction(eps)): part for eps, part in curve.points.items()}
         _draw_line(axis, points, name, color=_colour(name, names))
         axis.set_xticks(list(points), list(curve.points), rotation=45)
@@ -85,7 +85,7 @@ def draw_curves(curves: Sequence[Curve]) -> Drawing:
         axis.set_ylabel(_title(curve.metric, curve.better))
         group = Group(curve.metric, curve.better, curve.axes, [])
         rows += [{**group.numbers(part), "ball": f"{curve.norm}:{eps}"} for eps, part in curve.points.items()]
-    add_legend(figure, axes)
+    add_legend(figure)
     return Drawing(figure, rows)
 
 
@@ -105,11 +105,11 @@ def draw_sweep(scores: Scores) -> Drawing:
     groups = _group(scores, over, "seed")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
     is_shared = over == "metric"
-    figure, axes = make_panels(1, 1 if is_shared else len(metrics))
+    figure, axes = make_row(1 if is_shared else len(metrics))
     rows = []
     for group in groups:
         place = metrics.index(group.metric)
-        axis = axes[0, 0 if is_shared else place]
+        axis = axes[0 if is_shared else place]
 
         def read(cell: Cell, record: Record) -> Any:
             return getattr(cell.metric if is_shared else getattr(cell.case, over), parameter, None)
@@ -121,9 +121,9 @@ def draw_sweep(scores: Scores) -> Drawing:
         axis.set_xlabel(plain(parameter))
         axis.set_ylabel("" if is_shared else _title(group.metric, group.better))
         rows += [{**group.numbers(part), parameter: at} for at, part in points.items()]
-    for axis in axes.flat:
+    for axis in axes:
         _widen(axis, is_shared)
-    add_legend(figure, axes)
+    add_legend(figure)
     return Drawing(figure, rows)
 
 
@@ -133,10 +133,10 @@ def draw_levels(scores: Scores) -> Drawing:
     if not groups:
         raise BadValue("figure levels: no metric here has levels; bench show metric:NAME says which has")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
-    figure, axes = make_panels(1, len(metrics))
+    figure, axes = make_row(len(metrics))
     rows = []
     for group in groups:
-        axis = axes[0, metrics.index(group.metric)]
+        axis = axes[metrics.index(group.metric)]
         names_of_levels = scores.values[group.pairs[0][1].key].names  # in their order, which a record does not keep
         means = {level: _mean([record.levels.get(level) for _, record in group.pairs]) for level in names_of_levels}
         axis.plot(list(means), [math.nan if mean is None else mean for mean in means.values()],
@@ -145,7 +145,7 @@ def draw_levels(scores: Scores) -> Drawing:
         axis.set_xticks(range(0, len(means), step), [plain(level) for level in list(means)[::step]], rotation=60)
         axis.set_ylabel(_title(group.metric, group.better))
         rows += [{**group.numbers(mean), "level": level} for level, mean in means.items()]
-    add_legend(figure, axes)
+    add_legend(figure)
     return Drawing(figure, rows)
 
 
@@ -155,10 +155,10 @@ def draw_seeds(scores: Scores) -> Drawing:
     if not groups:
         raise BadValue("figure seeds: no score here depends on the seed; give another --metric")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
-    figure, axes = make_panels(1, len(metrics))
+    figure, axes = make_row(len(metrics))
     rows = []
     for group in groups:
-        axis, colour = axes[0, metrics.index(group.metric)], _colour(group.name, names)
+        axis, colour = axes[metrics.index(group.metric)], _colour(group.name, names)
         values = {record.axes["seed"]: record.value for _, record in group.pairs}
         known = [value for value in values.values() if value is not None]
         place = list(dict.fromkeys(names)).index(group.name)
@@ -179,9 +179,9 @@ def draw_transfers(scores: Scores) -> Drawing:
     groups = [group for group in _group(scores, "seed", *pair) if set(pair) <= set(group.pairs[0][1].axes)]
     if not groups:
         raise BadValue("figure transfers: no score here compares maps under attack; give another --metric")
-    figure, axes = make_panels(1, len(groups))
+    figure, axes = make_row(len(groups))
     rows = []
-    for axis, group in zip(axes.flat, groups, strict=True):
+    for axis, group in zip(axes, groups, strict=True):
         parts = _estimate_by(group, scores, lambda cell, record: tuple(record.axes[each] for each in pair))
         followed, shown = (list(dict.fromkeys(key[side] for key in parts)) for side in (0, 1))
         values = [[math.nan] * len(shown) for _ in followed]
@@ -227,7 +227,7 @@ def draw_tradeoff(scores: Scores) -> Drawing:
         panels[0].set_xlabel(plain(useful))
         panels[1].set_xlabel(f"seconds of {'training' if spent == 'trained' else 'explaining'}")
         rows.append({**group.numbers(score), useful: against.value, "seconds": seconds})
-    add_legend(figure, axes)
+    add_legend(figure)
     return Drawing(figure, rows)
 
 
@@ -257,10 +257,10 @@ def draw_histograms(scores: Scores) -> Drawing:
     together: dict[str, list[float]] = {metric: [] for metric in metrics}
     for group in groups:
         together[group.metric] += _list_values(group, scores)
-    figure, axes = make_panels(1, len(metrics))
+    figure, axes = make_row(len(metrics))
     rows = []
     for group in groups:
-        axis, part, colour = axes[0, metrics.index(group.metric)], _estimate(group, scores), _colour(group.name, names)
+        axis, part, colour = axes[metrics.index(group.metric)], _estimate(group, scores), _colour(group.name, names)
         counts, edges = np.histogram(_list_values(group, scores), np.histogram_bin_edges(together[group.metric], BINS))
         axis.stairs(counts, edges, color=colour, label=plain(group.name))
         if part.value is not None:
@@ -270,7 +270,7 @@ def draw_histograms(scores: Scores) -> Drawing:
         axis.set_ylabel("images")
         bins = zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)
         rows += [{**group.numbers(count), "from": low, "to": high} for count, low, high in bins]
-    add_legend(figure, axes)
+    add_legend(figure)
     return Drawing(figure, rows)
 
 
