@@ -41,6 +41,9 @@ def evaluate(
     metrics that compare with labels are refused in `troubles`. references: (R, C, H, W), other images, for attacks that
     aim at the map of one and explainers that average over some. What is left out comes from the suite's quick.toml.
 
+    An attack of n steps takes n passes over an image, and with its checks 6 n over each of the first 8: on a CPU, begin
+    with few steps and images, such as attacks="topk:steps=10".
+
     Everything is computed as by `bench run`, on a copy of the network in eval mode. Results are kept in `store` if it
     is given, and used again for the same network and images. Raises BadValue or BadComponent for what cannot be
     measured, and CellFailed where a cell failed, with the `Results` of the others as its `records`.

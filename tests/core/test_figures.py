@@ -20,6 +20,7 @@ from bench.engine.selection import select
 from bench.engine.store import pack_tensors
 from bench.errors import BadValue
 from bench.publishing import OF_PICTURES, OF_SCORES, describe_figures, draw_pictures, draw_scores
+from bench.publishing.figures.canvas import name_rows
 from bench.publishing.figures.pictures import Pictures
 from bench.testing import tiny_images, tiny_network
 
@@ -155,6 +156,25 @@ def test_a_histogram_counts_every_image_of_every_seed(put, draw):
         if row["value"] != "0"
     ]
     assert len(rows) == 20 and filled == [(4, 0.85, 0.8525), (4, 0.8975, 0.9)]
+
+
+def test_a_histogram_of_nothing_says_why(put, draw):
+    with pytest.raises(BadValue, match="figure histograms: no metric here has a value for each image; give another"):
+        draw("histograms", put(lambda cell: np.nan, metric=["cosine"]))
+
+
+def test_many_panels_stand_in_rows(put, store):
+    cells = put(by_budget, metric=["cosine", "pearson", "spearman", "ssim"], **EPS)
+    plot = draw_scores("budgets", cells, store, "defense", (), "bench run").plot
+    corners = [axis.get_subplotspec().get_geometry()[:3] for axis in plot.axes]
+    assert corners == [(2, 3, 0), (2, 3, 1), (2, 3, 2), (2, 3, 3)] and len(plot.legends) == 1
+
+
+def test_rows_are_named_by_what_sets_them_apart():
+    both = {"defense": "ce", "explainer": "gradient", "surrogate": "gradient", "ball": "linf:0"}
+    rows = [both, {**both, "explainer": "lrp"}, {**both, "explainer": "lrp", "surrogate": "lrp"}, {"defense": "ce"}]
+    assert name_rows(rows) == ["gradient", "lrp, gradient", "lrp", "ce"]
+    assert name_rows([both, both]) == ["ce", "ce"]
 
 
 def test_transfers_go_from_surrogates_to_explainers(put, draw):

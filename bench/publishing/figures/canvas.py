@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.boards.render import find_varying
+from bench.axes import AXES
 
 if TYPE_CHECKING:
     from bench.publishing.figures.plot import Plot
@@ -59,9 +59,17 @@ def make_row(count: int) -> tuple[Plot, list[Any]]:
 
 
 def name_rows(rows: Sequence[Mapping[str, str]], default: Sequence[str] = ("defense",)) -> list[str]:
-    """A name for each row: what it has along the axes where rows differ, or along the default where they do not."""
-    shown = find_varying(rows) or default
-    return [", ".join(row[axis] for axis in shown if axis in row) for row in rows]
+    """A name for each row: what it has along the axes where those that have them differ, or else along the default.
+
+    A surrogate that is the row's explainer is not named twice.
+    """
+    differing = [axis for axis in AXES if len({row[axis] for row in rows if axis in row}) > 1]
+    names = []
+    for row in rows:
+        shown = [axis for axis in differing if axis in row] or default
+        same = "explainer" in shown and row.get("explainer") == row.get("surrogate")
+        names.append(", ".join(row[axis] for axis in shown if axis in row and not (same and axis == "surrogate")))
+    return names
 
 
 def plain(text: str) -> str:

@@ -249,7 +249,7 @@ def _bar(part: Estimate) -> list[list[float]] | None:
 
 
 def draw_histograms(scores: Scores) -> Drawing:
-    """How many images have which value of each metric, over all seeds; a band is the 95% interval of the mean."""
+    """How many images have which value of each metric, over all seeds; above, the means with their 95% intervals."""
     groups = [group for group in _group(scores, "seed") if len(_list_values(group, scores)) > 1]
     if not groups:
         raise BadValue("figure histograms: no metric here has a value for each image; give another --metric")
@@ -258,14 +258,15 @@ def draw_histograms(scores: Scores) -> Drawing:
     for group in groups:
         together[group.metric] += _list_values(group, scores)
     figure, axes = make_row(len(metrics))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group in groups:
         axis, part, colour = axes[metrics.index(group.metric)], _estimate(group, scores), _colour(group.name, names)
         counts, edges = np.histogram(_list_values(group, scores), np.histogram_bin_edges(together[group.metric], BINS))
         axis.stairs(counts, edges, color=colour, label=plain(group.name))
-        if part.value is not None:
-            axis.axvline(part.value, color=colour, linestyle="--")
-            axis.axvspan(*(part.ci95 or [part.value] * 2), color=colour, alpha=0.15, linewidth=0)
+        if part.value is not None:  # above the panel, one above the other
+            line = 1.04 + 0.04 * sum(row["metric"] == group.metric for row in rows) / BINS
+            axis.errorbar(part.value, line, xerr=_bar(part), fmt="o", markersize=3, capsize=2, color=colour,
+                          transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
         axis.set_xlabel(_title(group.metric, group.better))
         axis.set_ylabel("images")
         bins = zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True)
@@ -318,4 +319,4 @@ def _colour(name: str, names: Sequence[str]) -> str:
 
 
 def _title(metric: str, better: str) -> str:
-    return plain(f"{metric} ({better} is better)")
+    return plain(f"{metric}\n({better} is better)")
