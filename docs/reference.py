@@ -138,7 +138,8 @@ def list_facts(cls: type[Component]) -> Iterator[str]:
     costs: dict[str, Callable[[Any], tuple[int, int]]] = {
         "explainer": count_explaining, "attack": count_attacking, "defense": count_training,
     }  # fmt: skip
-    if cls.kind not in costs or any(p.required for p in parameters(cls).values()):
+    is_loaded = isinstance(component, bench.Defense) and not component.trains
+    if cls.kind not in costs or is_loaded or any(p.required for p in parameters(cls).values()):
         return
     forwards, backwards = costs[cls.kind](component)
     if isinstance(component, bench.Defense):
@@ -268,7 +269,9 @@ def describe_commands() -> str:
     parts = ["# Commands", "What `bench COMMAND --help` prints. stdout is data, and stderr is progress."]
 
     def add(command: click.Command, words: tuple[str, ...]) -> None:
-        context = click.Context(command, info_name=" ".join(words), max_content_width=88, terminal_width=88)
+        context = click.Context(
+            command, info_name=" ".join(words), help_option_names=["-h", "--help"], terminal_width=76
+        )
         if len(words) > 1:
             parts.extend([f"{'#' * len(words)} `{' '.join(words)}`", f"```text\n{command.get_help(context)}\n```"])
         for name, inner in sorted(getattr(command, "commands", {}).items()):

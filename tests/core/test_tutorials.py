@@ -42,6 +42,7 @@ def test_your_network_and_your_data(capsys):
         assert float(found) == pytest.approx(float(value), abs=0.06)  # processors round differently
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme():
     (block,) = blocks("README.md")
     torch.manual_seed(0)
@@ -52,6 +53,7 @@ def test_the_example_of_the_readme():
     assert set(known["frame"].metric) == {"accuracy", "kept_rate", "topk_overlap"}
 
 
+@pytest.mark.slow
 def test_explain_and_attack_a_picture(tmp_path, monkeypatch, bench_):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (40, 30), (90, 60, 200)).save("dog.jpg")
@@ -68,7 +70,7 @@ def test_explain_and_attack_a_picture(tmp_path, monkeypatch, bench_):
 
 
 @pytest.mark.parametrize("penalised", [False, True], ids=["template", "penalty"])
-def test_write_a_defense(install, bench_, penalised):
+def test_write_a_defense(install, bench_, tmp_path, penalised):
     text = read("docs/tutorials/defense.md")
     source = printed(text, "bench_calm.py", "python")
     if penalised:
@@ -79,6 +81,10 @@ def test_write_a_defense(install, bench_, penalised):
             "    def train(", "".join(f"    {line}\n" for line in refuse.splitlines()) + "\n    def train("
         )
         source = source.replace("import bench\n", "import bench\nfrom bench.gradients import logits_and_gradient\n")
+    else:
+        bench_("new", "defense", "calm", "--into", str(tmp_path))
+        written = (tmp_path / "bench-calm" / "bench_calm.py").read_text().splitlines()
+        assert set(source.splitlines()) <= set(written), "the page shows what bench new writes"
     install("bench-calm", {"bench_calm": source})
     code, out, _ = bench_(
         "run", "--defense", "calm", "--attack", "topk:steps=2", "--samples", "10", "--metric", "accuracy", *TINY
