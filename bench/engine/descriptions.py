@@ -57,7 +57,7 @@ def describe_component(catalog: Catalog, cls: type[Component], width: int | None
     plugin = catalog.sources[cls]
     paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
     parts = [
-        f"{cls.kind} {cls.name}, version {cls.version}, from {plugin.distribution} {plugin.version}",
+        wrap(f"{cls.kind} {cls.name}, version {cls.version}, from {plugin.distribution} {plugin.version}", width),
         *(paragraph if width is None else wrap(" ".join(paragraph.split()), width) for paragraph in paragraphs),
     ]
     rows = [
