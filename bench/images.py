@@ -18,6 +18,7 @@ from bench.errors import BadValue, EnvironmentProblem, quote_error
 from bench.files import read_file
 
 BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+ORIENTATION = 274  # a tag of EXIF
 
 # Formats that Pillow decodes by itself: others would start a program, such as Ghostscript for PostScript.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -87,7 +88,9 @@ def open_image(content: bytes) -> tuple[Image.Image, Image.Image]:
     """
     try:
         file = Image.open(io.BytesIO(content), formats=FORMATS)
-        return file, ImageOps.exif_transpose(file)
+        file.load()
+        # Pillow copies an image that it leaves as it is.
+        return file, ImageOps.exif_transpose(file) if file.getexif().get(ORIENTATION, 1) != 1 else file
     except UnidentifiedImageError:
         raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # whatever a decoder of strangers' bytes comes to
@@ -127,13 +130,16 @@ def decode(content: bytes) -> Image.Image:
     if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def pixels(content: bytes, frame: Frame) -> Tensor:
     """Decode the content of a file to an image (3, H, W) in [0, 1]."""
     placed = np.asarray(frame.place(decode(content)))
-    return torch.from_numpy(placed.copy()).permute(2, 0, 1).float() / 255
+    # By numpy: torch would share each picture among threads, of which every one decodes another already.
+    values = torch.empty(placed.shape)
+    np.divide(placed, 255, out=values.numpy(), dtype=np.float32)
+    return values.permute(2, 0, 1)
 
 
 def read_picture(file: Path, frame: Frame) -> Tensor:

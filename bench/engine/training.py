@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,10 @@ from bench.gradients import Passes
 from bench.layers import CheapSecondDerivatives
 
 RESIDENT = 2**30  # bytes of float images up to which a training set is decoded once and stays on the device
+AHEAD = 2  # batches of larger sets that are decoded while a step runs
 CHECKED = 16  # steps between two looks at the loss, each of which waits for the device
 
+Columns = list[Any]  # images, labels, object masks and gaze
 Loss = Callable[[nn.Module, "Batch"], Tensor]
 TrainedBy = Callable[[Defense], tuple[nn.Module, list[Phase]]]
 
@@ -110,7 +113,7 @@ class Fit:
 
     def decoded(self, rows: Tensor) -> Batch:
         """Rows of the training data without augmentation, on the device."""
-        return _Batches(self.data, rows, self._device, "none").at(rows)
+        return Batches(self.data, rows, self._device, "none").at(rows)
 
     def trained_by(self, defense: Defense) -> nn.Module:
         """The network that another defense trains on the same data, with the same model, schedule and seed.
@@ -168,7 +171,7 @@ class Fit:
         if not schedule.epochs:
             return network.train()
         rows, epochs = self.rows, math.ceil(schedule.epochs / replays)
-        batches = _Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
+        batches = Batches(self.data, rows, self._device, schedule.augmentation if augment else "none")
         capturing = is_capture_wanted(self._device) and batches.is_resident and replays == 1
         network.to(memory_format=_memory_format(self._device, schedule.precision)).train()
         optimiser = OPTIMISERS[schedule.optimiser](network, schedule)
@@ -215,7 +218,8 @@ class Fit:
                     for teacher in self._teachers:
                         around.enter_context(passes.watch(teacher))
                     losses, step = [], -1
-                    for chosen, replay in itertools.product(self._order(rows, part), range(replays)):
+                    reading = around.enter_context(contextlib.closing(batches.read_ahead(self._order(rows, part))))
+                    for chosen, columns, replay in ((*read, replay) for read in reading for replay in range(replays)):
                         step += 1
                         keys = noise.make_keys(self._seed, f"{part}/{replay}" if replay else part, chosen)
                         if captured:
@@ -223,7 +227,7 @@ class Fit:
                         else:
                             with noise.keyed(keys):
                                 if not replay:
-                                    batch = batches.at(chosen)
+                                    batch = batches.at(chosen, columns)
                                 losses.append(descend(batch, passes))
                         if len(losses) == CHECKED:
                             self._check(losses, name, epoch, step + 1 - CHECKED)
@@ -353,23 +357,24 @@ def products_in(precision: str) -> Iterator[None]:
             backend.allow_tf32 = is_allowed
 
 
-class _Batches:
-    """Rows of the training data on the device. A small set is decoded once."""
+class Batches:
+    """Rows of the training data on the device. A small set, below `resident` bytes, is decoded once."""
 
-    def __init__(self, data: Data, rows: Tensor, device: torch.device, augmentation: str) -> None:
+    def __init__(
+        self, data: Data, rows: Tensor, device: torch.device, augmentation: str, resident: int = RESIDENT
+    ) -> None:
         self.device, self.augmentation = device, augmentation
         self.columns: tuple[Any, ...] = (data.images, data.labels, data.object_masks, data.gaze)
         self.place = torch.arange(len(data))
-        self.is_resident = data.images[rows[:1]].nbytes * len(rows) <= RESIDENT
+        self.is_resident = data.images[rows[:1]].nbytes * len(rows) <= resident
         if self.is_resident:
             self.columns = tuple(None if column is None else column[rows].to(device) for column in self.columns)
             self.place[rows] = torch.arange(len(rows))
             self.place = self.place.to(device)
 
-    def at(self, rows: Tensor) -> Batch:
-        # Nobody waits for the device, where the columns are there.
-        place = self.place[rows.to(self.place.device, non_blocking=True)]
-        found: list[Any] = [c if c is None else c[place].to(self.device) for c in self.columns]
+    def at(self, rows: Tensor, columns: Columns | None = None) -> Batch:
+        """The augmented batch of some rows; `columns` are those that `read_ahead` gave."""
+        found: Columns = [c if c is None else c.to(self.device) for c in columns or self._read(rows)]
         images, labels, masks, gaze = found
         if self.augmentation != "none":
             moved = AUGMENTATIONS[self.augmentation]([images, *(m[:, None] for m in (masks, gaze) if m is not None)])
@@ -377,3 +382,26 @@ class _Batches:
             masks = moved.pop(0)[:, 0] if masks is not None else None
             gaze = moved.pop(0)[:, 0] if gaze is not None else None
         return Batch(images, labels, masks, gaze, rows)
+
+    def read_ahead(self, parts: Iterable[Tensor]) -> Generator[tuple[Tensor, Columns | None]]:
+        """The rows of each batch, with its columns: of a set that is not resident, a few batches are read ahead."""
+        if self.is_resident:
+            yield from ((rows, None) for rows in parts)
+            return
+        waiting = deque[tuple[Tensor, Future[Columns]]]()
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for rows in parts:
+                    waiting.append((rows, reader.submit(self._read, rows)))
+                    if len(waiting) > AHEAD:
+                        yield waiting[0][0], waiting.popleft()[1].result()
+                while waiting:
+                    yield waiting[0][0], waiting.popleft()[1].result()
+            finally:  # of an epoch that an error ends
+                for _, columns in waiting:
+                    columns.cancel()
+
+    def _read(self, rows: Tensor) -> Columns:
+        # Nobody waits for the device, where the columns are there.
+        place = self.place[rows.to(self.place.device, non_blocking=True)]
+        return [column if column is None else column[place] for column in self.columns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def gaze_map(content: bytes, frame: Frame) -> Tensor:
 
 
 class Decoded:
-    """Rows (n, 3, H, W) or (n, H, W) of a set, decoded on access: `decoded[rows]`.
+    """Rows (n, 3, H, W) or (n, H, W) of a set, decoded on access: `decoded[rows]`, in as many threads as torch uses.
 
     `read` returns the contents of some files, `decode` turns one into a tensor of the shape, and `name` names one in
     messages.
@@ -52,18 +53,16 @@ class Decoded:
             raise bench.EnvironmentProblem(
                 f"{file} cannot be read ({reason}); fix it, or skip all such images with damaged=skip"
             ) from None
-        for place, (row, content) in enumerate(zip(places, contents, strict=True)):
-            try:
-                value = self.decode(content)
-            except UNREADABLE as error:
-                damaged.append((row, error))
-                continue
-            if value.shape != values.shape[1:]:
-                sides = [" x ".join(map(str, shape[-2:])) for shape in (value.shape, values.shape)]
-                raise bench.EnvironmentProblem(
-                    f"{self.name(row)} has {sides[0]} pixels, but the first image has {sides[1]}; give a size"
-                )
-            values[place] = value
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            decoded = threads.map(self._decode_into, values, contents)
+            for row, failure in zip(places, decoded, strict=True):
+                if isinstance(failure, torch.Size):
+                    sides = [" x ".join(map(str, shape[-2:])) for shape in (failure, values.shape)]
+                    raise bench.EnvironmentProblem(
+                        f"{self.name(row)} has {sides[0]} pixels, but the first image has {sides[1]}; give a size"
+                    )
+                if failure:
+                    damaged.append((row, failure))
         if damaged:
             row, cause = damaged[0]
             more = f", and {len(damaged) - 1} more of the {len(places)} requested" if len(damaged) > 1 else ""
@@ -72,6 +71,17 @@ class Decoded:
                 "images with damaged=skip"
             )
         return values
+
+    def _decode_into(self, place: Tensor, content: bytes) -> BaseException | torch.Size | None:
+        """Decode a file into its place in a batch. Returns the error, or the image's shape where it does not fit."""
+        try:
+            value = self.decode(content)
+        except UNREADABLE as error:
+            return error
+        if value.shape != place.shape:
+            return value.shape
+        np.copyto(place.numpy(), value.numpy())
+        return None
 
 
 def readable(

@@ -14,7 +14,7 @@ import bench
 from bench import noise
 from bench.engine.augmentation import TRIES, choose_boxes, crop_flip, resized_crop_flip, rotate_flip_blur
 from bench.engine.phases import measure
-from bench.engine.training import products_in, seeded
+from bench.engine.training import AHEAD, Batches, products_in, seeded
 from bench.testing import TinyModel, TinySchedule, tiny_data, tiny_fit
 
 
@@ -454,3 +454,45 @@ def test_a_teacher_is_an_ordinary_value_and_its_cost_is_counted(store, tiny_run)
     assert found["ce", "train_memory"].undefined_because == "memory is measured on a GPU only"
     assert found["ce", "train_time:phase=maps"].undefined_because == "no phase maps: this training has train"
     assert len(list(store.list_folders("trained"))) == 2
+
+
+class Counted:
+    """Images that count how often they are read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.reads = images, images.shape, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, rows):
+        self.reads += 1
+        return self.images[rows]
+
+
+def test_batches_of_a_large_set_are_read_ahead_and_not_without_bound():
+    images, labels = torch.rand(40, 3, 4, 4), torch.arange(40)
+    data = bench.Data(counted := Counted(images), labels, tuple(map(str, range(40))))
+    batches = Batches(data, torch.arange(40), torch.device("cpu"), "none", resident=0)
+    counted.reads = 0
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0)).split(4)
+    seen = []
+    for number, (rows, columns) in enumerate(batches.read_ahead(order), 1):
+        assert counted.reads <= number + AHEAD
+        batch = batches.at(rows, columns)
+        assert torch.equal(batch.images, images[rows]) and torch.equal(batch.labels, rows)
+        seen.append(rows)
+    assert torch.equal(torch.cat(seen), torch.cat(order)) and counted.reads == len(order)
+
+
+def test_an_error_of_a_set_that_is_read_ahead_ends_the_training_with_it():
+    class Broken(Counted):
+        def __getitem__(self, rows):
+            if 7 in rows.tolist():
+                raise bench.EnvironmentProblem("image 7 cannot be decoded")
+            return super().__getitem__(rows)
+
+    data = bench.Data(Broken(torch.rand(8, 3, 4, 4)), torch.arange(8), ("a", "b"))
+    batches = Batches(data, torch.arange(8), torch.device("cpu"), "none", resident=0)
+    with pytest.raises(bench.EnvironmentProblem, match="image 7 cannot be decoded"):
+        list(batches.read_ahead(torch.arange(8).split(2)))
