@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.boards.cell import Cell, make_cell
+from bench.boards.choosing import ROW as ROW, Part, find_records, find_whole, gather, part_of
 from bench.boards.columns import NORMALISED, SHARE, WORST, Column, find_areas, find_worst, place_choice, place_column
 from bench.boards.doubts import Images, flag_beaten
 from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
@@ -23,12 +24,10 @@ from bench.boards.protocol import Protocol, Score, read_protocol
 from bench.boards.ranking import rank_rows
 from bench.boards.record import Record
 from bench.boards.standing import Standing, find_ceiling, find_stronger, stand, tell_chance, tell_noise
-from bench.boards.statistics import Estimate, Rank, area, estimate, fill, of_seeds, share, worst
+from bench.boards.statistics import Estimate, Rank, area, fill, of_seeds, share, worst
 from bench.boards.submissions.metadata import SUFFIX, Meta, read_meta
 from bench.errors import BenchError
 
-ROW = ("dataset", "split", "model", "schedule", "defense", "explainer", "surrogate", "target", "samples")
-Part = tuple[tuple[str, str], ...]  # some of the axes of a row, with their texts
 SHOWN = 100  # rows of a board that are shown at once
 SAME = ("dataset", "split", "target", "samples")  # rows that differ in these answer other questions: they are no rivals
 
@@ -273,12 +272,12 @@ def read_board(folder: Path) -> Board:
     values = {key: [value for value, _ in each] for key, each in images.items()}
     by_part: dict[Part, list[tuple[int, Record]]] = {}
     for place, record in enumerate(records):
-        by_part.setdefault(_part_of(record.axes), []).append((place, record))
+        by_part.setdefault(part_of(record.axes), []).append((place, record))
     named = list(dict.fromkeys(tuple(axis for axis, _ in part) for part in by_part))
-    choices = [dict(part) for part in _find_whole(by_part)]
+    choices = [dict(part) for part in find_whole(by_part)]
     choices.sort(key=lambda axes: _place(protocol, axes))
     columns = list({Column(r.metric, r.axes.get("attack", ""), r.axes.get("ball", "")): None for r in records})
-    rows = [Row(axes, _estimates(_find_records(axes, by_part, named), values)) for axes in choices]
+    rows = [Row(axes, gather(find_records(axes, by_part, named), values)) for axes in choices]
     own = _find_own(origin)
     decisive = {
         c for row in rows for c, filled in row.estimates.items() if own.issuperset(r.key for r in filled.records)
@@ -324,41 +323,6 @@ def _may_speak(protocol: Protocol, origin: Mapping[str, str], other: Record, rec
     surrogates = (other.axes["explainer"], *protocol.choices("surrogate"))
     of_board = other.axes["attack"] in protocol.choices("attack") and other.axes["surrogate"] in surrogates
     return of_board or origin[other.key] == origin[record.key]
-
-
-def _part_of(axes: Mapping[str, str], names: Iterable[str] = ROW) -> Part:
-    return tuple((axis, axes[axis]) for axis in names if axis in axes)
-
-
-def _find_whole(parts: Iterable[Part]) -> list[Part]:
-    """The parts that are no part of another one. Accuracy depends on no explainer: its records belong to every row that
-    agrees with the axes they name."""
-    by_names: dict[tuple[str, ...], list[Part]] = {}
-    for part in parts:
-        by_names.setdefault(tuple(axis for axis, _ in part), []).append(part)
-    whole = []
-    for names, those in by_names.items():
-        wider = [other for other in by_names if set(names) < set(other)]
-        covered = {_part_of(dict(part), names) for other in wider for part in by_names[other]}
-        whole += [part for part in those if part not in covered]
-    return whole
-
-
-def _find_records(
-    axes: Mapping[str, str], by_part: Mapping[Part, Sequence[tuple[int, Record]]], named: Iterable[Sequence[str]]
-) -> list[Record]:
-    """The records that agree with the axes of a row, in their order."""
-    found = [each for names in named for each in by_part.get(_part_of(axes, names), ())]
-    return [record for _, record in sorted(found, key=lambda each: each[0])]
-
-
-def _estimates(records: Iterable[Record], values: Mapping[str, Sequence[float | None]]) -> dict[Column, Estimate]:
-    """By column, the estimates from the records of a row."""
-    mine: dict[Column, list[Record]] = {}
-    for record in records:
-        column = Column(record.metric, record.axes.get("attack", ""), record.axes.get("ball", ""))
-        mine.setdefault(column, []).append(record)
-    return {column: estimate(those, values) for column, those in mine.items()}
 
 
 def _stand_rows(board: Board, images: Images) -> Board:
