@@ -34,7 +34,7 @@ class Sample(NamedTuple):
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Maps of N images by the text of their explainer, each (N, H, W). A notebook shows the panel of the first images.
 
@@ -46,6 +46,10 @@ class Explanation:
     attacked_images: dict[str, Tensor]
     attacked_maps: dict[str, Tensor]
     examples: list[Example]
+
+    def __repr__(self) -> str:
+        attacked = ", attacked" if self.attacked_maps else ""
+        return f"<maps of {len(self.examples) // len(self.maps)} images by {', '.join(self.maps)}{attacked}>"
 
     @property
     def flags(self) -> list[str]:

@@ -292,6 +292,7 @@ def test_each_explainer_has_its_attacked_images_in_the_ball():
         explainer = bench.component("explainer", text)
         assert_close(found.attacked_maps[text], explainer.maps(network, attacked, network(images).argmax(1)))
     assert len(found.examples) == 4 and len(found.plot().axes) == 20
+    assert repr(found) == "<maps of 2 images by gradient, input_x_gradient, attacked>"
 
 
 @pytest.mark.parametrize(
