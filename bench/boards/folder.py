@@ -86,7 +86,7 @@ def _read_values(records: Path) -> dict[str, list[tuple[float | None, bool | Non
             table = opened.read(columns, use_threads=False).unify_dictionaries().combine_chunks()
         parts = table["key"].chunks
         names = parts[0].dictionary.to_pylist() if parts else []
-        places = np.concatenate([part.indices.to_numpy() for part in parts]) if parts else np.empty(0, int)
+        places = np.concatenate([np.from_dlpack(part.indices) for part in parts]) if parts else np.empty(0, int)
         images, values, same = (table[column].to_pylist() for column in columns[1:])
     except FileNotFoundError:
         raise EnvironmentProblem(f"{file} is not there; publish {records.stem} again") from None

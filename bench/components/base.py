@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import json
 import math
 import typing
@@ -95,7 +97,7 @@ class Component:
             for name in vars(base).get("__dataclass_fields__", {}):
                 if name in vars(cls) and name not in annotated and not hasattr(vars(cls)[name], "__get__"):
                     # As the decorator, which runs next, expects it.
-                    cls.__annotations__[name] = typing.get_type_hints(base)[name]
+                    cls.__annotations__[name] = _find_types(base)[name]
 
     def __post_init__(self) -> None:
         for parameter in parameters(type(self)).values():
@@ -172,7 +174,7 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
     if cls in _PARAMETERS:
         return _PARAMETERS[cls]
     try:
-        types = typing.get_type_hints(cls)
+        types = _find_types(cls)
     except NameError as error:
         raise PluginError(f"{cls.__module__}.{cls.__qualname__}: its annotations cannot be read: {error}") from None
     declared: dict[str, Parameter] = {}
@@ -184,6 +186,17 @@ def parameters(cls: type[Component]) -> dict[str, Parameter]:
         declared[field.name] = Parameter(field.name, types[field.name], field.default, **metadata)
     _PARAMETERS[cls] = declared
     return declared
+
+
+def _find_types(cls: type) -> dict[str, Any]:
+    """The types of the fields of a class and of its bases."""
+    return {name: kind for base in reversed(cls.__mro__) for name, kind in _find_own_types(base).items()}
+
+
+@functools.cache
+def _find_own_types(cls: type) -> dict[str, Any]:
+    """Those that a class declares itself. Many share their bases, whose texts take long to read."""
+    return inspect.get_annotations(cls, eval_str=True) if dataclasses.is_dataclass(cls) else {}
 
 
 def _checked(owner: Component, parameter: Parameter, value: Any) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from bench.axes import AXES, TARGET, TARGETS
 from bench.components.ball import Ball
@@ -14,13 +14,15 @@ from bench.components.base import Component
 from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
 from bench.errors import BadValue
 
+Split = Literal["test", "validation", "train"]
+
 
 @dataclass(frozen=True)
 class Case:
     """One cell of the benchmark without its metric. Its fields are the axes (`bench.axes`), with their types."""
 
     dataset: Dataset
-    split: Literal["test", "validation", "train"]
+    split: Split
     model: Model
     schedule: Schedule
     defense: Defense
@@ -33,7 +35,7 @@ class Case:
     samples: int
 
     def __post_init__(self) -> None:
-        splits = get_args(get_type_hints(Case)["split"])
+        splits = get_args(Split)
         if self.split not in splits:
             raise BadValue(f"split {self.split!r}: choose {' or '.join(splits)}")
         if not TARGET.fullmatch(self.target):
