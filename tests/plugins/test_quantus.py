@@ -47,15 +47,17 @@ def ours(text, **evidence):
     "name, text",
     [
         ("Sparseness", "sparsity"),
+        ("Complexity", "complexity"),
         ("RelevanceRankAccuracy", "mask_overlap"),
         ("RelevanceMassAccuracy", "mask_mass"),
         ("PointingGame", "pointing_game"),
+        ("AUC", "mask_auc"),
     ],
 )
 def test_of_maps_and_masks(quantus, name, text):
     maps = attributions(1)[:, 0]
     maps = maps / maps.sum((1, 2), keepdim=True)
-    masks = {} if text == "sparsity" else {"object_masks": MASKS}
+    masks = {} if text in ("sparsity", "complexity") else {"object_masks": MASKS}
     more = [MASKS[:, None].numpy()] if masks else []
     found = theirs(getattr(quantus, name), maps[:, None], *more)
     # Its Gini index is that of the map plus 1e-7.
