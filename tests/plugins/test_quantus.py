@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from bench_metrics import road
 from torch.testing import assert_close
 
 import bench
@@ -77,3 +78,13 @@ def test_pixel_flipping_is_deletion_of_elements_without_its_first_level(quantus)
     )
     flipped = theirs(quantus.PixelFlipping, given, features_in_step=24, perturb_baseline=0.0)
     assert_close(found.values[:, 1:], flipped, rtol=1e-5, atol=1e-6)
+
+
+def test_imputation_from_neighbours(quantus):
+    gone = torch.rand(5, 12, 12, generator=torch.Generator().manual_seed(0)) < 0.6
+    found = road.impute(IMAGES.double(), gone)
+    for i in range(5):
+        places = gone[i].flatten().nonzero()[:, 0].numpy()
+        assert_close(
+            found[i], torch.from_numpy(quantus.noisy_linear_imputation(IMAGES[i].double().numpy(), places, noise=0))
+        )

@@ -1,0 +1,107 @@
+"""Removal of pixels and of squares beside dense systems and slow loops; in float64."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from bench_metrics import road
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.testing import tiny_images, tiny_network
+
+IMAGES, TARGETS = tiny_images(3)
+ROWS = SimpleNamespace(rows=torch.tensor([4, 7, 9]))
+GIVEN = {"images": IMAGES, "targets": TARGETS, "seed": 3, "test_data": ROWS}
+
+
+def maps():
+    found = torch.rand(3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found[1] = (found[1] * 3).round()  # many ties
+    return found / found.sum((1, 2), keepdim=True)
+
+
+def score(text, network, **more):
+    with torch.no_grad():
+        return bench.component("metric", text)(network=network, **GIVEN, **more)
+
+
+def impute(image, gone):
+    """One image: the mean of the neighbours in and out of the hole, as a dense system of all pixels."""
+    channels, height, width = image.shape
+    system, known = np.eye(height * width), image.reshape(channels, -1).numpy().copy()
+    for row, column in itertools.product(range(height), range(width)):
+        here = row * width + column
+        if gone.flatten()[here]:
+            known[:, here] = 0
+            near = {}
+            for down, right in itertools.product((-1, 0, 1), repeat=2):
+                if (down or right) and 0 <= row + down < height and 0 <= column + right < width:
+                    near[(row + down) * width + column + right] = 1 / 12 if down and right else 1 / 6
+            for there, weight in near.items():
+                system[here, there] = -weight / sum(near.values())
+    return torch.from_numpy(np.linalg.solve(system, known.T).T.reshape(image.shape).copy())
+
+
+@pytest.mark.parametrize("order", ["most", "least"])
+def test_road_beside_a_slow_form(order):
+    network, given = tiny_network(True), maps()
+    found = score(f"road:steps=4,order={order},noise=0.1", network, clean_maps=given)
+    assert found.names == ("25%", "50%", "75%")
+    assert bench.component("metric", f"road:order={order}").better == {"most": "lower", "least": "higher"}[order]
+    with noise.rows(3, "road", ROWS.rows):
+        draws = [noise.normal(IMAGES) for _ in range(3)]
+    for i in range(3):
+        ranked = sorted(range(144), key=lambda p, i=i: -float(given[i].flatten()[p]))
+        ranked = ranked if order == "most" else ranked[::-1]
+        for level in range(3):
+            gone = torch.zeros(144, dtype=torch.bool)
+            gone[ranked[: 36 * (level + 1)]] = True
+            gone = gone.view(12, 12)
+            filled = impute(IMAGES[i], gone) + 0.1 * draws[level][i] * gone
+            with torch.no_grad():
+                assert found.values[i, level] == float(network(filled[None]).argmax() == TARGETS[i])
+
+
+def test_imputation_beside_a_dense_system():
+    gone = torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(0)) < 0.6
+    found = road.impute(IMAGES, gone)
+    for i in range(3):
+        assert_close(found[i], impute(IMAGES[i], gone[i]))
+
+
+def test_a_hole_in_a_slope_is_filled_without_a_trace():
+    slope = (torch.arange(5.0)[:, None] + 2 * torch.arange(7.0)).double().expand(1, 1, 5, 7)
+    gone = torch.zeros(1, 5, 7, dtype=torch.bool)
+    gone[0, 1:4, 2:6] = True
+    assert_close(road.impute(slope, gone), slope)
+    assert torch.equal(road.impute(slope, torch.zeros_like(gone)), slope)
+
+
+class Reader(nn.Module):
+    """Predicts class 1 where the pixel at the corner is bright."""
+
+    def forward(self, images):
+        bright = images[:, :, 0, 0].mean(1)
+        return torch.stack([0.5 - bright, bright - 0.5], 1)
+
+
+def test_road_by_hand_and_undefined_for_a_zero_map():
+    images = torch.zeros(3, 3, 4, 4, dtype=torch.float64)
+    images[:, :, 0, 0] = 1
+    order = torch.zeros(3, 4, 4, dtype=torch.float64)
+    order[0, 0, 0] = 1
+    order[1] = 1 / 15
+    order[1, 0, 0] = 0
+    given = {"network": Reader(), "images": images, "targets": torch.ones(3, dtype=torch.int64), "clean_maps": order}
+    with torch.no_grad():
+        found = bench.component("metric", "road:steps=2")(
+            **given, seed=0, test_data=SimpleNamespace(rows=torch.arange(3))
+        )
+    assert_close(found.values[:, 0], torch.tensor([0, 1, torch.nan], dtype=torch.float64), equal_nan=True)
