@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,25 +12,13 @@ import slow_defenses as slow
 import torch
 import torch.nn.functional as F
 from bench_defenses.adversary import unit
+from losses import LABELS, MEAN, STD, STDS, Asked, built, compare, draw_panel, loss_of, panel
 from torch import nn
 from torch.testing import assert_close
 
 import bench
 from bench import noise
 from bench.testing import TinySchedule, tiny_fit
-from bench.testing.fixtures import tiny_data
-
-LABELS = torch.tensor([0, 2, 1, 2])
-MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
-STDS = torch.tensor(STD).view(3, 1, 1).double()  # as the network holds it: rounded to single precision
-
-
-def built(activation, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), activation, nn.Flatten(), nn.Linear(64, 3))
-        layers[3].weight.data.mul_(4)  # predictions that are neither sure nor all the same
-    return bench.Normalised(layers, MEAN, STD).double().eval()
 
 
 @pytest.fixture(params=["softplus", "relu"])
@@ -46,53 +33,7 @@ def smooth():
 
 @pytest.fixture
 def batch():
-    images = torch.rand(4, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    attention = images.mean(1)
-    return bench.Batch(images, LABELS, (attention > 0.5).double(), attention, torch.arange(4))
-
-
-class Asked:
-    """A fit that hands out the loss it is given."""
-
-    data = tiny_data()
-
-    def __init__(self, network):
-        self.network, self.state, self.options = network, {}, {}
-
-    def fresh(self):
-        return self.network
-
-    @staticmethod
-    @contextlib.contextmanager
-    def evaluating(network):
-        yield
-
-    def minimise(self, network, loss, **options):
-        self.loss, self.options = loss, options
-        return network
-
-
-def loss_of(text, network, batch):
-    """The loss of one step, and what it draws from."""
-    fit = Asked(network)
-    bench.component("defense", text).train(fit)
-    with noise.rows(0, "step", range(4)):
-        return fit.loss(network, batch)
-
-
-def draw_panel(function):
-    with noise.rows(0, "step", range(4)):
-        return function()
-
-
-def compare(network, found, expected):
-    assert_close(found, expected, rtol=1e-8, atol=1e-12)
-    gradients = [torch.autograd.grad(loss, list(network.parameters()), allow_unused=True) for loss in (found, expected)]
-    for mine, other in zip(*gradients, strict=True):
-        assert (mine is None) == (other is None)
-        if mine is not None:
-            assert_close(mine, other, rtol=1e-8, atol=1e-11)
-    assert any(g is not None and g.abs().max() > 1e-6 for g in gradients[0])
+    return panel()
 
 
 def test_hessian(smooth, batch):
@@ -463,7 +404,7 @@ class Attention(bench.Model):
 def test_gradients_of_gradients_go_through_attention(tmp_path, text):
     """Whose fused form has no double backward."""
     fit = tiny_fit(str(tmp_path), TinySchedule(epochs=1))
-    fit._model = Attention()
+    fit.model = Attention()
     before = fit.fresh().state_dict()
     after = bench.component("defense", text).train(fit).state_dict()
     assert all(weight.isfinite().all() for weight in after.values())
@@ -482,7 +423,7 @@ def test_a_large_cosd_alone_collapses_to_one_map(tmp_path):
     def trained(weight):
         schedule = bench.component("schedule", "quick:epochs=60,batch=32,rate=0.003,decay=(60)")
         fit = tiny_fit(str(tmp_path / str(weight)), schedule)
-        fit.data, fit._model = data, Small()
+        fit.data, fit.model = data, Small()
         network = bench.component("defense", f"cosd:weight={weight},eps=1").train(fit).eval().requires_grad_(False)
         maps = bench.component("explainer", "gradient").maps
         with torch.no_grad(), noise.rows(0, "x", range(64)):
