@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
+from bench.gradients import twice_differentiable
 
 
 def loss_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -16,6 +17,16 @@ def loss_gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), labels, reduction="sum"), leaf)
     return gradient
+
+
+def losses_and_slopes(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each image's cross-entropy and its gradient by the image, both with a graph to the weights:
+    (B, C, H, W), (B,) -> (B,), (B, C, H, W)."""
+    leaf = images.detach().requires_grad_()
+    with twice_differentiable():
+        losses = F.cross_entropy(network(leaf), labels, reduction="none")
+    (slopes,) = torch.autograd.grad(losses.sum(), leaf, create_graph=True)
+    return losses, slopes
 
 
 def unit(values: Tensor) -> Tensor:
