@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,11 +20,12 @@ class Adversarial(bench.Defense):
 
     The adversary runs in eval mode, so batch norm sees the perturbed images once. With clean=0.5, half of the loss is
     that of the clean image, as in Wang et al. (2020). Their own adversary, with a step of 0.05 in a ball of 64 grey
-    levels, is little more than noise.
+    levels, is little more than noise. "wong2020" is the one step of fast adversarial training (Wong et al., ICLR 2020).
     """
 
     name = "adversarial"
     paper = bench.papers.MADRY2018
+    presets: ClassVar[dict[str, str]] = {"wong2020": "steps=1,step=1.25"}
     examples = ("steps=2", "norm=l2,eps=1/2,step=0.36,steps=2,clean=0.5")
     norm: Literal["linf", "l2"] = bench.param("linf", "norm of the ball")
     eps: Fraction = bench.param(Fraction(8, 255), "radius of the ball, in pixel units", low=0)
