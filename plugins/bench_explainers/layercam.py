@@ -1,0 +1,30 @@
+"""Multiply feature maps by their positive gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+import bench
+from bench_explainers.class_maps import ClassMaps
+
+
+@dataclass(frozen=True)
+class LayerCAM(ClassMaps):
+    """Multiply a layer's feature maps by the positive part of the gradient of the target's logit, element by element,
+    add up the channels and keep the positive part (Jiang et al., TIP 2021). It is meant for shallow layers too, which
+    `layer` names. Layers are found as by `gradcam`.
+    """
+
+    name = "layercam"
+    paper = bench.Paper(
+        "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization",
+        "Peng-Tao Jiang and Chang-Bin Zhang and Qibin Hou and Ming-Ming Cheng and Yunchao Wei",
+        "IEEE Transactions on Image Processing",
+        2021,
+        "https://doi.org/10.1109/TIP.2021.3089943",
+    )
+
+    def combine(self, maps: Tensor, gradient: Tensor) -> Tensor:
+        return (gradient.clamp(min=0) * maps).sum(1, keepdim=True).relu()
