@@ -113,13 +113,16 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 def move(images: Tensor, reach: int, place: Tensor) -> Tensor:
     """Move each image by up to `reach` pixels either way, mirrored at the border. `place` (B, 2) is in [0, 1)."""
-    height, width = images.shape[2:]
-    top, left = (place * (2 * reach + 1)).long().unbind(1)
-    rows = top[:, None] + torch.arange(height, device=images.device)
-    columns = left[:, None] + torch.arange(width, device=images.device)
-    index = torch.arange(len(images), device=images.device)[:, None, None]
-    padded = F.pad(images, (reach,) * 4, mode="reflect").permute(0, 2, 3, 1)
-    return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    padded = F.pad(images, (reach,) * 4, mode="reflect")
+    return cut(padded, (place * (2 * reach + 1)).long(), *images.shape[2:])
+
+
+def cut(values: Tensor, corners: Tensor, height: int, width: int) -> Tensor:
+    """Cut a window out of each row's values, from its own corner (B, 2) on: (B, C, h, w) -> (B, C, height, width)."""
+    rows = corners[:, 0, None] + torch.arange(height, device=values.device)
+    columns = corners[:, 1, None] + torch.arange(width, device=values.device)
+    index = torch.arange(len(values), device=values.device)[:, None, None]
+    return values.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def adam(
