@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -33,7 +34,9 @@ SAME = ("dataset", "split", "target", "samples")  # rows that differ in these an
 
 
 def devices(records: Iterable[Record]) -> list[str]:
-    return sorted({str(record.provenance.get("device", "")) for record in records} - {""})
+    """The devices that records come from, in words."""
+    names = {str(record.provenance.get("device", "")) for record in records} - {""}
+    return sorted(re.sub(r"\b1 threads$", "1 thread", name) for name in names)
 
 
 @dataclass(frozen=True)
