@@ -108,6 +108,14 @@ SINGH2020 = Paper(
     "https://arxiv.org/abs/1911.13073",
 )
 
+SMILKOV2017 = Paper(
+    "SmoothGrad: removing noise by adding noise",
+    "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viegas and Martin Wattenberg",
+    "ICML Workshop on Visualization for Deep Learning",
+    2017,
+    "https://arxiv.org/abs/1706.03825",
+)
+
 WANG2020 = Paper(
     "Smoothed Geometry for Robust Attribution",
     "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",

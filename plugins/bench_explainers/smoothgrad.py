@@ -21,13 +21,7 @@ class SmoothGrad(bench.Explainer):
 
     name = "smoothgrad"
     differentiable = True
-    paper = bench.Paper(
-        "SmoothGrad: removing noise by adding noise",
-        "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viegas and Martin Wattenberg",
-        "ICML Workshop on Visualization for Deep Learning",
-        2017,
-        "https://arxiv.org/abs/1706.03825",
-    )
+    paper = bench.papers.SMILKOV2017
     examples = ("samples=3", "samples=4,noise=0.05", "samples=3,times_input=true")
     samples: int = bench.param(50, "noisy copies of each image", low=1)
     noise: float = bench.param(0.1, "standard deviation, as a share of the image's range", low=0)
