@@ -246,7 +246,8 @@ EVERY_EXPLAINER = [
     *("gradient", "input_x_gradient", "integrated_gradients:steps=2", "smoothgrad:samples=2", "unigrad:samples=2"),
     *("vargrad:samples=2", "sparse_gradient", "sparsified_smoothgrad:samples=2", "deeplift", "occlusion", "lrp"),
     *("mask:steps=2,cells=4", "relex:steps=2,samples=2", "guided_backprop", "gradcam"),
-    "moreau_grad:steps=2,average=1,samples=2",
+    *("moreau_grad:steps=2,average=1,samples=2", "gradcam_pp", "hirescam", "layercam", "fullgrad"),
+    *("rise:samples=3,cells=3", "blur_integrated_gradients:steps=2", "aggregation", "smooth:samples=2"),
 ]
 NO_TARGETS = {
     "a tensor (1,) in int64": torch.tensor([1]),
