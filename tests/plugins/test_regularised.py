@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import slow_defenses as slow
 import torch
-from losses import LABELS, STDS, built, compare, draw_panel, loss_of, panel
+from losses import LABELS, STDS, Asked, built, compare, draw_panel, loss_of, panel
 from torch import nn
 from torch.testing import assert_close
 
+import bench
 from bench import noise
 
 IMAGES = panel().images
@@ -91,6 +92,31 @@ def test_llr(network):
     compare(network, loss_of("llr:weight=2,slope=0.7,steps=3", network, panel()), expected)
 
 
+def gap(network, i, k):
+    """The differences of pairs of values as the authors' code lists them: those before the k-th, and k after it."""
+    values = (STDS * slope(network, IMAGES[i], LABELS[i])).abs().sum(0).flatten().sort(descending=True).values
+    pairs = [(j, k - 1) for j in range(k - 1)] + [(k - 1, k + j) for j in range(k)]
+    return sum(values[first] - values[second] for first, second in pairs)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_r2et(network, adaptive):
+    loss = slow.cross_entropy(network, IMAGES, LABELS)
+    expected = loss
+    thin = -mean_over_the_panel(lambda i: gap(network, i, 5))
+    bent = mean_over_the_panel(lambda i: curvature(network, i, 0.6).sqrt() / 0.6)
+    for weight, penalty in ((0.3, thin), (0.2, bent)):
+        scale = (1 + float(loss.detach())) / abs(float(penalty.detach())) if adaptive else 1
+        expected = expected + weight * scale * penalty
+    text = f"r2et:k=5,weight=0.3,bending=0.2,h=0.6,adaptive={str(adaptive).lower()}"
+    compare(network, loss_of(text, network, panel()), expected)
+
+
+def test_r2et_needs_pixels_beside_those_at_the_top():
+    with pytest.raises(bench.BadValue, match="r2et: k is 73, images are 12 x 12; give at most half of their pixels"):
+        bench.component("defense", "r2et:k=73").train(Asked(None))
+
+
 def corner(i):
     return (IMAGES[i] + 8 / 255 * (-1) ** torch.arange(48).view(3, 4, 4)).clamp(0, 1)
 
@@ -100,6 +126,8 @@ def corner(i):
     [
         ("jacobian:weight=1", lambda network, i: jacobian_norm(network, IMAGES[i])),
         ("cure:weight=100", lambda network, i: curvature(network, i, 1.5)),
+        ("r2et:k=5,weight=10,bending=0", lambda network, i: 1 / gap(network, i, 5)),
+        ("r2et:k=5,weight=0,bending=10,h=1.5", lambda network, i: curvature(network, i, 1.5)),
         ("llr:weight=100", lambda network, i: departure(network, i, corner(i))[0]),
     ],
 )
