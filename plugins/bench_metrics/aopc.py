@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import bench
 from bench import noise
 from bench.maps import ranks
-from bench_metrics.curves import FILLS, fill_in, probability
+from bench_metrics.curves import FILLS, fill_in
+from bench_metrics.squares import follow
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,8 @@ class AOPC(bench.Metric):
 
         def drops(images: Tensor, targets: Tensor, rank: Tensor) -> Tensor:
             empty = noise.uniform(images, 0, 1) if self.fill == "noise" else fill_in(network, images, self.fill)
-            place = rank.repeat_interleave(self.region, 2).repeat_interleave(self.region, 3)[..., :height, :width]
-            scores = [
-                probability(network, torch.where(place < k, empty, images), targets) for k in range(self.steps + 1)
-            ]
-            return scores[0][:, None] - torch.stack(scores, 1)
+            scores = follow(network, images, targets, rank, self.region, self.steps, empty)
+            return scores[:, :1] - scores
 
         values = bench.chunked(drops, images, targets, rank, seed=seed, name="aopc", indices=test_data.rows).double()
         return bench.Levels(

@@ -105,3 +105,47 @@ def test_road_by_hand_and_undefined_for_a_zero_map():
             **given, seed=0, test_data=SimpleNamespace(rows=torch.arange(3))
         )
     assert_close(found.values[:, 0], torch.tensor([0, 1, torch.nan], dtype=torch.float64), equal_nan=True)
+
+
+@pytest.mark.parametrize("side, fill", [(3, "mean"), (8, "black")])
+def test_irof_beside_a_slow_loop(side, fill):
+    """On images that squares do not fill: the means of those at the border are over fewer pixels."""
+    network, order, images = (
+        nn.Sequential(nn.ZeroPad2d((0, 3, 0, 0)), tiny_network(True)),
+        maps()[..., :9],
+        IMAGES[..., :9],
+    )
+    order[1] = order[0].flip(0)  # without ties, which are broken by the last digit of a mean
+    order[2, :8, 8] += 1 / 100
+    with torch.no_grad():
+        found = bench.component("metric", f"irof:side={side},fill={fill}")(
+            network=network, clean_maps=order, **{**GIVEN, "images": images}
+        )
+    region = -(-12 // side)
+    corners = list(itertools.product(range(0, 12, region), range(0, 9, region)))
+    assert found.names[-1] == str(len(corners))
+    empty = network[1].mean if fill == "mean" else torch.zeros(3, 1, 1).double()
+    for i in range(3):
+        squares = [(slice(top, top + region), slice(left, left + region)) for top, left in corners]
+        squares.sort(key=lambda square, i=i: -float(order[i][square].mean()))
+        image, scores = images[i].clone(), []
+        for square in [None, *squares]:
+            if square:
+                image[:, square[0], square[1]] = empty
+            with torch.no_grad():
+                scores.append(float(network(image[None]).softmax(1)[0, TARGETS[i]]))
+        assert_close(found.values[i].tolist(), [1 - one / scores[0] for one in scores])
+    assert_close(found.values[:, 0], torch.zeros(3).double())
+
+
+def test_irof_is_undefined_for_a_zero_map_or_without_a_probability():
+    class Sure(nn.Module):
+        def forward(self, images):
+            return torch.tensor([[0.0, -2000, -2000]]).double().expand(len(images), 3)
+
+    order = maps()
+    order[2] = 0
+    given = {**GIVEN, "targets": torch.tensor([0, 1, 0])}
+    with torch.no_grad():
+        found = bench.component("metric", "irof:side=2,fill=black")(network=Sure(), clean_maps=order, **given).values
+    assert_close(found[:, -1], torch.tensor([0, torch.nan, torch.nan]).double(), equal_nan=True)
