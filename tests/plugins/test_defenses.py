@@ -399,7 +399,8 @@ class Attention(bench.Model):
 
 
 @pytest.mark.parametrize(
-    "text", ["l2_cosd", "hessian", "iga:steps=1,elements=50", "ssr", "ig_norm:points=2,every=1,steps=1"]
+    "text",
+    ["l2_cosd", "hessian", "iga:steps=1,elements=50", "ssr", "ig_norm:points=2,every=1,steps=1", "jacobian", "cure"],
 )
 def test_gradients_of_gradients_go_through_attention(tmp_path, text):
     """Whose fused form has no double backward."""
