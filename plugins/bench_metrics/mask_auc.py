@@ -34,9 +34,16 @@ class MaskAUC(bench.Metric):
 
     def __call__(self, clean_maps: Tensor, object_masks: Tensor) -> Tensor:
         masks = object_masks.flatten(1)
-        inside, void = masks > VOID, (masks == VOID).sum(1)
-        size = inside.sum(1).double()
-        ranks = average_ranks(off_void(clean_maps, object_masks).flatten(1)) * inside
-        # Of a pixel's rank, void pixels take `void`, and pixels on the object a half of their number on average.
-        wins = ranks.sum(1) - size * (void + (size + 1) / 2)
-        return where_present(wins / (size * ((~inside).sum(1) - void)), clean_maps, object_masks)
+        maps = off_void(clean_maps, object_masks).flatten(1)
+        return where_present(detect(maps, masks > VOID, (masks == VOID).sum(1)), clean_maps, object_masks)
+
+
+def detect(values: Tensor, inside: Tensor, void: Tensor | int = 0) -> Tensor:
+    """Return the chance that a value inside is larger than one outside: (N, P), (N, P) bool -> (N,) in float64.
+
+    Equal ones count half. The `void` smallest values of each row, (N,), do not count. NaN where one side is empty.
+    """
+    size = inside.sum(1).double()
+    # Of the rank of a value inside, void ones take `void`, and others inside a half of their number on average.
+    wins = (average_ranks(values) * inside).sum(1) - size * (void + (size + 1) / 2)
+    return wins / (size * ((~inside).sum(1) - void))

@@ -1,5 +1,5 @@
-"""Sensitivity, complexity, earth mover's distance and maps as detectors, beside scipy, scikit-learn, Quantus and slow
-forms; in float64."""
+"""Sensitivity, rank thickness, complexity, earth mover's distance and maps as detectors, beside scipy, scikit-learn and
+slow forms; in float64."""
 
 from __future__ import annotations
 
@@ -71,6 +71,52 @@ def test_sensitivity_of_a_linear_network_by_hand():
         zero = torch.cat([0 * IMAGES[:1], IMAGES[1:]])
         found = sensitivities(f"{kind}_sensitivity:draws=2", times, clean_attributions=zero)
         assert found.isnan().tolist() == [True, False, False]
+
+
+def thickness(gradient_map, image, moved, k, points):
+    """The mean over pairs of a top pixel and another, draws and points on the way of 1[map_i > map_j], ties half."""
+    clean, total = gradient_map(image), 0.0
+    order = sorted(range(144), key=lambda p: -clean[p])
+    for near in moved:
+        for point in range(points):
+            here = gradient_map(image + (point + 0.5) / points * (near - image))
+            for i in order[:k]:
+                for j in order[k:]:
+                    total += (here[i] > here[j]) + 0.5 * (here[i] == here[j])
+    return total / (len(moved) * points * k * (144 - k))
+
+
+def test_rank_thickness_beside_a_slow_form():
+    network, explainer = tiny_network(True), bench.component("explainer", "gradient")
+    given = {"network": network, "images": IMAGES, "targets": TARGETS, "seed": 3, "test_data": ROWS}
+    clean = explainer.maps(network, IMAGES, TARGETS).detach()
+    with torch.no_grad():
+        found = score("rank_thickness:eps=1/4,draws=2,points=3,k=7", explain=explainer.maps, clean_maps=clean, **given)
+    with noise.rows(3, "rank_thickness", ROWS.rows):
+        moved = [(IMAGES + 0.25 * noise.uniform(IMAGES)).clamp(0, 1) for _ in range(2)]
+    for i in range(3):
+
+        def gradient_map(image, i=i):
+            return explainer.maps(network, image[None], TARGETS[i : i + 1])[0].detach().flatten().tolist()
+
+        expected = thickness(gradient_map, IMAGES[i], [near[i] for near in moved], 7, 3)
+        assert 0.5 < expected < 1
+        assert_close(float(found[i]), expected)
+
+
+def test_rank_thickness_by_hand_and_undefined_maps():
+    clean = maps(4, 12, 12)
+    clean[3] = 0
+    later = torch.stack([clean[0], torch.full((12, 12), 1 / 144).double(), clean[2], clean[0]])
+    later[2, 0, 0] = torch.nan
+    rows = [0, 1, 2, 0]
+    given = {"images": IMAGES[rows], "targets": TARGETS[rows], "seed": 0}
+    given["test_data"] = SimpleNamespace(rows=torch.arange(4))
+    given |= {"network": None, "explain": lambda network, images, targets: later, "clean_maps": clean}
+    found = score("rank_thickness:draws=1,points=1", **given)
+    assert_close(found, torch.tensor([1, 0.5, math.nan, math.nan], dtype=torch.float64), equal_nan=True)
+    with pytest.raises(bench.BadValue, match="k=145: k is 145, but the maps have 144 pixels; lower k"):
+        score("rank_thickness:k=145", **given)
 
 
 def test_complexity_is_the_entropy():
