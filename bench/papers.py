@@ -39,6 +39,15 @@ ADEBAYO2018 = Paper(
     "https://arxiv.org/abs/1810.03292",
 )
 
+CHEN2024 = Paper(
+    "Training for Stable Explanation for Free",
+    "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "
+    "Sihong Xie",
+    "NeurIPS",
+    2024,
+    "https://arxiv.org/abs/2212.14106",
+)
+
 DOMBROWSKI2019 = Paper(
     "Explanations can be manipulated and geometry is to blame",
     "Ann-Kathrin Dombrowski and Maximilian Alber and Christopher J. Anders and Marcel Ackermann and Klaus-Robert "
@@ -97,6 +106,14 @@ MADRY2018 = Paper(
     "ICLR",
     2018,
     "https://arxiv.org/abs/1706.06083",
+)
+
+PETSIUK2018 = Paper(
+    "RISE: Randomized Input Sampling for Explanation of Black-box Models",
+    "Vitali Petsiuk and Abir Das and Kate Saenko",
+    "BMVC",
+    2018,
+    "https://arxiv.org/abs/1806.07421",
 )
 
 SINGH2020 = Paper(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 import bench
+from bench import papers
 from bench_defenses.adversary import losses_and_slopes, unit
 
 
@@ -23,14 +24,7 @@ class R2ET(bench.Defense):
     """
 
     name = "r2et"
-    paper = bench.Paper(
-        "Training for Stable Explanation for Free",
-        "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "
-        "Sihong Xie",
-        "NeurIPS",
-        2024,
-        "https://arxiv.org/abs/2212.14106",
-    )
+    paper = papers.CHEN2024
     examples = ("k=20", "k=20,adaptive=false,weight=0.001")
     weight: float = bench.param(0.1, "weight of the gap", low=0)
     bending: float = bench.param(0.1, "weight of the map's change", low=0)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench import noise
+from bench import noise, papers
 from bench.gradients import summed, target_logits
 from bench_explainers.mask import cut
 
@@ -28,13 +28,7 @@ class RISE(bench.Explainer):
 
     name = "rise"
     differentiable = True
-    paper = bench.Paper(
-        "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-        "Vitali Petsiuk and Abir Das and Kate Saenko",
-        "BMVC",
-        2018,
-        "https://arxiv.org/abs/1806.07421",
-    )
+    paper = papers.PETSIUK2018
     examples = ("samples=6,cells=3", "samples=4,cells=2,shown=0.3,fill=black")
     samples: int = bench.param(1000, "masks of each image", low=1)
     cells: int = bench.param(7, "cells along a side of the image", low=1)

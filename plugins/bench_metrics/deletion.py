@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 import bench
+from bench import papers
 from bench_metrics.curves import Curve
 
 
@@ -21,13 +22,7 @@ class Deletion(Curve):
     name = "deletion"
     better = "lower"
     help = "probability of the class while the most important pixels go first, mean over levels"
-    paper = bench.Paper(
-        "RISE: Randomized Input Sampling for Explanation of Black-box Models",
-        "Vitali Petsiuk and Abir Das and Kate Saenko",
-        "BMVC",
-        2018,
-        "https://arxiv.org/abs/1806.07421",
-    )
+    paper = papers.PETSIUK2018
     presets: ClassVar[dict[str, str]] = {"petsiuk2018": "steps=224", "lim2021": "steps=224"}
 
     def __call__(self, network: nn.Module, images: Tensor, targets: Tensor, clean_attributions: Tensor) -> bench.Levels:

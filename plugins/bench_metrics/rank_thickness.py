@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bench
-from bench import noise
+from bench import noise, papers
 from bench.maps import top_pixels
 from bench_metrics.mask_auc import detect
 
@@ -29,14 +29,7 @@ class RankThickness(bench.Metric):
     name = "rank_thickness"
     range = (0.0, 1.0)
     help = "chance that a top pixel stays ahead of another one, on the way to images drawn nearby"
-    paper = bench.Paper(
-        "Training for Stable Explanation for Free",
-        "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "
-        "Sihong Xie",
-        "NeurIPS",
-        2024,
-        "https://arxiv.org/abs/2212.14106",
-    )
+    paper = papers.CHEN2024
     examples = ("", "k=5,eps=16/255,draws=2,points=2")
     k: int = bench.param(20, "number of most important pixels", low=1)
     eps: Fraction = bench.param(Fraction(8, 255), "half-width of the ball, in pixel units", low=0, high=1)
