@@ -19,15 +19,16 @@ class R2ET(bench.Defense):
 
     The released code adds up the differences of the k-th value to those before it and to the k after it, which is the
     gap. A gap has no upper bound; with `adaptive`, as in that code, each penalty is scaled at every step to its weight
-    times 1 + CE. That code takes one weight for both and tries 0.001 to 100. Here h is the length of the step, and the
-    norm is that of each image and not of the batch.
+    times 1 + CE. That code fine-tunes a trained network, with one weight for both, and tries 0.001 to 100; from fresh
+    weights, 0.1 can end with one class for all images. Here h is the length of the step, and the norm is that of each
+    image and not of the batch.
     """
 
     name = "r2et"
     paper = papers.CHEN2024
     examples = ("k=20", "k=20,adaptive=false,weight=0.001")
-    weight: float = bench.param(0.1, "weight of the gap", low=0)
-    bending: float = bench.param(0.1, "weight of the map's change", low=0)
+    weight: float = bench.param(0.01, "weight of the gap", low=0)
+    bending: float = bench.param(0.01, "weight of the map's change", low=0)
     k: int = bench.param(100, "pixels at the top of the map", low=1)
     h: float = bench.param(0.1, "l2 length of the step, in units of the normalised image", low=1e-6)
     adaptive: bool = bench.param(True, "whether penalties are scaled to the cross-entropy")
