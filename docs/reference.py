@@ -141,12 +141,18 @@ def list_facts(cls: type[Component]) -> Iterator[str]:
     is_loaded = isinstance(component, bench.Defense) and not component.trains
     if cls.kind not in costs or is_loaded or any(p.required for p in parameters(cls).values()):
         return
-    forwards, backwards = costs[cls.kind](component)
+    about = ""
+    try:
+        forwards, backwards = costs[cls.kind](component)
+    except bench.BadValue:  # its defaults are for larger images
+        component = bench.component(cls.kind, f"{cls.name}:{cls.examples[0]}")
+        forwards, backwards = costs[cls.kind](component)
+        about = f", as `{component}`"
     if isinstance(component, bench.Defense):
         base = sum(count_training(bench.component("defense", "ce")))
-        yield f"**Cost**: {(forwards + backwards) / base:.3g} times that of `ce`."
+        yield f"**Cost**: {(forwards + backwards) / base:.3g} times that of `ce`{about}."
     elif forwards + backwards:
-        yield f"**Cost**: {forwards:,} forward and {backwards:,} backward passes."
+        yield f"**Cost**: {forwards:,} forward and {backwards:,} backward passes{about}."
     else:
         yield "**Cost**: no pass of the network."
 
