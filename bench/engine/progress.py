@@ -45,12 +45,15 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar = tqdm(total=self.total, desc="cells", unit="cell", disable=None, leave=False, delay=1)
+        self.thread = threading.Thread(target=self._print, daemon=True)
         if self.bar.disable:
-            threading.Thread(target=self._print, daemon=True).start()
+            self.thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stop.set()
+        if self.thread.is_alive():  # no line comes after the end
+            self.thread.join()
         self.bar.close()
 
     def count(self, key: str, failed: bool = False) -> None:
