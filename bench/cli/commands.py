@@ -63,7 +63,8 @@ class Group(click.Group):
                 raise
             complain(str(give_up(sys.stdout, error)))
             code = EnvironmentProblem.exit_code
-        if any(thread not in own and not thread.daemon for thread in threading.enumerate()):
+        is_left = any(thread not in own and not thread.daemon for thread in threading.enumerate())
+        if is_left or (not args and "pyarrow" in sys.modules):
             _end_process(code)
         sys.exit(code)
 
@@ -89,7 +90,10 @@ class Group(click.Group):
 
 
 def _end_process(code: Any) -> NoReturn:
-    """End without waiting for threads that a plugin left behind."""
+    """End without waiting for threads that a plugin left behind, or for those of libraries.
+
+    A thread of pyarrow's that starts while libraries are taken down aborts the process.
+    """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
