@@ -4,7 +4,7 @@ Each submission has the records of one of the board's defenses under another par
 images, and so as many rows as that defense. The suite's own rows come on top. Seconds are those of the processor.
 
 python benchmarks/boards.py 200 1000 5000
-python benchmarks/boards.py 200 --board leaderboards/shapes --defense l2_cosd --keep /tmp/many
+python benchmarks/boards.py 200 --board leaderboards/shapes --defense l2_cosd --keep many
 """
 
 from __future__ import annotations

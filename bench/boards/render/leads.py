@@ -20,12 +20,12 @@ NAMED = 2  # rows that share the first place and are named
 
 @dataclass(frozen=True)
 class Lead:
-    """The first row of a group of rivals, with those that share its place; `ahead` says by how much it is before the
-    reference row, `base`."""
+    """The first row of a group of rivals, with those that share its place; `note` says so, or that it has no rivals.
+    `ahead` is its difference from the reference row, `base`."""
 
     group: str
     names: str
-    shared: bool
+    note: str
     row: str
     score: str
     interval: str
@@ -66,7 +66,7 @@ def _find_lead(board: Board, group: str, rows: Sequence[Row]) -> Lead:
     return Lead(
         group=group,
         names=names,
-        shared=len(first) > 1,
+        note="share first place" if len(first) > 1 else "the only ranked row" if len(rows) == 1 else "",
         row=top.name,
         score=format_value(mine),
         interval="[{:.2f}, {:.2f}]".format(*mine.ci95) if mine.ci95 else "",
