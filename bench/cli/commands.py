@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from bench.cli.allocator import keep_freed_memory
 from bench.cli.choosing import select_command
 from bench.cli.figure import figure_command
+from bench.cli.interrupts import heed_interrupts
 from bench.cli.leaderboard import leaderboard
 from bench.cli.options import (
     BOARD,
@@ -109,8 +109,7 @@ def main() -> None:
     Data sets, models, schedules, defenses, explainers, attacks and metrics are components, which plugins provide. Write
     a component as NAME or NAME:parameter=value,parameter=value.
     """
-    # A process that is asked to end gets the same care as with Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_interrupts()
     keep_freed_memory()
 
 

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bench.cli.commands import main
+from bench.cli.interrupts import heed_interrupts
 from bench.components.kinds import KINDS
 from bench.engine.store import Store
 
@@ -513,6 +515,33 @@ def test_stdout_is_back_after_a_command(capfd):
     os.write(1, b"after\n")
     out, err = capfd.readouterr()
     assert "pgd" in out and out.endswith("after\n") and not err
+
+
+def test_an_interrupt_is_not_lost_in_a_callback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    class Thing:
+        pass
+
+    def swallow(_):
+        seen.append("swallowed")
+        raise KeyboardInterrupt
+
+    try:
+        heed_interrupts()
+        thing = Thing()
+        watched = weakref.ref(thing, swallow)
+        del thing  # Python ignores what the callback raises
+        assert watched() is None and seen == ["swallowed"]
+        with pytest.raises(KeyboardInterrupt):
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                pass
+        assert capsys.readouterr().err == ""
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # What an interruption loses, seen on real processes.
