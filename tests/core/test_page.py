@@ -417,6 +417,23 @@ def test_the_front_holds_what_nothing_beats():
     assert 'class="front"' not in text  # the first beats all
 
 
+@pytest.mark.parametrize("more", [True, False])
+def test_a_point_far_out_does_not_squeeze_the_others(more):
+    xs = [0.9, 0.92, 0.94, 0.96, 0.98, 0.1]
+    made = [Series(f"p{n}", [(x if more else 1 - x, 0.5 + x / 10)], n) for n, x in enumerate(xs)]
+
+    def draw(series):
+        text = str(draw_points(series, "accuracy", "y", (more, True)))
+        return [float(x) for x in re.findall('<circle class="dot [^"]*" cx="([^"]*)"', text)], text
+
+    places, text = draw(made)
+    assert len(places) == 5 and max(places) - min(places) > 150
+    far = made[-1].points[0][0]
+    assert f"p5: {far:g} in accuracy, outside the picture" in text and f">p5 {far:g}</text>" in text
+    named = [*made[:-1], dataclasses.replace(made[-1], named=True)]
+    assert len(draw(named)[0]) == 6 and len(draw(made[3:])[0]) == 3  # nor one that is to be seen, nor one of three
+
+
 def test_plots_take_names_for_text():
     name = '<script>"&'
     for plot in (draw_curves([Series(name, [(0, 1), (1, 2)], 0)], name, name), draw_histogram([0.1, 0.9], 0, 1)):

@@ -90,16 +90,28 @@ def draw_points(
     size: tuple[int, int] = (WIDTH, HEIGHT),
 ) -> Markup:
     """Points with their intervals, a line through those that no other beats in both, and the names of these. `best`
-    says whether more is better along x and y, and `bounds` within what both are."""
-    across, up = (_pad([_ends(s, axis) for s in series], bounds[axis]) for axis in (0, 1))
+    says whether more is better along x and y, and `bounds` within what both are. The few that lie so far out along x
+    that the others would fill less than half of the picture are arrows at its edge, with their values."""
+    front = find_front(series, best)
+    far = _find_far([one for one in series if one not in front and not one.named], series, best[0])
+    across = _pad([_ends(one, 0) for one in series if one not in far], bounds[0])
+    up = _pad([_ends(one, 1) for one in series], bounds[1])
     frame = _Frame(_label_ticks(across), choose_ticks(*up), *size)
     parts = [frame.axes(x, y)]
-    front = find_front(series, best)
     if len(front) > 1:
         line = " ".join(f"{frame.x(a):.1f},{frame.y(b):.1f}" for a, b in (one.points[0] for one in front))
         parts.append(Markup('<polyline class="front" points="{}"/>').format(line))
-    places = [(frame.x(one.points[0][0]), frame.y(one.points[0][1]), 3.5 + 5 * one.size) for one in series]
+    edge, away = (frame.x.start, -7) if best[0] else (frame.x.end, 7)
+    places = [
+        (edge - away if one in far else frame.x(one.points[0][0]), frame.y(one.points[0][1]), 3.5 + 5 * one.size)
+        for one in series
+    ]
     for one, (a, b, radius) in zip(series, places, strict=True):
+        if one in far:
+            arrow = f"M{edge:.1f} {b:.1f}l{-away} -5v10z"
+            text = f"{one.name}: {one.points[0][0]:g} in {x}, outside the picture"
+            parts.append(Markup('<path class="dot {}" d="{}"><title>{}</title></path>').format(one.style, arrow, text))
+            continue
         (left, right), (bottom, top) = (_ends(one, axis) for axis in (0, 1))
         bars = f"M{frame.x(left):.1f} {b:.1f}H{frame.x(right):.1f}M{a:.1f} {frame.y(bottom):.1f}V{frame.y(top):.1f}"
         parts.append(
@@ -110,8 +122,11 @@ def draw_points(
         )
     taken = [(a - r, b - r, a + r, b + r) for a, b, r in places]
     for one, (a, b, radius) in zip(series, places, strict=True):
-        if one in front or one.named:
-            parts.append(_place_name(one, a, b, radius, taken, frame))
+        if one in far:
+            name = f"{one.name} {one.points[0][0]:g}"
+            parts.append(_place_name(name, a, b, 4, taken, frame))
+        elif one in front or one.named:
+            parts.append(_place_name(one.name, a, b, radius, taken, frame))
     return _svg(f"{y} against {x}", parts, *size)
 
 
@@ -134,9 +149,25 @@ def find_front(series: Sequence[Series], best: tuple[bool, bool]) -> list[Series
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def _place_name(series: Series, x: float, y: float, radius: float, taken: list[Box], frame: _Frame) -> Markup:
+def _find_far(able: Sequence[Series], series: Sequence[Series], more: bool) -> list[Series]:
+    """The fewest of some points, at most a fifth of all, at the worse end of x, without which it is less than half as
+    long."""
+
+    def span(those: Sequence[Series]) -> float:
+        xs = [end for one in those for end in _ends(one, 0)]
+        return max(xs) - min(xs)
+
+    able = sorted(able, key=lambda one: one.points[0][0], reverse=not more)
+    for count in range(1, len(series) // 5 + 1):
+        far = able[:count]
+        if span([one for one in series if one not in far]) < span(series) / 2:
+            return far
+    return []
+
+
+def _place_name(name: str, x: float, y: float, radius: float, taken: list[Box], frame: _Frame) -> Markup:
     """A name beside its point where nothing else is; none where there is no such place."""
-    width, gap = LETTER * len(series.name), radius + 3
+    width, gap = LETTER * len(name), radius + 3
     for down in (0, -LINE, LINE, -2 * LINE, 2 * LINE, -3 * LINE, 3 * LINE):
         for anchor, left in (("start", x + gap), ("end", x - gap - width), ("middle", x - width / 2)):
             if anchor == "middle" and not down:
@@ -147,7 +178,7 @@ def _place_name(series: Series, x: float, y: float, radius: float, taken: list[B
                 taken.append(box)
                 at = {"start": x + gap, "end": x - gap, "middle": x}[anchor]
                 return Markup('<text class="name" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-                    f"{at:.1f}", f"{y + down:.1f}", anchor, series.name
+                    f"{at:.1f}", f"{y + down:.1f}", anchor, name
                 )
     return Markup("")
 
