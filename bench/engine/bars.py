@@ -1,4 +1,4 @@
-"""Bars for work in this process, and how far it is in words."""
+"""Bars for work in this process, and how far it is."""
 
 from __future__ import annotations
 
@@ -14,27 +14,46 @@ with warnings.catch_warnings():  # about a notebook without widgets, which gets 
 
 
 @dataclass(eq=False)
-class _Count:
-    """How much of some work is done; `first`: how much was done before."""
+class Count:
+    """How much of some work is done; `first`: how much was done before, at the time `since`; `changed`: when more was.
+
+    Times are of the monotonic clock, which the processes of a machine share.
+    """
 
     total: int
     unit: str
     first: int
     done: int
     since: float
+    changed: float
+
+    def left(self) -> float | None:
+        """The seconds that are left at the pace so far; None before there is one.
+
+        They shrink between two changes as well, since a chunk of images takes minutes.
+        """
+        if self.done == self.first:
+            return None
+        pace = (self.changed - self.since) / (self.done - self.first)
+        return max(0.0, pace * (self.total - self.done) + self.changed - time.monotonic())
+
+    def __str__(self) -> str:
+        left = self.left()
+        return f"{self.unit} {self.done} of {self.total}" + (f", {say_span(left)} left" if left else "")
 
 
-_counts: list[_Count] = []  # the inner after the outer
+_counts: list[Count] = []  # the inner after the outer
 
 
 @contextlib.contextmanager
 def counted(total: int, name: str, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show how much of some work is done; yields a function to call with what has been added."""
-    count = _Count(total, unit, done, done, time.monotonic())
+    now = time.monotonic()
+    count = Count(total, unit, done, done, now, now)
     with tqdm(total=total, initial=done, desc=name, unit=unit, leave=False, disable=None, delay=1) as bar:
 
         def add(more: int) -> None:
-            count.done += more
+            count.done, count.changed = count.done + more, time.monotonic()
             bar.update(more)
 
         _counts.append(count)
@@ -44,13 +63,9 @@ def counted(total: int, name: str, unit: str, done: int = 0) -> Iterator[Callabl
             _counts.remove(count)
 
 
-def describe_count() -> str:
-    """How far the outermost work in this process is, in parentheses; "" where nothing is done yet."""
-    for count in _counts[:1]:
-        if made := count.done - count.first:
-            left = (time.monotonic() - count.since) / made * (count.total - count.done)
-            return f" ({count.unit} {count.done} of {count.total}, {say_span(left)} left)"
-    return ""
+def find_count() -> Count | None:
+    """The count of the outermost work in this process."""
+    return next(iter(_counts), None)
 
 
 def say_span(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.components import data_dir, use_data_dir
+from bench.engine.bars import Count
 from bench.engine.catalog import Catalog
 from bench.engine.executors import ERRORS, Here, Order, answer, as_error, open_worker
 from bench.engine.store import Store
@@ -104,3 +105,6 @@ class Cluster:
                 raise ERRORS[told[1]](told[2])
             ended.append((task, as_error(told)))
         return ended
+
+    def find_count(self, task: Task) -> Count | None:
+        return None

@@ -22,7 +22,7 @@ import torch
 from bench.boards import RECORD as RECORD_FILE, VALUES, Record
 from bench.components import data_dir, freeze_files, use_data_dir
 from bench.engine import phases
-from bench.engine.bars import tqdm
+from bench.engine.bars import Count, find_count, tqdm
 from bench.engine.catalog import Catalog, load
 from bench.engine.cells import Cell
 from bench.engine.evidence import VOCABULARY
@@ -36,6 +36,7 @@ from bench.engine.training import products_in
 from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError, explain_failure, quote_error
 
 PATIENCE = 5.0  # seconds that a process has to end by itself
+TELLING = 10.0  # seconds from one word of a process about how far it is to the next
 ERRORS = {cls.__name__: cls for cls in (StoreError, EnvironmentProblem, CellFailed)}
 
 
@@ -58,6 +59,9 @@ class Here:
     def wait(self, seconds: float | None) -> list[Ended]:
         ended, self.ended = self.ended, []
         return ended
+
+    def find_count(self, task: Task) -> Count | None:
+        return find_count()
 
     @products_in("float32")
     @freeze_files()
@@ -126,13 +130,15 @@ class Order:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process. `task` is what it computes, `since` when it began, None where it is still loading plugins."""
+    """A process. `task` is what it computes, `since` when it began, None where it is still loading plugins; `count` is
+    how far it was when it last said so."""
 
     process: Any
     connection: Connection
     place: int
     task: Task
     since: float | None = None
+    count: Count | None = None
 
 
 class Processes:
@@ -185,7 +191,7 @@ class Processes:
         order = pickle.dumps((task.name, task.key, task.cell))
         while self.idle:
             worker = self.idle.pop()
-            worker.task, worker.since = task, time.monotonic()
+            worker.task, worker.since, worker.count = task, time.monotonic(), None
             self.working.append(worker)
             try:
                 worker.connection.send_bytes(order)
@@ -227,6 +233,9 @@ class Processes:
                 break
         return ended
 
+    def find_count(self, task: Task) -> Count | None:
+        return next((worker.count for worker in self.working if worker.task is task), None)
+
     def _hear(self, worker: _Worker) -> list[Ended]:
         """What a process tells."""
         try:
@@ -235,6 +244,9 @@ class Processes:
             return self._bury(worker)
         if what == "ready":
             worker.since = time.monotonic()
+            return []
+        if what == "count":
+            (worker.count,) = told
             return []
         if what == "stopped":
             raise ERRORS[told[0]](told[1])
@@ -353,16 +365,32 @@ def serve(connection: Connection, order: Order) -> None:
     """The other process: compute tasks until the first one ends."""
     sys.stderr = _NoTerminal(os.fdopen(os.dup(2), "wb", 0), write_through=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # tqdm's own lock is a semaphore of the system, which nobody removes when this process is killed.
+    tqdm.set_lock(threading.RLock())
+    speaking = threading.Lock()
     try:
         with use_data_dir(order.data):
             executor = open_worker(order)
             connection.send(("ready",))
+            threading.Thread(target=_tell_counts, args=(connection, speaking), daemon=True).start()
             while True:
-                connection.send(answer(executor, connection.recv_bytes()))
+                told = answer(executor, connection.recv_bytes())
+                with speaking:
+                    connection.send(told)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
     except BenchError as error:
         connection.send(("stopped", _name(error), str(error)))
+
+
+def _tell_counts(connection: Connection, speaking: threading.Lock) -> None:
+    """Say at times how far a task is; nothing between two tasks, when there is no count."""
+    with contextlib.suppress(OSError):  # the first process has ended
+        while True:
+            time.sleep(TELLING)
+            with speaking:
+                if count := find_count():
+                    connection.send(("count", count))
 
 
 def _end_with_parent() -> None:

@@ -7,11 +7,10 @@ import math
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from bench.engine.bars import describe_count, say_span, tqdm
+from bench.engine.bars import Count, say_span, tqdm
 from bench.engine.tasks import CHECK, RECORD, Ended, Executor, Task
 
 EVERY = 30.0  # seconds from one line to the next
@@ -64,7 +63,7 @@ class Progress:
 
     def watch(self, executor: Executor, tasks: Sequence[Task]) -> Executor:
         """The executor, watched at these tasks."""
-        self.executor, self.tasks, self.began = executor, tasks, time.monotonic()
+        self.executor, self.began, self.tasks = executor, time.monotonic(), tasks
         return self
 
     def has_room(self) -> bool:
@@ -86,6 +85,9 @@ class Progress:
                     self.seconds.setdefault(task.name, []).append(spent)
         return found
 
+    def find_count(self, task: Task) -> Count | None:
+        return self.executor.find_count(task)
+
     def _print(self) -> None:
         while not self.stop.wait(EVERY):
             with contextlib.suppress(OSError, ValueError):  # of a stream that is closed
@@ -94,29 +96,49 @@ class Progress:
     def describe(self) -> str:
         """What is done, what is left, what is under way, and when all of it ends."""
         with self.lock:
-            running = [task for task in self.tasks if task.key in self.since]
-            left = self._estimate()
-        text = f"{self.done} of {self.total} cells done, {self.total - self.done} left"
-        text += f", {self.failed} failed" if self.failed else ""
-        if running:
-            kinds = Counter(WORDS.get(task.name, task.name) for task in running)
-            text += "; now " + ", ".join(f"{n} x {word}" if n > 1 else word for word, n in kinds.items())
-            text += describe_count()
-        if left is None:
-            return f"{text}; when all ends cannot be said yet"
-        return f"{text}; all ends in about {say_span(left)}, at {say_time(left)}"
+            text = f"{self.done} of {self.total} cells done, {self.total - self.done} left"
+            text += f", {self.failed} failed" if self.failed else ""
+            running: dict[str, list[Task]] = {}
+            for task in self.tasks:
+                if task.key in self.since:
+                    running.setdefault(WORDS.get(task.name, task.name), []).append(task)
+            text += "; now " + ", ".join(map(self._describe_work, running, running.values())) if running else ""
+            return text + self._describe_end()
 
-    def _estimate(self) -> float | None:
-        """The seconds that are left, from those of the tasks that have ended; None where none of a kind has."""
-        now = time.monotonic()
-        means = {name: math.fsum(spent) / len(spent) for name, spent in self.seconds.items()}
+    def _describe_work(self, word: str, tasks: Sequence[Task]) -> str:
+        counts = "; ".join(str(count) for count in map(self.executor.find_count, tasks) if count)
+        return (f"{len(tasks)} x " if len(tasks) > 1 else "") + word + (f" ({counts})" if counts else "")
+
+    def _describe_end(self) -> str:
         left = [task for task in self.tasks if task.key not in self.ended and not task.cells <= self.ended]
-        if not left or not {task.name for task in left} <= means.keys():
-            return None
-        ahead = math.fsum(max(0.0, means[task.name] - now + self.since.get(task.key, now)) for task in left)
-        # Several may run side by side.
+        if not left:
+            return ""
+        now = time.monotonic()
+        took = {name: math.fsum(spent) / len(spent) for name, spent in self.seconds.items()}
+        running = {task.key: rest for task in left if (rest := self._estimate(task, took, now)) is not None}
+        for task in left:  # where none like it has ended yet, one under way says what the others take
+            if task.key in running:
+                took.setdefault(task.name, now - self.since[task.key] + running[task.key])
+        waiting = [task for task in left if task.key not in self.since]
+        ahead = math.fsum([*running.values(), *(took.get(task.name, 0.0) for task in waiting)])
+        # Several may run side by side, and each takes its own time.
         work = self.spent + math.fsum(now - since for since in self.since.values())
-        return ahead * (now - self.began) / work if work else None
+        seconds = max([ahead * (now - self.began) / work if work else ahead, *running.values()])
+        if all(task.key in running or task.name in took for task in left):
+            return f"; all ends in about {say_span(seconds)}, at {say_time(seconds)}"
+        if not seconds:
+            return "; when all ends cannot be said yet"
+        return f"; all ends in at least about {say_span(seconds)}, after {say_time(seconds)}"
+
+    def _estimate(self, task: Task, took: dict[str, float], now: float) -> float | None:
+        """The seconds that a task under way still takes, by its own count or by those that have ended before."""
+        if task.key not in self.since:
+            return None
+        count = self.executor.find_count(task)
+        known = [count.left() if count else None]
+        if task.name in took:
+            known.append(took[task.name] - now + self.since[task.key])
+        return max((max(0.0, seconds) for seconds in known if seconds is not None), default=None)
 
 
 def say_time(seconds: float) -> str:

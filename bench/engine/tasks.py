@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from bench.engine.bars import Count
 from bench.engine.cells import Cell, list_needs
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import Graph, Memory, dependencies
@@ -55,6 +56,9 @@ class Executor(Protocol):
 
         The error is Busy where another process works on the value.
         """
+
+    def find_count(self, task: Task) -> Count | None:
+        """How far a task is that has been taken, where that is known."""
 
 
 def list_tasks(cells: Iterable[Cell], store: Store) -> list[Task]:

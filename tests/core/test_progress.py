@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.engine import VOCABULARY, bars, progress
-from bench.engine.bars import counted, describe_count, say_span
+from bench.engine.bars import counted, find_count, say_span
 from bench.engine.progress import Progress, say_time
 
 
@@ -26,7 +26,7 @@ class Several:
     """Computes what it has been given, and ends what it is told to."""
 
     def __init__(self):
-        self.ending = []
+        self.ending, self.counts = [], {}
 
     def has_room(self):
         return True
@@ -37,6 +37,9 @@ class Several:
     def wait(self, seconds):
         ended, self.ending = self.ending, []
         return ended
+
+    def find_count(self, task):
+        return self.counts.get(task.key)
 
 
 def make_tasks():
@@ -83,7 +86,7 @@ def test_what_failed_is_not_waited_for(clock):
     shown.count("record1")
     assert "1 left; all ends in about 20 s" in shown.describe()
     shown.count("record2", failed=True)
-    assert shown.describe() == "2 of 2 cells done, 0 left, 1 failed; when all ends cannot be said yet"
+    assert shown.describe() == "2 of 2 cells done, 0 left, 1 failed"
 
 
 def test_tasks_side_by_side_end_sooner(clock):
@@ -100,13 +103,70 @@ def test_tasks_side_by_side_end_sooner(clock):
     assert "all ends in about 30 s" in shown.describe()
 
 
+def test_all_does_not_end_before_what_is_under_way(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks[::2])
+    watched.start(tasks[0])
+    clock.now += 30
+    executor.ending = [(tasks[0], None)]
+    watched.wait(None)
+    watched.start(tasks[2])
+    with counted(50, "train", "step") as add:
+        executor.counts[tasks[2].key] = find_count()
+        clock.now += 20
+        add(10)
+        # The other training took 30 s in all; this one is slower.
+        said = shown.describe()
+    assert "now training (step 10 of 50, 80 s left); all ends in about 80 s, at " in said
+
+
+def test_what_is_known_of_the_end_is_said(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks)
+    watched.start(tasks[0])
+    assert shown.describe().endswith("; when all ends cannot be said yet")
+    with counted(50, "train", "step") as add:
+        executor.counts[tasks[0].key] = find_count()
+        clock.now += 20
+        add(10)
+        # 80 s of this training, 100 s of the other one; of scores nothing is known.
+        assert "; all ends in at least about 3 min, after " in shown.describe()
+
+
+def test_tasks_side_by_side_each_say_how_far_they_are(clock):
+    tasks, executor = make_tasks()[::2], Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks)
+    for task in tasks:
+        watched.start(task)
+    with counted(50, "train", "step") as add:
+        executor.counts = dict.fromkeys((task.key for task in tasks), find_count())
+        clock.now += 20
+        add(10)
+        said = "now 2 x training (step 10 of 50, 80 s left; step 10 of 50, 80 s left); all ends in about 80 s, at "
+        assert said in shown.describe()
+
+
 def test_a_count_says_what_is_left(clock):
     with counted(50, "train", "step", 10) as add, counted(3, "inner", "image"):
-        assert describe_count() == ""
+        count = find_count()
+        assert str(count) == "step 10 of 50"
         clock.now += 5
         add(10)
-        assert describe_count() == " (step 20 of 50, 15 s left)"
-    assert describe_count() == "" and bars._counts == []
+        assert str(count) == "step 20 of 50, 15 s left"
+    assert find_count() is None and bars._counts == []
+
+
+def test_what_is_left_of_a_count_shrinks_while_it_stands(clock):
+    with counted(256, "attack_run", "image") as add:
+        clock.now += 170
+        add(170)
+        clock.now += 60
+        assert str(find_count()) == "image 170 of 256, 26 s left"
+        clock.now += 60  # longer than the others took
+        assert str(find_count()) == "image 170 of 256"
 
 
 def test_every_stored_value_has_a_word():
@@ -120,12 +180,16 @@ def test_spans_and_times_in_words():
 
 
 def test_a_log_file_gets_lines_and_a_terminal_none(bench_, monkeypatch, store):
-    monkeypatch.setattr(progress, "EVERY", 0.01)
+    monkeypatch.setattr(progress, "EVERY", 0.05)
     words = ("run", "--no-reference", "--metric", "train_time", "--schedule", "quick:epochs=1,batch=16,limit=512")
     code, _, err = bench_(*words)
     lines = err.splitlines()
     assert code == 0 and all(line.startswith("bench: ") for line in lines)
-    assert re.search(r"^bench: 0 of 1 cells done, 1 left; now training \(step \d+ of 32, \d+ s left\); when", err, re.M)
+    assert re.search(
+        r"^bench: 0 of 1 cells done, 1 left; now training \(step \d+ of 32, \d+ s left\); all ends in at least",
+        err,
+        re.M,
+    )
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     code, _, err = bench_(*words, "--seed", "1")
     assert code == 0 and "cells done" not in err

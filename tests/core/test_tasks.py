@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import bench
-from bench.engine.executors import Order, Processes, divide, open_worker
+from bench.engine.bars import counted, find_count
+from bench.engine.executors import Order, Processes, _Worker, divide, open_worker
 from bench.engine.locks import Busy
 from bench.engine.store import Store
 from bench.engine.tasks import Task, perform
@@ -188,7 +191,7 @@ def begin(install, tmp_path):
 
 def end(process):
     out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
+    assert process.returncode == 0 and "leaked" not in err, err
     return [{k: v for k, v in record.items() if k not in ("cost", "provenance")} for record in json.loads(out)]
 
 
@@ -291,3 +294,19 @@ def test_gpus_are_dealt_out(catalog, store, monkeypatch):
         processes.working.append(processes._begin(None))
     assert seen == ["4", "6", "4", "6"] and os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
     assert processes.order.shares and not Processes(catalog, store, torch.device("cuda"), 2).order.shares
+
+
+def test_a_process_says_how_far_it_is(catalog, store):
+    here, there = multiprocessing.Pipe()
+    processes, task = Processes(catalog, store, torch.device("cpu")), SimpleNamespace(key="a")
+    processes.working.append(_Worker(None, here, 0, task))
+    assert processes.find_count(task) is None
+    with counted(50, "train", "step") as add:
+        add(20)
+        there.send(("count", find_count()))
+    assert processes.wait(0.1) == [] and processes.find_count(task).done == 20
+    there.send(("done",))
+    assert processes.wait(None) == [(task, None)] and processes.find_count(task) is None
+    processes.idle.clear()
+    here.close()
+    there.close()
