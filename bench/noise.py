@@ -11,9 +11,11 @@ import contextlib
 import contextvars
 import hashlib
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -200,3 +202,19 @@ def normal(like: Tensor) -> Tensor:
 def signs(like: Tensor) -> Tensor:
     """+1 or -1 with equal chance, shaped like `like`, whose first axis is the rows."""
     return torch.where(uniform(like) < 0, -1.0, 1.0).to(like.dtype)
+
+
+@contextlib.contextmanager
+def generators(seed: int) -> Iterator[None]:
+    """Inside, the global generators of Python, numpy and torch start from a seed below 2^32; outside, they go on as if
+    nothing had happened. For libraries that draw from these."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
