@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -26,13 +27,14 @@ class BestCandidate:
             self.images, self.least = images, loss(images)
             self.prediction = victim.logits(images).argmax(1)
 
-    def offer(self, candidates: Tensor) -> None:
-        """Take over the candidates that score lower: (B, C, H, W)."""
+    def offer(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Take over the candidates that score lower: (B, C, H, W). Returns all scores, and who keeps the prediction."""
         with torch.no_grad():
             score, kept = self.loss(candidates), self.victim.logits(candidates).argmax(1) == self.prediction
         better = kept & (score < self.least)
         self.images = torch.where(better[:, None, None, None], candidates, self.images)
         self.least = torch.where(better, score, self.least)
+        return score, kept
 
 
 def choose(
@@ -43,3 +45,11 @@ def choose(
     for batch in candidates:
         best.offer(batch)
     return best.images
+
+
+def deviation(ball: bench.Ball, share: float, images: Tensor) -> float:
+    """The standard deviation of Gaussian noise that is as long as a share of eps in the norm of the ball.
+
+    In linf, that is the deviation of an element.
+    """
+    return share * float(ball.eps) / (1.0 if ball.norm == "linf" else math.sqrt(images[0].numel()))
