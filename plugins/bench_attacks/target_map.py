@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import bench
@@ -21,7 +23,8 @@ class TargetMap(Descent):
 
     The target is a "frame", one on the border and zero inside (AAM; Joo et al., AAAI 2023), or the map of a
     "reference": the first of the training images given to all attacks that the network assigns to a class other than
-    the explained one ("structured" attack; Dombrowski et al., NeurIPS 2019; Wang et al., NeurIPS 2020).
+    the explained one ("structured" attack; Dombrowski et al., NeurIPS 2019; Wang et al., NeurIPS 2020), or a picture in
+    a "file", whose brightness is brought to the size of the images.
 
     Returns the closest iterate among those that keep the prediction; the clean image counts as one. Joo et al. return
     the last iterate whatever its prediction, and Dombrowski et al. search without a budget. "joo2023" sets the steps of
@@ -42,7 +45,7 @@ class TargetMap(Descent):
         "steps=3,restarts=2",
         "wang2020,steps=3",
     )
-    target: Literal["frame", "reference"] = bench.param("frame", "what the map should look like")
+    target: Literal["frame", "reference", "file"] = bench.param("frame", "what the map should look like")
     width: float = bench.param(5 / 32, "of a frame, as a share of the image's shorter side", low=0, high=0.5)
     optimiser: Literal["adam", "sign", "adaptive"] = bench.param("adam", "Adam's, steepest or Auto-PGD's steps")
     steps: int = bench.param(50, "gradient steps", low=1)
@@ -54,6 +57,14 @@ class TargetMap(Descent):
         "peak", "scale of the maps: a maximum of one, or a sum of one or of the number of pixels (area)", added=True
     )
     match: float = bench.param(1.0, "weight of the distance of the maps", low=0, added=True)
+    path: Path | None = bench.param(None, "the picture of target=file", added=True)
+
+    def find_problem(self) -> str | None:
+        if self.target == "file" and self.path is None:
+            return "target=file needs a picture; give path=FILE"
+        if self.target != "file" and self.path is not None:
+            return f"path is for target=file, and target is {self.target}; take one of them"
+        return None
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         aim = self.aim(victim, images, targets)
@@ -63,8 +74,7 @@ class TargetMap(Descent):
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
         with torch.no_grad():
             clean = victim.logits(images)
-            goal = frame(images, self.width) if self.target == "frame" else reference_maps(victim, targets)
-            goal = rescale(goal, self.scale)
+            goal = rescale(self._make_target(victim, images, targets), self.scale)
 
         def aim(moved: Tensor) -> Seen:
             maps, logits = victim.both(moved, targets)
@@ -74,6 +84,12 @@ class TargetMap(Descent):
             return Seen(score, logits, score.detach())
 
         return aim
+
+    def _make_target(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Tensor:
+        """What the maps should look like: (1 or B, H, W)."""
+        if self.target == "frame":
+            return frame(images, self.width)
+        return reference_maps(victim, targets) if self.path is None else picture(self.path, images)
 
 
 def rescale(maps: Tensor, scale: str) -> Tensor:
@@ -90,6 +106,15 @@ def frame(images: Tensor, width: float) -> Tensor:
     result = images.new_ones(1, height, length)
     result[:, border : height - border, border : length - border] = 0
     return result
+
+
+def picture(path: Path, images: Tensor) -> Tensor:
+    """Load the brightness of a picture, in the size of images: (B, C, H, W) -> (1, H, W)."""
+    height, width = images.shape[2:]
+    square = bench.images.load([path], max(height, width), crop="none").mean(1, keepdim=True).to(images)
+    if not square.any():
+        raise bench.BadValue(f"target_map: the picture {path} is black, and no map can look like it; take another one")
+    return F.interpolate(square, (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
 def reference_maps(victim: bench.Victim, targets: Tensor) -> Tensor:

@@ -209,6 +209,27 @@ def test_target_map_aims_at_the_map_of_another_class(network, ball, text, score_
         attack.perturb(victim(network), IMAGES, TARGETS, ball)
 
 
+def test_target_map_aims_at_a_picture(network, tmp_path):
+    from PIL import Image
+
+    file = tmp_path / "target.png"
+    pixels = torch.randint(0, 256, (12, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    Image.fromarray(pixels.numpy()).save(file)
+    text = f'target_map:target=file,optimiser=sign,step=0.1,steps=5,path="{file}"'
+    goal = pixels.double().mean(2)
+    found = perturbed(text, network, BALLS[0])
+    for i in range(6):
+        given = near(goal / goal.max(), 0.5), 5, IMAGES[i], BALLS[0]
+        assert_close(found[i], slow(network, IMAGES[i], TARGETS[i], *given), rtol=1e-5, atol=1e-7)
+    Image.new("RGB", (12, 12)).save(file)
+    with pytest.raises(bench.BadValue, match=r"target_map: the picture .*target.png is black, and no map can look"):
+        perturbed(text, network, BALLS[0])
+    with pytest.raises(bench.BadValue, match="target=file needs a picture; give path=FILE"):
+        bench.component("attack", "target_map:target=file")
+    with pytest.raises(bench.BadValue, match="path is for target=file, and target is frame; take one of them"):
+        bench.component("attack", f'target_map:path="{file}"')
+
+
 @pytest.mark.parametrize(("ball", "of"), [(BALLS[0], "nonzero"), (BALLS[1], "nonzero"), (BALLS[1], "all")])
 def test_topk_l2_is_the_protocol_of_gong_et_al(network, ball, of):
     def share_of_elements(clean, logits):
