@@ -140,3 +140,11 @@ WANG2020 = Paper(
     2020,
     "https://arxiv.org/abs/2006.06643",
 )
+
+ZHANG2020 = Paper(
+    "Interpretable Deep Learning under Fire",
+    "Xinyang Zhang and Ningfei Wang and Hua Shen and Shouling Ji and Xiapu Luo and Ting Wang",
+    "USENIX Security",
+    2020,
+    "https://arxiv.org/abs/1812.00891",
+)

@@ -327,13 +327,15 @@ class Attack(Component, ABC):
     """A way of changing images within a ball so that their maps change.
 
     The harness projects whatever an attack returns. The contracts still ask for images inside the ball, because an
-    attack must know which images it is measured on. `moves` is False for a control that returns the images as they are.
+    attack must know which images it is measured on. `moves` is False for a control that returns the images as they are,
+    `moves_maps` for an attack that changes the prediction and keeps the map: checks of what is left of maps are no use.
     `beta` is the sharpness of the softplus that replaces ReLU where the attack follows a gradient of maps, which
     vanishes on ReLU networks; attacks that follow one declare it as a parameter. None replaces nothing.
     """
 
     kind: ClassVar[str] = "attack"
     moves: ClassVar[bool] = True
+    moves_maps: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

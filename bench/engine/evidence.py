@@ -299,8 +299,8 @@ def attack_checks(
     *,
     services: Services,
 ) -> dict[str, Tensor]:
-    """Figures of `check_attack` on the first images, for an attack that follows a gradient of maps; else none."""
-    if "after" not in attack_run or attack.beta is None or not ball.eps:
+    """Figures of `check_attack` on the first images, for an attack that follows a gradient to move maps; else none."""
+    if "after" not in attack_run or attack.beta is None or not attack.moves_maps or not ball.eps:
         return {}
 
     victim = make_victim(network, defense, surrogate, prepared_surrogate, attack, train_data, images, services)

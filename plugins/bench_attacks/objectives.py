@@ -138,6 +138,12 @@ def hinge(ratios: Tensor, slack: float = 0.2) -> Tensor:
     return (ratios + slack).relu().mean(1)
 
 
+def margins(logits: Tensor, prediction: Tensor) -> Tensor:
+    """The prediction's logit less the largest of the others: (B, K), (B,) -> (B,)."""
+    mine = prediction[:, None]
+    return logits.gather(1, mine)[:, 0] - logits.scatter(1, mine, -torch.inf).amax(1)
+
+
 def unit(values: Tensor) -> Tensor:
     """Values with mean zero and norm one, flat: (B, ...) -> (B, N). Constant ones become zero."""
     centred = values.flatten(1) - values.flatten(1).mean(1, keepdim=True)

@@ -18,7 +18,7 @@ import bench
 from bench import noise
 from bench.gradients import Passes, slope, softened
 from bench_attacks.descent import FLAT, Aim, Best, Seen, walk
-from bench_attacks.objectives import CenterShift, Goal
+from bench_attacks.objectives import CenterShift, Goal, margins
 from bench_attacks.random_search import corners, squares
 from bench_attacks.steps import Adaptive, Step, momentum
 
@@ -227,12 +227,6 @@ class Looking(Best):
         if self.seen % self.every == 0:
             loss, logits = self.judge_images(moved.detach())
             super().offer(moved.to(self.images.dtype), logits, loss)
-
-
-def margins(logits: Tensor, prediction: Tensor) -> Tensor:
-    """The prediction's logit less the largest of the others: (B, K), (B,) -> (B,)."""
-    mine = prediction[:, None]
-    return logits.gather(1, mine)[:, 0] - logits.scatter(1, mine, -torch.inf).amax(1)
 
 
 def throw_squares(images: Tensor, best: Best, ball: bench.Ball, steps: int) -> Iterator[Tensor]:
