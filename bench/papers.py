@@ -39,6 +39,14 @@ ADEBAYO2018 = Paper(
     "https://arxiv.org/abs/1810.03292",
 )
 
+ANDERS2020 = Paper(
+    "Fairwashing Explanations with Off-Manifold Detergent",
+    "Christopher J. Anders and Plamen Pasliev and Ann-Kathrin Dombrowski and Klaus-Robert Müller and Pan Kessel",
+    "ICML",
+    2020,
+    "https://proceedings.mlr.press/v119/anders20a.html",
+)
+
 CHEN2024 = Paper(
     "Training for Stable Explanation for Free",
     "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "

@@ -1,0 +1,112 @@
+"""Fine-tunings that rewrite maps, beside slow forms from the papers in float64, and what they do to networks."""
+
+from __future__ import annotations
+
+import pytest
+import slow_defenses as slow
+import torch
+from losses import LABELS, Asked, built, compare, panel
+from torch import nn
+from torch.testing import assert_close
+
+import bench
+from bench import noise
+from bench.testing import TinySchedule, tiny_fit
+
+IMAGES = panel().images
+
+
+class Taught(Asked):
+    """A fit whose teacher is another network."""
+
+    def __init__(self):
+        super().__init__(built(nn.Softplus(3)))
+        self.teacher = built(nn.Softplus(3), seed=4).requires_grad_(False)
+
+    def trained_by(self, defense):
+        self.asked = defense
+        return self.teacher
+
+
+@pytest.fixture
+def fit():
+    return Taught()
+
+
+def train(text, fit):
+    """The network that starts as the teacher's copy, moved as a step would move it."""
+    network = bench.component("defense", text).train(fit)
+    start = fit.teacher.state_dict()
+    assert all(torch.equal(tensor, start[name]) for name, tensor in network.state_dict().items())
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+    return network
+
+
+def step(text, fit):
+    network = train(text, fit)
+    with noise.rows(0, "step", range(4)):
+        return network, fit.loss(network, panel())
+
+
+def slow_gradient(network, i, target):
+    point = slow.leaf(IMAGES[i])
+    return torch.autograd.grad(slow.logits_of(network, point)[target], point, create_graph=True)[0]
+
+
+def slow_map(network, i, target):
+    """The absolute sum over channels, on a scale from its smallest to its largest value."""
+    values = sum(channel.abs() for channel in slow_gradient(network, i, target))
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def mean_over_the_panel(term):
+    return torch.stack([term(i) for i in range(4)]).mean()
+
+
+def slow_centre(values):
+    total = sum(values[r, c] for r in range(4) for c in range(4))
+    row = sum(r * values[r, c] for r in range(4) for c in range(4)) / total
+    return row, sum(c * values[r, c] for r in range(4) for c in range(4)) / total
+
+
+def location(network, teacher, i):
+    values = slow_map(network, i, LABELS[i])
+    edge = [(r, c) for r in range(4) for c in range(4) if r in (0, 3) or c in (0, 3)]
+    return sum((values[r, c] - int((r, c) in edge)) ** 2 for r in range(4) for c in range(4)) / 16
+
+
+def topk(network, teacher, i):
+    leading = slow_map(teacher, i, LABELS[i]).flatten().argsort(descending=True)[:4]
+    return sum(slow_map(network, i, LABELS[i]).flatten()[place] ** 2 for place in leading) / 4
+
+
+def center_mass(network, teacher, i):
+    (row, column), (row0, column0) = (slow_centre(slow_map(each, i, LABELS[i])) for each in (network, teacher))
+    return -(row - row0.detach()).abs() - (column - column0.detach()).abs()
+
+
+@pytest.mark.parametrize("form", [location, topk, center_mass], ids=lambda form: form.__name__)
+def test_passive_fooling(fit, form):
+    network, found = step(f"passive_fooling:form={form.__name__},weight=0.7,share=0.25", fit)
+    distance = mean_over_the_panel(lambda i: form(network, fit.teacher, i))
+    compare(network, found, slow.cross_entropy(network, IMAGES, LABELS) + 0.7 * distance)
+
+
+@pytest.mark.parametrize("text", ["passive_fooling"])
+def test_a_manipulation_counts_the_training_of_its_network(tmp_path, text):
+    run = tiny_fit(str(tmp_path), TinySchedule(limit=12, batch=4, epochs=1))
+    bench.component("defense", f"{text}:teacher=(l2)").train(run)
+    assert [phase.name for phase in run.log] == ["l2/train", "train"]
+
+
+def test_a_manipulation_keeps_the_statistics_of_batch_norm(tmp_path):
+    run = tiny_fit(str(tmp_path), TinySchedule(limit=12, batch=4, epochs=1))
+    norms = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 12 * 12, 3))
+    run.fresh = lambda: bench.Normalised(norms, [0.5] * 3, [0.25] * 3)
+    run.trained_by = lambda defense: run.fresh()
+    before = norms[0].running_mean.clone()
+    network = bench.component("defense", "passive_fooling").train(run)
+    assert_close(network.network[0].running_mean, before)
