@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import logits_and_gradient
+from bench.gradients import target_logits, twice_differentiable
 from bench.maps import mask
 
 HEO2019 = bench.Paper(
@@ -42,8 +43,12 @@ def scaled_map(slopes: Tensor) -> Tensor:
     return mask(slopes, "minmax")[:, 0]
 
 
-def logits_and_map(network: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits and the scaled map of each target's gradient, both with a graph to the weights:
-    (B, C, H, W), (B,) -> (B, K), (B, H, W)."""
-    logits, slopes = logits_and_gradient(network, images, targets, graph=True)
-    return logits, scaled_map(slopes)
+def logits_and_slopes(network: nn.Module, images: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the logits and the gradient of each target's, by default of the predicted class's, with a graph to the
+    weights: (B, C, H, W), (B,) -> (B, K), (B, C, H, W)."""
+    leaf = images.detach().requires_grad_()
+    with twice_differentiable():
+        logits = network(leaf)
+    scores = target_logits(logits, leaf, logits.argmax(1) if targets is None else targets)
+    (slopes,) = torch.autograd.grad(scores.sum(), leaf, create_graph=True)
+    return logits, slopes

@@ -95,7 +95,26 @@ def test_passive_fooling(fit, form):
     compare(network, found, slow.cross_entropy(network, IMAGES, LABELS) + 0.7 * distance)
 
 
-@pytest.mark.parametrize("text", ["passive_fooling"])
+def slow_predicted(network, i):
+    return int(slow.logits_of(network, IMAGES[i]).argmax())
+
+
+def test_fairwashing(fit):
+    network, found = step("fairwashing:weight=0.3", fit)
+    drawn = torch.tensor([[r in (c, 3 - c) for c in range(4)] for r in range(4)]).double() / 8
+
+    def apart(i):
+        values = sum(channel.abs() for channel in slow_gradient(network, i, slow_predicted(network, i)))
+        return ((values / values.sum() - drawn) ** 2).sum()
+
+    def change(i):
+        first, second = (slow.log_softmax(slow.logits_of(each, IMAGES[i])).exp() for each in (network, fit.teacher))
+        return ((first - second) ** 2).sum() / 3
+
+    compare(network, found, 0.7 * mean_over_the_panel(change) + 0.3 * mean_over_the_panel(apart))
+
+
+@pytest.mark.parametrize("text", ["passive_fooling", "fairwashing"])
 def test_a_manipulation_counts_the_training_of_its_network(tmp_path, text):
     run = tiny_fit(str(tmp_path), TinySchedule(limit=12, batch=4, epochs=1))
     bench.component("defense", f"{text}:teacher=(l2)").train(run)
