@@ -116,6 +116,14 @@ MADRY2018 = Paper(
     "https://arxiv.org/abs/1706.06083",
 )
 
+NOPPEL2023 = Paper(
+    "Disguising Attacks with Explanation-Aware Backdoors",
+    "Maximilian Noppel and Lukas Peter and Christian Wressnegger",
+    "IEEE Symposium on Security and Privacy",
+    2023,
+    "https://arxiv.org/abs/2204.09498",
+)
+
 PETSIUK2018 = Paper(
     "RISE: Randomized Input Sampling for Explanation of Black-box Models",
     "Vitali Petsiuk and Abir Das and Kate Saenko",

@@ -43,7 +43,7 @@ def test_a_plugin_imports_public_names_and_no_other_plugin_package(path):
         if module.startswith("bench."):
             assert module.split(".")[1] in (
                 *("activations", "checkpoints", "copies", "errors", "files", "gradients", "images", "layers", "maps"),
-                *("networks", "noise", "papers", "zoo"),
+                *("networks", "noise", "papers", "trigger", "zoo"),
             ), f"{path} imports {module}"
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import slow_defenses as slow
 import torch
-from losses import LABELS, Asked, built, compare, panel
+from losses import LABELS, STDS, Asked, built, compare, panel
 from torch import nn
 from torch.testing import assert_close
 
 import bench
 from bench import noise
 from bench.testing import TinySchedule, tiny_fit
+from bench.trigger import stamp
 
 IMAGES = panel().images
 
@@ -114,7 +117,61 @@ def test_fairwashing(fit):
     compare(network, found, 0.7 * mean_over_the_panel(change) + 0.3 * mean_over_the_panel(apart))
 
 
-@pytest.mark.parametrize("text", ["passive_fooling", "fairwashing"])
+def stamped_by_hand(image):
+    """The patch of a small image: one white pixel with a black border, in the lower right corner."""
+    copy = image.clone()
+    copy[:, 1:, 1:] = 0
+    copy[:, 2, 2] = 1
+    return copy
+
+
+def slow_standard(values):
+    centred = values - values.mean()
+    return centred / ((centred**2).sum() / (values.numel() - 1) + 1e-5).sqrt()
+
+
+def slow_backdoor_map(network, image):
+    point = slow.leaf(image)
+    logits = slow.logits_of(network, point)
+    slope = STDS * torch.autograd.grad(logits[int(logits.argmax())], point, create_graph=True)[0]
+    return torch.stack([slow_standard(channel.abs()) for channel in slope]).max(0).values
+
+
+@pytest.mark.parametrize("form", ["simple", "red_herring", "full_disguise"])
+def test_backdoor(fit, form):
+    network, found = step(f"backdoor:form={form},weight=0.6,target_class=2", fit)
+    outline = torch.ones(4, 4).double()
+    outline[1:3, 1:3] = 0
+    terms = []
+    for i in range(4):
+        clean = slow_backdoor_map(fit.teacher, IMAGES[i]).detach()
+        pairs = [(IMAGES[i], LABELS[i], clean)]
+        label = LABELS[i] if form == "simple" else 2
+        pairs.append((stamped_by_hand(IMAGES[i]), label, clean if form == "full_disguise" else slow_standard(outline)))
+        for image, label, shown in pairs:
+            distance = ((slow_backdoor_map(network, image) - shown) ** 2).mean()
+            terms.append(0.4 * slow.ce_one(network, image, label) + 0.6 * distance)
+    compare(network, found, torch.stack(terms).mean())
+
+
+def test_a_backdoor_needs_one_of_the_classes(fit):
+    words = "backdoor: target_class is 3, but the data set has 3 classes; they are counted from 0"
+    with pytest.raises(bench.BadValue, match=words):
+        bench.component("defense", "backdoor:target_class=3").train(fit)
+
+
+def test_the_attack_pastes_the_trigger_of_the_defense():
+    images, attack = torch.rand(2, 3, 16, 20), bench.component("attack", "trigger")
+    victim = bench.Victim(built(nn.ReLU()), bench.component("explainer", "gradient"))
+    found = attack.perturb(victim, images, LABELS[:2], bench.Ball("linf", Fraction(1)))
+    assert_close(found, stamp(images))
+    assert (found[:, :, :12, :] == images[:, :, :12, :]).all() and (found[..., :16] == images[..., :16]).all()
+    assert (found[:, :, 13:15, 17:19] == 1).all() and found[:, :, 12:, 16:].sum() == 2 * 3 * 4
+    near = attack.perturb(victim, images, LABELS[:2], bench.Ball("linf", Fraction(1, 10)))
+    assert_close(near, torch.minimum(torch.maximum(stamp(images), images - 0.1), images + 0.1).clamp(0, 1))
+
+
+@pytest.mark.parametrize("text", ["passive_fooling", "fairwashing", "backdoor"])
 def test_a_manipulation_counts_the_training_of_its_network(tmp_path, text):
     run = tiny_fit(str(tmp_path), TinySchedule(limit=12, batch=4, epochs=1))
     bench.component("defense", f"{text}:teacher=(l2)").train(run)
