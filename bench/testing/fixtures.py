@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import noise
@@ -43,6 +44,54 @@ def tiny_network(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = TinyModel(activation="softplus" if smooth else "relu").build(shape, 3)
+    return network.to(current_device(), dtype).eval().requires_grad_(False)
+
+
+class TinyBlock(nn.Module):
+    """Attention of two heads and a layer of units, each behind a layer norm and beside a shortcut."""
+
+    def __init__(self, width: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.before_attention, self.before_units = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.units = nn.Sequential(nn.Linear(width, 2 * width), activation, nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        parts = self.queries_keys_values(self.before_attention(tokens)).chunk(3, -1)
+        query, key, value = (part.unflatten(-1, (2, -1)).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + self.joined(mixed)
+        summed: Tensor = tokens + self.units(self.before_units(tokens))
+        return summed
+
+
+class TinyTransformer(nn.Module):
+    """Two blocks on a class token and patches of 3 x 3 pixels, as in a vision transformer."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, smooth: bool) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.patches = nn.Conv2d(channels, 8, 3, 3)
+        self.class_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.positions = nn.Parameter(torch.randn(1, 1 + height // 3 * (width // 3), 8) / 4)
+        activation = nn.Softplus(3.0) if smooth else nn.ReLU()
+        self.blocks = nn.Sequential(*(TinyBlock(8, activation) for _ in range(2)))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], 1) + self.positions
+        logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
+        return logits
+
+
+def tiny_transformer(
+    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
+) -> nn.Module:
+    """A transformer for images of a shape (C, H, W) and 3 classes, frozen and in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = TinyTransformer(shape, 3, smooth)
     return network.to(current_device(), dtype).eval().requires_grad_(False)
 
 

@@ -12,22 +12,25 @@ from torch import Tensor, nn
 
 import bench
 from bench.activations import INSIDE, KINKED, Call
+from bench_explainers.attention import attend
 from bench_explainers.relevance import Flow
-from bench_explainers.rules import box, epsilon, pass_on, share_mean, split_sum, zplus
+from bench_explainers.rules import bilinear, box, epsilon, pass_on, share_mean, softmax, split_product, split_sum, zplus
 
-SMOOTH = ("softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish")
+SMOOTH = ("softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish", "sigmoid")
 ACTIVATIONS = frozenset({*KINKED, *INSIDE, *SMOOTH})
 # Functions that move or select numbers: their gradient carries relevance to the right place.
 MOVES = frozenset(
     {
         "adaptive_max_pool2d", "cat", "chunk", "clamp", "clip", "clone", "concat", "contiguous", "dropout",
         "dropout2d", "expand", "feature_dropout", "flatten", "flip", "getitem", "index_select", "max_pool2d",
-        "narrow", "pad", "permute", "reshape", "select", "split", "squeeze", "stack", "swapaxes", "to",
-        "transpose", "unbind", "unflatten", "unsqueeze", "view",
+        "narrow", "pad", "permute", "repeat_interleave", "reshape", "roll", "select", "split", "squeeze", "stack",
+        "swapaxes", "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
     }
 )  # fmt: skip
 MEANS = frozenset({"adaptive_avg_pool2d", "avg_pool2d", "mean", "sum"})
 ARITHMETIC = frozenset({"add", "radd", "sub", "rsub", "mul", "rmul", "div", "truediv", "true_divide"})
+MATRIX_PRODUCTS = frozenset({"matmul", "rmatmul", "bmm", "mm"})
+NORMS = frozenset({"layer_norm", "rms_norm", "group_norm", "instance_norm", "normalize"})
 IN_PLACE = frozenset({"add_", "sub_", "mul_", "div_"})
 
 
@@ -44,8 +47,16 @@ class LRP(bench.Explainer):
     bias=drop is the rule as Joo et al. print it, where a bias takes no relevance; their code and zennit keep it.
     "signed" splits a sum as zennit's Norm does, o / (o + s), which has poles on softplus networks. dense=epsilon uses
     the epsilon rule in linear layers, as zennit's composites do. "released" is what RobustAGA (Joo et al., 2023) does
-    on CIFAR-10's ResNet: z+ at the image too, and batch norm skipped. Networks with products of two branches (gates,
-    attention) have no rule, and are refused.
+    on CIFAR-10's ResNet: z+ at the image too, and batch norm skipped.
+
+    Attention and gates follow AttnLRP (Achtibat et al., ICML 2024). A product of matrices gives each factor half, in
+    proportion to the summands (Prop. 3.3), and a product of numbers half to each (Prop. 3.2). The softmax follows its
+    Taylor expansion, R_i = x_i (R_i - s_i sum_j R_j) (Prop. 3.1), whose bias keeps a part of the relevance. Norms of
+    layers pass on what they get (Prop. 3.4); the authors' code splits their subtraction of the mean by the epsilon
+    rule. No ReLU follows a sum in such networks. There, sums of branches and means are split in proportion to absolute
+    values, because a sum of negative numbers would have no positive part. "dense=epsilon,residual=signed" has the
+    paper's rules for language models; for vision transformers it takes gamma rules, which this component lacks.
+    The cost is one forward pass and one backward pass, in which each layer is computed once or twice again.
     """
 
     name = "lrp"
@@ -99,6 +110,7 @@ class Layers(Flow):
         super().__init__()
         self.method = method
         self.known: dict[int, Known] = {}
+        self.signed: set[str] = set()  # functions that networks call in which no ReLU follows a sum
 
     def begin(self, images: Tensor) -> Tensor:
         self.known[id(images)] = Known(images, (torch.zeros_like(images), torch.ones_like(images)))
@@ -136,6 +148,16 @@ class Layers(Flow):
             return self._arithmetic(name, func, args, named)
         if name in MEANS:
             return self._mean(func, args, named)
+        if name == "scaled_dot_product_attention":
+            with self:
+                return attend(*args, **named)
+        if name in MATRIX_PRODUCTS:
+            return self._matrix_product(name, func, args, named)
+        if name in NORMS or name == "softmax":
+            self.signed.add(name)
+            given = args[0] if args else named["input"]
+            rule = pass_on if name in NORMS else softmax(args[1] if len(args) > 1 else named["dim"])
+            return self._note(self.route(rule, func(*args, **named), given))
         result = func(*args, **named)
         outputs = [t for t in tensors(result) if t.is_floating_point() and t.requires_grad]
         if outputs and name not in MOVES:
@@ -236,17 +258,31 @@ class Layers(Flow):
                 ends = [value(*(limit if a is operands[0] else a for a in args)) for limit in limits]
                 bounds = torch.minimum(*ends), torch.maximum(*ends)
         elif len(operands) == 2 and name in ("add", "radd") and named.get("alpha", 1) == 1:
-            rule = split_sum(self.method.residual)
+            rule = split_sum(self.method.residual, self.signed)
+        elif len(operands) == 2 and name in ("mul", "rmul"):
+            self.signed.add(name)
+            rule = split_product
         else:
-            raise no_rule(f"{name} of two parts, such as a gate")
+            raise no_rule(f"{name} of two parts")
         output = self.route(rule, value(*args), *operands)
         return self._note(output if overwritten is None else overwritten.copy_(output), bounds=bounds)
 
     def _mean(self, func: Any, args: Any, named: Any) -> Tensor:
         given = args[0] if args else named["input"]
         rest = {key: value for key, value in named.items() if key != "input"}
-        rule = share_mean(lambda x: func(x, *args[1:], **rest))
+        rule = share_mean(lambda x: func(x, *args[1:], **rest), self.signed)
         return self._note(self.route(rule, func(*args, **named), given))
+
+    def _matrix_product(self, name: str, func: Any, args: Any, named: Any) -> Tensor:
+        factors: list[Tensor] = [*args, *named.values()]
+        first, second = factors
+        output = func(first, second)
+        if id(first) not in self.known:
+            return self._apply_rule("linear", lambda x, weight, bias: func(weight, x), second, first, None, output)
+        if id(second) not in self.known:
+            return self._apply_rule("linear", lambda x, weight, bias: func(x, weight), first, second, None, output)
+        self.signed.add(name)
+        return self._note(self.route(bilinear(func), output, first, second))
 
 
 def no_rule(what: str) -> bench.BadComponent:

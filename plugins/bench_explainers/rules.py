@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor
@@ -62,11 +62,11 @@ def zplus(function: Callable[..., Tensor], weight: Tensor, bias: Tensor | None) 
     return rule
 
 
-def share_mean(function: Callable[[Tensor], Tensor]) -> Callable[..., tuple[Tensor]]:
-    """z+ for a mean, whose weights are all positive."""
+def share_mean(function: Callable[[Tensor], Tensor], signed: Collection[str] = ()) -> Callable[..., tuple[Tensor]]:
+    """z+ for a mean, whose weights are all positive; by absolute values where, on the way back, `signed` has a name."""
 
     def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
-        part = given.clamp(min=0)
+        part = given.abs() if signed else given.clamp(min=0)
         value, transpose = backward(function, part)
         return (part * transpose(relevance / keep_from_zero(value)),)
 
@@ -98,14 +98,44 @@ def box(
     return rule
 
 
-def split_sum(parts: str) -> Callable[..., tuple[Tensor, ...]]:
-    """R_o = R o / (o + s), with positive parts or signed ones."""
+def split_sum(parts: str, signed: Collection[str] = ()) -> Callable[..., tuple[Tensor, ...]]:
+    """R_o = R o / (o + s), with signed parts or positive ones.
+
+    The latter become absolute ones where, on the way back, `signed` has a name.
+    """
 
     def rule(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, ...]:
-        shares = [b.clamp(min=0) for b in branches] if parts == "positive" else list(branches)
+        shares = branches if parts == "signed" else [b.abs() if signed else b.clamp(min=0) for b in branches]
         per_unit = relevance / keep_from_zero(total(shares))
         return tuple(
             (share * per_unit).sum_to_size(branch.shape) for share, branch in zip(shares, branches, strict=True)
         )
+
+    return rule
+
+
+def split_product(relevance: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
+    """R_a = R_b = R / 2."""
+    return tuple((relevance / 2).sum_to_size(factor.shape) for factor in factors)
+
+
+def bilinear(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """R_a = a (dz/da)^T (R / 2z) and R_b likewise, for z = function(a, b) that is linear in each: half for each."""
+
+    def rule(relevance: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        value, to_first = backward(lambda x: function(x, second), first)
+        _, to_second = backward(lambda x: function(first, x), second)
+        share = relevance / keep_from_zero(2 * value)
+        return first * to_first(share), second * to_second(share)
+
+    return rule
+
+
+def softmax(dim: int) -> Callable[..., tuple[Tensor]]:
+    """R_i = x_i (R_i - s_i sum_j R_j), the Taylor expansion of s = softmax(x) at x itself."""
+
+    def rule(relevance: Tensor, given: Tensor) -> tuple[Tensor]:
+        scores = given.where(given.isfinite(), 0)  # a mask is minus infinity
+        return (scores * (relevance - given.softmax(dim) * relevance.sum(dim, keepdim=True)),)
 
     return rule

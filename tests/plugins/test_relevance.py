@@ -449,13 +449,13 @@ class Gated(nn.Module):
 
     def forward(self, images):
         x = F.gelu(self.conv(images))
-        return (x * x.mean((2, 3), keepdim=True)).mean((2, 3))
+        return (x / x.mean((2, 3), keepdim=True)).mean((2, 3))
 
 
 def test_what_cannot_be_explained_says_so():
     network, images = Gated().eval(), torch.rand(3, 3, 8, 8)
     said = {
-        "lrp": "lrp has no rule for mul of two parts, such as a gate",
+        "lrp": "lrp has no rule for div of two parts",
         "guided_backprop": "finds no ReLU or softplus in the network",
         "gradcam:layer=cov": r"gradcam: the network has no layer 'cov'; did you mean 'conv'\?",
     }
