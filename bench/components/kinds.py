@@ -227,6 +227,12 @@ class Explainer(Component, ABC):
         return False
 
     @property
+    def needs_class_token(self) -> bool:
+        """Whether it refuses networks without a class token that attends to all patches. Its contracts then run on a
+        tiny transformer. Those that do set a class attribute to True."""
+        return False
+
+    @property
     def mask_rule(self) -> MaskRule:
         """How `masks` scales an attribution; `bench.maps.mask` says it of each rule. Most set a class attribute."""
         return "percentile"

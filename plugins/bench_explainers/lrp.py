@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import bench
 from bench.activations import INSIDE, KINKED, Call
 from bench_explainers.attention import attend
-from bench_explainers.relevance import Flow
+from bench_explainers.relevance import Flow, Rule
 from bench_explainers.rules import bilinear, box, epsilon, pass_on, share_mean, softmax, split_product, split_sum, zplus
 
 SMOOTH = ("softplus", "silu", "gelu", "elu", "celu", "selu", "mish", "tanh", "hardswish", "sigmoid")
@@ -106,11 +106,12 @@ class Layers(Flow):
 
     names = ACTIVATIONS
 
-    def __init__(self, method: LRP) -> None:
+    def __init__(self, method: LRP, of_softmax: Callable[[int], Rule] = softmax, of_sum: Rule | None = None) -> None:
         super().__init__()
         self.method = method
         self.known: dict[int, Known] = {}
         self.signed: set[str] = set()  # functions that networks call in which no ReLU follows a sum
+        self.of_softmax, self.of_sum = of_softmax, of_sum or split_sum(method.residual, self.signed)
 
     def begin(self, images: Tensor) -> Tensor:
         self.known[id(images)] = Known(images, (torch.zeros_like(images), torch.ones_like(images)))
@@ -156,7 +157,7 @@ class Layers(Flow):
         if name in NORMS or name == "softmax":
             self.signed.add(name)
             given = args[0] if args else named["input"]
-            rule = pass_on if name in NORMS else softmax(args[1] if len(args) > 1 else named["dim"])
+            rule = pass_on if name in NORMS else self.of_softmax(args[1] if len(args) > 1 else named["dim"])
             return self._note(self.route(rule, func(*args, **named), given))
         result = func(*args, **named)
         outputs = [t for t in tensors(result) if t.is_floating_point() and t.requires_grad]
@@ -251,14 +252,14 @@ class Layers(Flow):
 
         operands = [a for a in args if isinstance(a, Tensor) and id(a) in self.known]
         bounds = None
-        rule: Callable[..., tuple[Tensor, ...]] = pass_on
+        rule: Rule = pass_on
         if len(operands) == 1:  # combined with a constant, as in a normalisation
             limits = self.known[id(operands[0])].bounds
             if limits:
                 ends = [value(*(limit if a is operands[0] else a for a in args)) for limit in limits]
                 bounds = torch.minimum(*ends), torch.maximum(*ends)
         elif len(operands) == 2 and name in ("add", "radd") and named.get("alpha", 1) == 1:
-            rule = split_sum(self.method.residual, self.signed)
+            rule = self.of_sum
         elif len(operands) == 2 and name in ("mul", "rmul"):
             self.signed.add(name)
             rule = split_product

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,16 @@ class Flow(Activations):
             with self:
                 shown = self.begin(inputs)
                 logits = self.end(bench.check_logits(network(shown), shown))
-            scores = target_logits(logits, images, targets)
-            self.way.by_rules = True
-            try:
-                (relevance,) = torch.autograd.grad(scores.sum(), inputs, create_graph=keep, retain_graph=keep)
-            finally:
-                self.way.by_rules = False
+            (relevance,) = self.propagate(target_logits(logits, images, targets), [inputs], keep)
         return relevance
+
+    def propagate(self, scores: Tensor, inputs: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+        """The relevance of tensors that the mode has seen, from one for each score; with a graph iff `keep`."""
+        self.way.by_rules = True
+        try:
+            return torch.autograd.grad(scores.sum(), inputs, create_graph=keep, retain_graph=keep)
+        finally:
+            self.way.by_rules = False
 
     def begin(self, images: Tensor) -> Tensor:
         """Return the images for the network to see."""

@@ -114,6 +114,19 @@ def split_sum(parts: str, signed: Collection[str] = ()) -> Callable[..., tuple[T
     return rule
 
 
+def split_by_totals(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, ...]:
+    """R_o = R o / (o + s), scaled so that the totals of an image's branches are in proportion to their sizes."""
+    per_unit = relevance / keep_from_zero(total(branches))
+    parts = [(branch * per_unit).sum_to_size(branch.shape) for branch in branches]
+    sums = [part.flatten(1).sum(1) for part in parts]
+    scale = relevance.flatten(1).sum(1) / keep_from_zero(total(each.abs() for each in sums))
+    # |sum| / sum, times the scale.
+    return tuple(
+        part * (scale * each.sign()).view(-1, *(1 for _ in part.shape[1:]))
+        for part, each in zip(parts, sums, strict=True)
+    )
+
+
 def split_product(relevance: Tensor, *factors: Tensor) -> tuple[Tensor, ...]:
     """R_a = R_b = R / 2."""
     return tuple((relevance / 2).sum_to_size(factor.shape) for factor in factors)
