@@ -151,7 +151,5 @@ def test_quantus_that_is_missing_does_not_know_a_metric_or_wants_another_step(mo
     with pytest.raises(bench.BadValue, match=r"quantus:metric=PixelFlipping,step=7: .*; choose another step"):
         score("quantus:metric=PixelFlipping,step=7")
     monkeypatch.setitem(sys.modules, "quantus", None)
-    with pytest.raises(
-        bench.EnvironmentProblem, match=r"quantus:.* needs quantus.*; pip install .*\[quantus\]'"
-    ):
+    with pytest.raises(bench.EnvironmentProblem, match=r"quantus:.* needs quantus.*; pip install .*\[quantus\]'"):
         score("quantus:metric=Sparseness")
