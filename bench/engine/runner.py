@@ -18,8 +18,9 @@ from bench.engine.cells import Cell
 from bench.engine.executors import Here, read_record
 from bench.engine.progress import Progress
 from bench.engine.store import Store
-from bench.engine.tasks import Executor, list_tasks, perform
-from bench.errors import BadValue, CellFailed, EnvironmentProblem, StoreError
+from bench.engine.tasks import Executor, Task, list_tasks, perform
+from bench.errors import BadValue, BenchError, CellFailed, EnvironmentProblem, StoreError
+from bench.zoo import MADE, list_networks
 
 
 @dataclass
@@ -59,6 +60,7 @@ def run_cells(
             store.check_writable()
             _tell_stale(todo, store)
             tasks = list_tasks(todo, store)
+            _tell_zoo(tasks, store)
             for task, error in perform(tasks, progress.watch(executor or Here(catalog, store, device), tasks), store):
                 record = read_record(store, task.cell) if error is None else None
                 if record is not None:
@@ -84,6 +86,18 @@ def _tell_stale(cells: list[Cell], store: Store) -> None:
             for change in cell.find_stale(alike)[:1]:
                 store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
                 told.add(cell.metric)
+
+
+def _tell_zoo(tasks: list[Task], store: Store) -> None:
+    """Say which networks that are about to be trained the zoo has."""
+    keys = {task.key for task in tasks if task.name == MADE}
+    with contextlib.suppress(BenchError):  # of an index that this run does not need
+        for network in list_networks():
+            if network.key in keys:
+                store.warn(
+                    f"the zoo has {network.name}, which this run trains; with --defense zoo:network={network.name} "
+                    "a run takes it from there"
+                )
 
 
 def read_records(store: Store) -> list[Record]:

@@ -340,6 +340,8 @@ def test_a_plain_run_takes_nothing_from_the_zoo(own, bench_, l2, monkeypatch):
     options = [word for axis, text in l2.axes.items() for word in (f"--{axis}", text)]
     code, _, err = bench_("run", *options, "--no-reference", "--metric", "accuracy", "--samples", "10")
     assert code == 1 and "l2 trains" in err
+    way = "which this run trains; with --defense zoo:network=tiny/l2/0 a run takes it from there"
+    assert f"bench: the zoo has tiny/l2/0, {way}\n" in err
 
 
 def test_networks_that_an_attack_uses_come_from_the_zoo(own, run_, monkeypatch):
