@@ -83,11 +83,13 @@ def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
 @click.option(
     "--meta", metavar="FILE", type=PLACE, help="TOML file with title, authors and so on. [default: write a draft]"
 )
+@click.option("--add", is_flag=True, help="Add to the records of this name; those need not be in the store.")
 @click.option("--replace", is_flag=True, help="Replace the records of this name, an unpublished draft.")
 def publish(
     board: str,
     name: str,
     meta: str | None,
+    add: bool,
     replace: bool,
     without: tuple[str, ...],
     reference: bool,
@@ -105,9 +107,11 @@ def publish(
     from bench.engine import open_store
     from bench.publishing import draw_examples, publish as publish_records
 
+    if add and replace:
+        raise BadValue("--add keeps the records of this name, and --replace drops them; give one of the two")
     _, cells, _ = select_cells(without, reference, board, options)
     opened = open_store(store, complain)
-    count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace)
+    count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace, add)
     answer(f"{count} records published as {name}")
     for other, number in sorted(shared.items()):
         answer(f"{number} records left out, since {other} has published them")

@@ -20,6 +20,7 @@ from bench.boards import (
     ROW,
     UNFINISHED,
     VALUES,
+    Record,
     devices,
     read_protocol,
     read_records,
@@ -45,7 +46,13 @@ from bench.files import parse_json, read_file
 
 
 def publish(
-    folder: Path, name: str, cells: Iterable[Cell], store: Store, meta: Path | None = None, replace: bool = False
+    folder: Path,
+    name: str,
+    cells: Iterable[Cell],
+    store: Store,
+    meta: Path | None = None,
+    replace: bool = False,
+    add: bool = False,
 ) -> tuple[int, dict[str, int]]:
     """Publish the stored records of cells to a board as the submission `name`.
 
@@ -53,7 +60,8 @@ def publish(
     explainer shares the accuracy of its networks with existing rows. Where nothing is new, everything is published,
     since that can only be a correction. The file `meta` goes beside the records, or else a draft to fill in. Raises
     EnvironmentProblem where a record is not stored, since a submission is complete or does not exist, and BadValue
-    where other records have this name, unless `replace`.
+    where other records have this name, unless `replace`, which drops them, or `add`, which keeps those: what is
+    published already need not be stored.
     """
     import pyarrow
     import pyarrow.parquet
@@ -69,8 +77,10 @@ def publish(
     shared = {key: others[key] for key in by_key if key in others}
     if len(shared) == len(by_key):
         shared = {}
-    by_key = {key: cell for key, cell in by_key.items() if key not in shared}
-    records, tables, missing = [], [], []
+    place = folder / RECORDS
+    had = _read_published(place, name) if add else {}
+    by_key = {key: cell for key, cell in by_key.items() if key not in shared and key not in had}
+    made, missing = dict(had), []
     sums: dict[str, str] = {}
     for key, cell in sorted(by_key.items()):
         record = read_record(store, cell)
@@ -80,25 +90,24 @@ def publish(
             continue
         record = prepare_publication(cell, record)
         weights = _checksum_weights(store, cell, sums)
-        records.append(
-            dataclasses.replace(record, provenance=record.provenance | ({"weights": weights} if weights else {}))
-        )
-        tables.append(pyarrow.parquet.read_table(io.BytesIO(files[VALUES]), **CALMLY))
+        record = dataclasses.replace(record, provenance=record.provenance | ({"weights": weights} if weights else {}))
+        made[key] = record, pyarrow.parquet.read_table(io.BytesIO(files[VALUES]), **CALMLY)
     if missing:
         raise EnvironmentProblem(
             f"board {folder}: the store {store.root} lacks {len(missing)} of {len(by_key)} records, such as "
             f"{missing[0]}; first run bench run --board {folder} with the same options"
         )
-    if not records:
+    if not made:
         raise BadValue(f"board {folder}: these options select nothing to publish")
-    table = pyarrow.concat_tables(tables)
-    place = folder / RECORDS
+    records = [made[key][0] for key in sorted(made)]
+    table = pyarrow.concat_tables(made[key][1] for key in sorted(made))
     lines = [record.line() for record in records]
     same = _lines(place / f"{name}.jsonl") == lines
-    if not same and (place / f"{name}.jsonl").exists() and not replace:
+    if not same and (place / f"{name}.jsonl").exists() and not (replace or add):
         raise BadValue(
-            f"submission {name} of board {folder} has other records, and published results do not change: publish a "
-            "correction under another --name, with supersedes in its metadata; --replace is for unpublished drafts"
+            f"submission {name} of board {folder} has other records, and published results do not change: add to them "
+            "with --add, or publish a correction under another --name, with supersedes in its metadata; --replace is "
+            "for unpublished drafts"
         )
     # Only where the content differs, since another version of pyarrow writes other bytes.
     meta_file = place / f"{name}{SUFFIX}"
@@ -111,7 +120,27 @@ def publish(
         write_submission(folder, name, records, buffer.getvalue(), content)
     elif content is not None:
         write_whole(meta_file, content)
-    return len(records), dict(Counter(shared.values()))
+    return len(records) - len(had), dict(Counter(shared.values()))
+
+
+def _read_published(place: Path, name: str) -> dict[str, tuple[Record, Any]]:
+    """By key, the records of a submission with the tables of their values; none where there is no such submission."""
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    lines = _lines(place / f"{name}.jsonl")
+    if lines is None:
+        return {}
+    try:
+        records = [Record.parse(line) for line in lines]
+        table = pyarrow.parquet.read_table(place / f"{name}.values.parquet", **CALMLY)
+        keys = table["key"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException):
+        raise BadValue(
+            f"submission {name} in {place} cannot be added to, since its files are damaged; publish it again with "
+            "--replace"
+        ) from None
+    return {record.key: (record, table.filter(pyarrow.compute.equal(keys, record.key))) for record in records}
 
 
 def _find_owners(place: Path, name: str, meta: Path | None) -> dict[str, str]:

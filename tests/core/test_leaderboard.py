@@ -583,7 +583,7 @@ def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, fol
     assert (code, out) == (
         2,
         "",
-    ) and "has other records, and published results do not change: publish a correction" in err
+    ) and "has other records, and published results do not change: add to them with --add, or publish" in err
     verify = ("leaderboard", "verify", str(folder))
     assert bench_(*verify, "--name", "acme")[:2] == (0, "3 published records compared, 0 differ\n")
     assert bench_(*verify, "--name", "acme", "--sample", "2", "--nonce", "a number")[1].startswith(
@@ -599,6 +599,38 @@ def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, fol
     file.write_text("".join(json.dumps({**line, "value": 0.9 - line["value"]}) + "\n" for line in lines))
     assert bench_(*verify, "--name", "acme")[0] == 1
     assert bench_(*publish, *fewer, "--replace")[0] == 0 and len(file.read_text().splitlines()) == 1
+
+
+def test_rows_are_added_to_what_no_store_has_any_more(bench_, folder, tmp_path, monkeypatch):
+    asked = ["--metric", "accuracy"]
+    publish = ("leaderboard", "publish", str(folder), *asked)
+    place = folder / "records"
+
+    def read_files():
+        return [(place / f"suite{suffix}").read_bytes() for suffix in (".jsonl", ".values.parquet", ".toml")]
+
+    assert bench_("run", "--board", str(folder), *asked)[0] == 0
+    assert bench_(*publish)[1].startswith("2 records published as suite\n")
+    whole = read_files()
+    for file in place.iterdir():
+        file.unlink()
+    assert bench_(*publish, "--defense", "ce", "--add")[1].startswith("1 records published as suite\n")
+    monkeypatch.setenv("BENCH_STORE", str(tmp_path / "later"))
+    assert bench_("run", "--board", str(folder), *asked, "--defense", "l2", "--no-reference")[0] == 0
+    assert bench_(*publish, "--defense", "l2")[0] == 3  # this store lacks the reference row
+    code, out, _ = bench_(*publish, "--defense", "l2", "--add")
+    assert code == 0 and out.startswith("1 records published as suite\n")
+    keys = [json.loads(line)["key"] for line in whole[0].splitlines()]
+    assert [json.loads(line)["key"] for line in read_files()[0].splitlines()] == keys
+    assert read_files()[1:] == whole[1:]
+    added = read_files()
+    assert bench_(*publish, "--defense", "l2", "--add")[1].startswith("0 records published") and read_files() == added
+    code, _, err = bench_(*publish, "--add", "--replace")
+    assert code == 2 and "--add keeps the records of this name, and --replace drops them; give one of the two" in err
+    (place / "suite.values.parquet").write_bytes(b"x")
+    code, _, err = bench_(*publish, "--defense", "cosd", "--add")
+    assert code == 2 and "suite in" in err
+    assert "cannot be added to, since its files are damaged; publish it again with --replace" in err
 
 
 def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
