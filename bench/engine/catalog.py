@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import pluggy
 
@@ -105,17 +106,16 @@ def load(without: Collection[str] = ()) -> Catalog:
     catalog = Catalog(manager, without=tuple(without))
     # The suite's own come first, so that what others replace in them as they are imported is found.
     found = sorted(
-        entry_points(group=hooks.PROJECT),
-        key=lambda point: (_owner(point) != DISTRIBUTION, _owner(point).lower(), point.name),
+        _list_points(),
+        key=lambda each: (each[1].distribution != DISTRIBUTION, each[1].distribution.lower(), each[1].name),
     )
-    names = {_owner(point) for point in found} | {point.name for point in found}
+    names = {name for _, plugin in found for name in (plugin.distribution, plugin.name)}
     for name in without:
         if name not in names:
             raise UnknownName(f"--without {name}: no such plugin{suggestion(name, names)}")
     has_begun = False  # with plugins of others, from which the suite's own are guarded
-    for point in found:
-        if point.name not in without and _owner(point) not in without:
-            plugin = Plugin(point.name, _owner(point), point.dist.version if point.dist else "")
+    for point, plugin in found:
+        if plugin.name not in without and plugin.distribution not in without:
             if plugin.distribution != DISTRIBUTION and not has_begun:
                 catalog.library, has_begun = Library(), True
             try:
@@ -134,8 +134,15 @@ def load(without: Collection[str] = ()) -> Catalog:
     return catalog
 
 
-def _owner(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else point.value
+def _list_points() -> list[tuple[EntryPoint, Plugin]]:
+    """The entry points of all plugins. A distribution is looked at once: it parses its metadata every time."""
+    sources: dict[Any, tuple[str, str]] = {}
+    found = []
+    for point in entry_points(group=hooks.PROJECT):
+        if point.dist and point.dist not in sources:
+            sources[point.dist] = point.dist.name, point.dist.version
+        found.append((point, Plugin(point.name, *sources.get(point.dist, (point.value, "")))))
+    return found
 
 
 def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin) -> list[type[Component]]:

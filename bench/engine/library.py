@@ -27,7 +27,7 @@ PARTS = ("nn.functional", "nn.init", "autograd", "linalg", "fft", "special", "op
 
 @dataclass
 class _Place:
-    """A module or a class, and what its names stood for."""
+    """A module or a class, and what its names stood for; of a class, also those that are watched for a method."""
 
     label: str
     home: ModuleType | type
@@ -41,11 +41,15 @@ class _Place:
     def values(self) -> list[Any]:
         return list(self.kept.values())
 
+    def __post_init__(self) -> None:
+        self.whole = dict(vars(self.home)) if isinstance(self.home, type) else None
+
     def has_changed(self) -> bool:
-        """Whether to look closer. Lists are compared by identity first, and as fast as C."""
+        """Whether to look closer. What is compared by identity first is compared as fast as C."""
         with contextlib.suppress(RuntimeError, ValueError):  # of tensors and arrays that are not the same
-            if list(map(self.names.get, self.kept)) == self.values:
-                return isinstance(self.home, type) and len(self.names) > len(self.kept)
+            if self.whole is not None:
+                return self.names != self.whole
+            return list(map(self.names.get, self.kept)) != self.values
         return True
 
     def find_changes(self) -> Iterator[str]:
