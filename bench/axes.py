@@ -47,7 +47,7 @@ _AXES: dict[str, tuple[Option, ...]] = {
     "attack": (_component("attack", "Method that changes the images."),),
     "ball": (
         Option("eps", "EPS,...", "Budget in pixel units of [0, 1], such as 2/255,4/255.", is_list=True),
-        Option("norm", "linf|l2", "Norm of the budget.", is_list=True),
+        Option("norm", "linf|l2|l0", "Norm of the budget; in l0, eps is a number of pixels.", is_list=True),
     ),
     "target": (
         Option("target", "TARGET", "Class to explain: predicted, label, class:second or class:N.", is_list=True),

@@ -14,7 +14,7 @@ from bench.shapes import LARGEST, Misfit, Shape, clean, one_of, quote, text
 CHOSEN = [name for name in OPTIONS if name != "metric"]
 _EPS = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", re.ASCII)
 IMAGES = 100_000  # of one record
-NORMS = {"linf": 1, "l2": 10**6}  # with the largest budget: no two images are farther apart
+NORMS = {"linf": 1, "l2": 10**6, "l0": 10**6}  # with the largest budget: no two images are farther apart
 
 
 def reduce_eps(eps: str) -> str:

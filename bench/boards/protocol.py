@@ -134,6 +134,10 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
         for eps in protocol.choices("eps"):
             if Fraction(eps) > NORMS[norm]:
                 raise BadValue(f"{about}: eps {eps} is impossible in {norm}: budgets are in pixel units of [0, 1]")
+            if norm == "l0" and Fraction(eps).denominator != 1:
+                raise BadValue(
+                    f"{about}: eps {eps} is impossible in l0: it is a number of pixels; write one such as 20"
+                )
     samples = min(map(int, protocol.choices("samples")))
     if protocol.examples and max(protocol.examples) >= samples:
         raise BadValue(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -16,30 +17,48 @@ from bench.networks import HALF
 
 @dataclass(frozen=True)
 class Ball:
-    """The images within eps of the clean one in a norm, in pixel units of [0, 1]."""
+    """The images within eps of the clean one in a norm, in pixel units of [0, 1].
 
-    norm: Literal["linf", "l2"]
+    In "l0", eps is a number of pixels, which may take any colour (Croce and Hein, ICCV 2019, who call them sparse).
+    """
+
+    norm: Literal["linf", "l2", "l0"]
     eps: Fraction
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise BadValue(f"norm {self.norm!r}: choose linf or l2")
+        if self.norm not in ("linf", "l2", "l0"):
+            raise BadValue(f"norm {self.norm!r}: choose linf, l2 or l0")
         if not isinstance(self.eps, int | float | Fraction):
             raise BadValue(f"eps {self.eps!r} is not a number; give a Fraction such as Fraction(8, 255)")
-        # No two images are as far apart in l2 as a million, whatever their size.
+        # No two images are as far apart in l2 as a million, whatever their size, and none has as many pixels.
         if not 0 <= self.eps <= (1 if self.norm == "linf" else 10**6):
             raise BadValue(
                 f"eps {self.eps} is impossible: budgets are in pixel units of [0, 1]; write a fraction such as 8/255 "
                 "(a budget in units of the normalised image, times the std of its pixels)"
             )
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise BadValue(
+                f"eps {self.eps} is impossible in l0: it is a number of pixels; write a whole number such as 20"
+            )
 
     def __str__(self) -> str:
         return f"{self.norm}:{self.eps}"
+
+    @property
+    def reach(self) -> float:
+        """What attacks measure their steps by: eps, or in l0, where pixels may take any colour, one."""
+        return 1.0 if self.norm == "l0" and self.eps else float(self.eps)
+
+    def resize(self, eps: Fraction) -> Ball:
+        """A ball of another size in the same norm; in l0, that of whole pixels."""
+        return dataclasses.replace(self, eps=Fraction(int(eps)) if self.norm == "l0" else eps)
 
     def project(self, images: Tensor, origin: Tensor) -> Tensor:
         """The nearest images in the ball around `origin`, clipped to [0, 1], which leaves none outside the ball."""
         if origin.dtype in HALF:
             return self._round(self.project(images.double(), origin.double()), origin)
+        if self.norm == "l0":
+            return self._keep_pixels(images, origin)
         eps = float(self.eps)
         if self.norm == "linf":
             inside = torch.minimum(torch.maximum(images, origin - eps), origin + eps)
@@ -48,6 +67,14 @@ class Ball:
             length = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
             inside = torch.where(length > eps, origin + change * (eps / length.clamp(min=1e-12)), images)
         return inside.clamp(0, 1)
+
+    def _keep_pixels(self, images: Tensor, origin: Tensor) -> Tensor:
+        """Keep the pixels that bring the result nearest to the images (Croce and Hein, ICCV 2019, section 3)."""
+        inside = images.clamp(0, 1)
+        gain = ((images - origin).square() - (images - inside).square()).sum(1).flatten(1)
+        kept = torch.zeros_like(gain, dtype=torch.bool)
+        kept.scatter_(1, gain.argsort(dim=1, descending=True, stable=True)[:, : int(self.eps)], True)
+        return torch.where(kept.view(len(images), 1, *images.shape[2:]), inside, origin)
 
     def _round(self, images: Tensor, origin: Tensor) -> Tensor:
         """Round images in the ball and in [0, 1] to the half precision of `origin`, so that none leaves the ball.
@@ -58,7 +85,7 @@ class Ball:
         near = images.abs().to(origin.dtype)  # no zero with a sign
         outwards = (near.double() - start).abs() > change.abs()
         inner = torch.where(outwards, _step(near, origin), near)
-        if self.norm == "linf":
+        if self.norm != "l2":
             return inner
         outer = torch.where(images == inner.double(), inner, _step(inner, images.to(torch.float32)))
         kept, added = ((value.double() - start).flatten(1) for value in (inner, outer))
@@ -69,15 +96,25 @@ class Ball:
         return torch.where(fits.view_as(inner), outer, inner).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of unit length in the norm in which a function with this gradient rises fastest."""
+        """The direction of unit length in the norm in which a function with this gradient rises fastest.
+
+        In l0, where length does not count, the gradient with a largest number of one.
+        """
         if self.norm == "linf":
             return gradient.sign()
+        if self.norm == "l0":
+            return gradient / gradient.flatten(1).abs().amax(1).clamp(min=1e-12).view(-1, 1, 1, 1)
         return gradient / gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
 
     def sample(self, origin: Tensor) -> Tensor:
-        """Images drawn uniformly from the ball around `origin`, clipped to [0, 1]."""
+        """Images drawn uniformly from the ball around `origin`, clipped to [0, 1]; in l0, eps pixels of any colour."""
         if origin.dtype in HALF:
             return self._round(self.sample(origin.float()).double(), origin)
+        if self.norm == "l0":
+            drawn = noise.uniform(torch.cat([origin, origin[:, :1]], 1), low=0.0)
+            ranks = drawn[:, -1].flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
+            chosen = (ranks < int(self.eps)).view(len(origin), 1, *origin.shape[2:])
+            return torch.where(chosen, drawn[:, :-1], origin)
         eps = float(self.eps)
         if self.norm == "linf":
             return (origin + eps * noise.uniform(origin)).clamp(0, 1)

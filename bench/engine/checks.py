@@ -91,8 +91,8 @@ def check_attack(
         figures = {
             "left": score(attacked),
             "doubled": left(attack.doubled, ball) if attack.doubled else score(attacked),
-            "larger": left(attack, dataclasses.replace(ball, eps=min(2 * ball.eps, whole))),
-            "wide": left(attack, dataclasses.replace(ball, eps=max(WIDE * whole, ball.eps))),
+            "larger": left(attack, ball.resize(min(2 * ball.eps, whole))),
+            "wide": left(attack, ball.resize(max(WIDE * whole, ball.eps))),
             "blind": score(_search_blindly(victim, score, ball, images, getattr(attack, "steps", TRIES))),
         }
         with noise.call(0):
@@ -118,8 +118,9 @@ def _make_score(victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Te
 
 def _largest(ball: Ball, images: Tensor) -> Ball:
     """The ball of a norm that holds every image."""
-    reach = Fraction(1) if ball.norm == "linf" else Fraction(images[0].numel() ** 0.5)
-    return dataclasses.replace(ball, eps=max(reach, Fraction(ball.eps)))
+    pixels = images[0, 0].numel()
+    whole = {"linf": Fraction(1), "l2": Fraction(images[0].numel() ** 0.5), "l0": Fraction(pixels)}[ball.norm]
+    return ball.resize(max(whole, Fraction(ball.eps)))
 
 
 def _search_blindly(
@@ -133,7 +134,7 @@ def _search_blindly(
             tried = ball.sample(images)
         else:
             side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - number / tries)))
-            corner = images + float(ball.eps) * noise.signs(images[:, :, :1, :1])
+            corner = images + ball.reach * noise.signs(images[:, :, :1, :1])
             tried = ball.project(torch.where(_draw_blocks(images, side), corner, best), images)
         now = score(tried)
         better = (now <= least) & (victim.logits(tried).argmax(1) == prediction)
@@ -195,7 +196,7 @@ def _compare_slopes(victim: Victim, attack: Attack, ball: Ball, images: Tensor, 
     with torch.enable_grad(), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
         leaf = start.clone().requires_grad_()
         gradient = slope(value(leaf), leaf)
-    half = min(float(ball.eps) / 10, LEVEL * float(_largest(ball, images).eps)) * ball.steepest(gradient)
+    half = min(ball.reach / 10, LEVEL * _largest(ball, images).reach) * ball.steepest(gradient)
     with torch.no_grad():
         above, below = (start + half).clamp(0, 1), (start - half).clamp(0, 1)
         return {

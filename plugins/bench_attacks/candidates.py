@@ -50,6 +50,6 @@ def choose(
 def deviation(ball: bench.Ball, share: float, images: Tensor) -> float:
     """The standard deviation of Gaussian noise that is as long as a share of eps in the norm of the ball.
 
-    In linf, that is the deviation of an element.
+    In linf and l0, that is the deviation of an element.
     """
-    return share * float(ball.eps) / (1.0 if ball.norm == "linf" else math.sqrt(images[0].numel()))
+    return share * ball.reach / (math.sqrt(images[0].numel()) if ball.norm == "l2" else 1.0)

@@ -57,7 +57,7 @@ class Evolution(bench.Attack):
         best = BestCandidate(victim, images, targets, self.like)
         centre, step = images, adam(ball, self.rate)
         length = deviation(ball, self.spread, images)
-        with torch.no_grad():
+        with noise.ensured(len(images)), torch.no_grad():
             for _ in range(self.steps):
                 draws = [torch.zeros_like(images), *(noise.normal(images) for _ in range(self.population - 1))]
                 offered = [best.offer(ball.project(centre + length * draw, images)) for draw in draws]

@@ -61,7 +61,7 @@ class Genetic(bench.Attack):
         best = BestCandidate(victim, images, targets, self.like)
         first, later = (deviation(ball, share, images) for share in (self.spread, self.mutation))
         alive: list[tuple[Tensor, Tensor, Tensor]] = []  # images, scores and whether they keep the prediction
-        with torch.no_grad():
+        with noise.ensured(len(images)), torch.no_grad():
             children = [images + first * noise.normal(images) for _ in range(self.population)]
             for generation in range(self.steps):
                 inside = [ball.project(child, images) for child in children]

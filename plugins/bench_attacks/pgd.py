@@ -39,7 +39,7 @@ class PGD(Descent):
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         starts = [ball.sample(images) for _ in range(self.restarts)]
-        eps = float(ball.eps)
+        eps = ball.reach
         step = steepest(ball, self.step / eps if self.step and eps else 2.5 / self.steps)
         return descend(
             victim, images, ball, self.aim(victim, images, targets), starts, self.steps, lambda: step, None, keep=False

@@ -49,7 +49,7 @@ class RandomSearch(bench.Attack):
         best = BestCandidate(victim, images, targets, self.like)
         for query in range(self.queries):
             side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - query / self.queries)))
-            moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), best.images)
+            moved = torch.where(squares(images, side), images + ball.reach * corners(images), best.images)
             best.offer(ball.project(moved, images))
         return best
 

@@ -233,7 +233,7 @@ def throw_squares(images: Tensor, best: Best, ball: bench.Ball, steps: int) -> I
     """Move a random square of the best image to a corner of the ball, as `random_search` does."""
     for number in range(steps):
         side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - number / steps)))
-        moved = torch.where(squares(images, side), images + float(ball.eps) * corners(images), best.images)
+        moved = torch.where(squares(images, side), images + ball.reach * corners(images), best.images)
         yield ball.project(moved, images)
 
 
@@ -242,7 +242,7 @@ def evolve(
 ) -> Iterator[Tensor]:
     """Follow, from the best image on, a gradient that is estimated from pairs of opposite coarse moves (a natural
     evolution strategy, as in Ilyas et al., ICML 2018)."""
-    moved, summed, length = best.images, torch.zeros_like(images), 0.25 * float(ball.eps)
+    moved, summed, length = best.images, torch.zeros_like(images), 0.25 * ball.reach
     for _ in range(steps):
         coarse = noise.normal(images[:, :, ::4, ::4])
         way = F.interpolate(coarse, images.shape[2:], mode="nearest").sign()

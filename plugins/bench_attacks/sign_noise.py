@@ -40,7 +40,7 @@ class SignNoise(bench.Attack):
         return choose(victim, images, targets, self.like, draws)
 
     def _draw(self, images: Tensor, ball: bench.Ball) -> Iterator[Tensor]:
-        length = float(ball.eps) * (self.step if self.path == "walk" else 1.0)
+        length = ball.reach * (self.step if self.path == "walk" else 1.0)
         moved = images
         for _ in range(self.candidates):
             start = moved if self.path == "walk" else images

@@ -23,7 +23,7 @@ def make(optimiser: str, ball: bench.Ball, length: float, origin: Tensor, steps:
 
 def steepest(ball: bench.Ball, length: float) -> Step:
     """Take steepest steps in the norm of the ball; `length` is a share of eps."""
-    return lambda moved, gradient, score: moved - length * float(ball.eps) * ball.steepest(gradient)
+    return lambda moved, gradient, score: moved - length * ball.reach * ball.steepest(gradient)
 
 
 def adam(ball: bench.Ball, length: float) -> Step:
@@ -32,7 +32,7 @@ def adam(ball: bench.Ball, length: float) -> Step:
 
     def step(moved: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
         if not state:
-            state.append(torch.optim.Adam([moved.clone()], lr=length * float(ball.eps)))
+            state.append(torch.optim.Adam([moved.clone()], lr=length * ball.reach))
         (leaf,) = state[0].param_groups[0]["params"]
         leaf.copy_(moved)
         leaf.grad = gradient
@@ -56,7 +56,7 @@ def momentum(ball: bench.Ball, steps: int, length: float = 1.0, kept: float = 0.
         size = gradient.abs().sum((1, 2, 3), keepdim=True)
         unit = gradient / torch.where(size > 0, size, torch.ones_like(size))
         summed = unit if summed is None else kept * summed + unit
-        now = length * float(ball.eps) * (1 + math.cos(math.pi * taken / steps)) / 2
+        now = length * ball.reach * (1 + math.cos(math.pi * taken / steps)) / 2
         taken += 1
         return moved - now * ball.steepest(summed)
 
@@ -75,7 +75,7 @@ class Adaptive:
         self.ball, self.origin = ball, origin
         self.checkpoints = checkpoints(steps)
         self.taken = self.since = 0
-        self.length = torch.full((len(origin), 1, 1, 1), 2 * float(ball.eps), dtype=origin.dtype, device=origin.device)
+        self.length = torch.full((len(origin), 1, 1, 1), 2 * ball.reach, dtype=origin.dtype, device=origin.device)
         self.falls = torch.zeros(len(origin), device=origin.device)
         self.halved = torch.ones(len(origin), dtype=torch.bool, device=origin.device)  # at the last checkpoint
 

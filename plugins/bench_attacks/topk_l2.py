@@ -38,7 +38,7 @@ class TopKL2(Descent):
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         def step(moved: Tensor, gradient: Tensor, score: Tensor) -> Tensor:
-            return moved - self.step * float(ball.eps) * gradient.sign()
+            return moved - self.step * ball.reach * gradient.sign()
 
         starts = [images, *(ball.sample(images) for _ in range(self.restarts - 1))]
         return descend(
