@@ -94,6 +94,7 @@ ATTACKS = [
     "random_search:queries=4,like=(topk:k=5)",
     "evolution:steps=2,population=4,like=(topk:k=5)",
     "genetic:steps=2,population=4,parents=2,like=(topk:k=5)",
+    "universal:steps=2,like=(topk:k=5)",
     "sign_noise",
     "uniform_noise",
     "standard:quick",
