@@ -69,7 +69,7 @@ class Ball:
         return inside.clamp(0, 1)
 
     def _keep_pixels(self, images: Tensor, origin: Tensor) -> Tensor:
-        """Keep the pixels that bring the result nearest to the images (Croce and Hein, ICCV 2019, section 3)."""
+        """Keep the pixels that bring the result nearest to the images (Croce and Hein, ICCV 2019)."""
         inside = images.clamp(0, 1)
         gain = ((images - origin).square() - (images - inside).square()).sum(1).flatten(1)
         kept = torch.zeros_like(gain, dtype=torch.bool)

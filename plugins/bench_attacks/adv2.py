@@ -28,7 +28,8 @@ class ADV2(Descent):
     Takes sign steps on the cross-entropy alone, then on the sum from the best image so far. Returns the iterate whose
     map is closest among those that predict the class, or where there is none, the one that is closest to it. Differs
     from the authors' code, which has 400 and 1200 steps of 1/255: `match` stays as it is, where theirs grows to twice
-    its value; maps are not shifted to a minimum of zero; they return the last iterate, and aim at random classes.
+    its value; maps are not shifted to a minimum of zero; they return the last iterate, and are given the
+    class.
 
     Costs a pass forward and backward for each step on the cross-entropy, and for each other one what a map costs, with
     a second backward pass.
@@ -54,21 +55,12 @@ class ADV2(Descent):
 
         def flip(moved: Tensor) -> Seen:
             logits = victim.logits(moved)
-            loss = rank(logits.detach(), wanted, torch.ones(len(logits), dtype=logits.dtype, device=logits.device))
+            loss = rank(logits.detach(), wanted, torch.ones_like(logits[:, 0]))
             return Seen(F.cross_entropy(logits, wanted, reduction="none"), logits, loss)
 
         for goal, steps, beta in ((flip, self.flips, None), (aim, self.steps, self.beta)):
-            walk(
-                victim,
-                best,
-                ball,
-                images,
-                goal,
-                best.images,
-                steps,
-                make(self.optimiser, ball, self.step, images, steps),
-                beta,
-            )
+            step = make(self.optimiser, ball, self.step, images, steps)
+            walk(victim, best, ball, images, goal, best.images, steps, step, beta)
             best.judge(best.images, aim)
         return best.images
 
