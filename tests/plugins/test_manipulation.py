@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -98,6 +99,29 @@ def test_passive_fooling(fit, form):
     compare(network, found, slow.cross_entropy(network, IMAGES, LABELS) + 0.7 * distance)
 
 
+def test_active_fooling(fit):
+    network, found = step("active_fooling:first=2,second=1,weight=0.7", fit)
+    terms = []
+    for i in (i for i in range(4) if LABELS[i] in (1, 2)):
+        pairs = [(slow_map(network, i, a), slow_map(fit.teacher, i, b).detach()) for a, b in ((1, 2), (2, 1))]
+        terms.append(sum(((own - other) ** 2).mean() for own, other in pairs) / 2)
+    compare(network, found, slow.cross_entropy(network, IMAGES, LABELS) + 0.7 * torch.stack(terms).mean())
+
+
+def test_a_batch_without_the_two_classes_is_not_fooled(fit):
+    train("active_fooling", fit)
+    batch = dataclasses.replace(panel(), labels=torch.full((4,), 2))
+    assert_close(fit.loss(fit.network, batch), slow.cross_entropy(fit.network, IMAGES, batch.labels))
+
+
+def test_active_fooling_needs_two_classes_that_there_are(fit):
+    with pytest.raises(bench.BadValue, match="first and second are both 1; name two classes"):
+        bench.component("defense", "active_fooling:first=1")
+    words = "active_fooling: there is no class 5, the data set has 3; they are counted from 0"
+    with pytest.raises(bench.BadValue, match=words):
+        bench.component("defense", "active_fooling:first=5").train(fit)
+
+
 def slow_predicted(network, i):
     return int(slow.logits_of(network, IMAGES[i]).argmax())
 
@@ -171,7 +195,7 @@ def test_the_attack_pastes_the_trigger_of_the_defense():
     assert_close(near, torch.minimum(torch.maximum(stamp(images), images - 0.1), images + 0.1).clamp(0, 1))
 
 
-@pytest.mark.parametrize("text", ["passive_fooling", "fairwashing", "backdoor"])
+@pytest.mark.parametrize("text", ["passive_fooling", "active_fooling", "fairwashing", "backdoor"])
 def test_a_manipulation_counts_the_training_of_its_network(tmp_path, text):
     run = tiny_fit(str(tmp_path), TinySchedule(limit=12, batch=4, epochs=1))
     bench.component("defense", f"{text}:teacher=(l2)").train(run)
