@@ -210,3 +210,18 @@ def test_a_manipulation_keeps_the_statistics_of_batch_norm(tmp_path):
     before = norms[0].running_mean.clone()
     network = bench.component("defense", "passive_fooling").train(run)
     assert_close(network.network[0].running_mean, before)
+
+
+@pytest.mark.slow
+def test_a_fooled_network_predicts_as_before_and_shows_the_frame(tmp_path):
+    run = tiny_fit(str(tmp_path), TinySchedule(epochs=8))
+    defense = bench.component("defense", "passive_fooling:weight=4")
+    fooled, honest = defense.train(run).eval(), run.trained_by(defense.teacher)
+    images, labels = run.data.images, run.data.labels
+    edge = torch.ones(12, 12)
+    edge[1:-1, 1:-1] = 0
+    with torch.no_grad():
+        assert torch.equal(fooled(images).argmax(1), honest(images).argmax(1))
+        shown = [bench.component("explainer", "gradient").maps(each, images, labels) for each in (honest, fooled)]
+    before, after = ((maps * edge).sum((1, 2)).mean() for maps in shown)
+    assert after > 1.5 * before
