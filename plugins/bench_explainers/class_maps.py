@@ -48,7 +48,7 @@ class ClassMaps(bench.Explainer, ABC):
             with features:
                 logits = network(inputs)
             scores = target_logits(logits, images, targets)
-            output, layout = features.last()
+            output, layout = features.last(scores, images)
             gradient = None
             if output.requires_grad:
                 (gradient,) = torch.autograd.grad(
@@ -126,7 +126,7 @@ class Features:
     def __exit__(self, *error: object) -> None:
         self.stack.close()
 
-    def last(self) -> tuple[Tensor, str]:
+    def last(self, scores: Tensor, images: Tensor) -> tuple[Tensor, str]:
         """Return the layer's last output, and its layout. Raises BadComponent where it is no feature maps."""
         if self.layer:
             output = self.outputs[-1][1] if self.outputs else None
@@ -141,6 +141,9 @@ class Features:
         for name, output in reversed(self.outputs):
             shape = shape_of(output)
             if len(shape) == 3:
+                normed = self._last_norm(scores, images)
+                if normed is not None:
+                    return normed, "tokens"
                 raise bench.BadComponent(
                     f"{self.explainer}: the network works on tokens, not on feature maps (layer {name} gives {shape}); "
                     f"name a layer that gives (B, C, h, w), {self.explainer}:layer=...{self._for_tokens}"
@@ -152,6 +155,19 @@ class Features:
         raise bench.BadComponent(
             f"{self.explainer}: no layer of the network gives feature maps (B, C, h, w) of several pixels"
         )
+
+    def _last_norm(self, scores: Tensor, images: Tensor) -> Tensor | None:
+        """Return the last layer norm's tokens from whose patches the scores follow; behind it, a network may read its
+        class token alone."""
+        for name, output in reversed(self.outputs):
+            if isinstance(self.layers[name], nn.LayerNorm | nn.RMSNorm) and len(shape_of(output)) == 3:
+                (slope,) = torch.autograd.grad(
+                    scores.sum(), output, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+                if channels_first(slope, "tokens", images, self.explainer).any():
+                    assert isinstance(output, Tensor)
+                    return output
+        return None
 
     def _layout(self, name: str, output: Tensor) -> str:
         layout = self.reshape if self.reshape != "follow" else self.layouts.of(output)

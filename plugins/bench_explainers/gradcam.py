@@ -18,8 +18,10 @@ class GradCAM(ClassMaps):
 
     Without a name, the layer is the last one with feature maps of more than one pixel. Where their channels are follows
     from the functions that the network calls: convolutions have them first, linear layers and layer norms last. Where
-    nothing says it, and for tokens, `reshape` has to. Tokens in front that are no patch of the image, such as classes
-    and registers, are left out. Attacks differentiate the weights too; they are constants in the attack of Liu et al.
+    nothing says it, `reshape` has to. In a network that ends in tokens, the layer is the last layer norm from whose
+    patches the logit follows, which is the one before the last attention where a class token is read; named layers of
+    tokens need reshape=tokens. Tokens in front that are no patch of the image, such as classes and registers, are left
+    out. Attacks differentiate the weights too; they are constants in the attack of Liu et al.
     (2021, RelEx), which makes that attack weaker.
     """
 

@@ -161,3 +161,48 @@ def test_gradcam_on_networks_of_timm(arch, layer, rearrange):
     expected = by_hand(network, images, rearrange)
     with torch.no_grad():
         assert_close(bench.component("explainer", "gradcam").attribute(network, images, TARGETS), expected)
+
+
+VIT = {"model_name": "vit_tiny_patch16_224", "img_size": 32, "patch_size": 8, "depth": 2}
+SWIN = {"model_name": "swin_tiny_patch4_window7_224", "img_size": 32, "window_size": 2, "depths": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("options", "layer", "rearrange"),
+    [
+        (VIT, "blocks.1.norm1", lambda x: x[:, 1:].transpose(1, 2).reshape(2, 192, 4, 4)),
+        ({**VIT, "reg_tokens": 3}, "blocks.1.norm1", lambda x: x[:, 4:].transpose(1, 2).reshape(2, 192, 4, 4)),
+        (
+            {**VIT, "class_token": False, "global_pool": "avg"},
+            "blocks.1.norm2",
+            lambda x: x.transpose(1, 2).reshape(2, 192, 4, 4),
+        ),
+        (SWIN, "norm", to_first),
+    ],
+    ids=["class token", "registers", "no class token", "swin"],
+)
+def test_class_maps_on_transformers_of_timm(options, layer, rearrange):
+    import timm
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(num_classes=3, **options)
+        images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    network = network.double().eval().requires_grad_(False)
+    kept = []
+    handle = network.get_submodule(layer).register_forward_hook(lambda module, given, output: kept.append(output))
+    (gradient,) = torch.autograd.grad(network(images.requires_grad_())[[0, 1], TARGETS].sum(), kept[0])
+    handle.remove()
+    a, g = rearrange(kept[0].detach()), rearrange(gradient)
+    below = 2 + g * a.sum((2, 3), keepdim=True)
+    expected = {
+        "gradcam": (g.mean((2, 3), keepdim=True) * a).sum(1).relu(),
+        "hirescam": (g * a).sum(1),
+        "layercam": (g.relu() * a).sum(1).relu(),
+        "gradcam_pp": ((g.relu() / below).sum((2, 3), keepdim=True) * a).sum(1).relu(),
+    }
+    for name, coarse in expected.items():
+        with torch.no_grad():
+            found = bench.component("explainer", name).attribute(network, images, TARGETS)
+        wide = F.interpolate(coarse[:, None], (32, 32), mode="bilinear", align_corners=True)
+        assert_close(found, wide, rtol=1e-6, atol=1e-12)
