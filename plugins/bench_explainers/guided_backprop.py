@@ -21,8 +21,9 @@ class GuidedBackprop(bench.Explainer):
 
     All else follows the chain rule, batch norm included (RobustAGA passes relevance through it unchanged, and drops
     identity shortcuts on ImageNet). The rule reaches activations in any form of call; captum looks for ReLU modules,
-    and returns the plain gradient on other networks. A network without such activations is refused. Attacks
-    differentiate f', and only the gate is constant.
+    and returns the plain gradient on other networks. A network without such activations is refused, and so is one with
+    GELU, SiLU, Mish or Hardswish, which have slopes of both signs and no gate. Attacks differentiate f', and only the
+    gate is constant.
     """
 
     name = "guided_backprop"
@@ -45,16 +46,24 @@ class GuidedBackprop(bench.Explainer):
         return relevance
 
 
+UNGATED = frozenset({"gelu", "silu", "mish", "hardswish"})
+
+
 class Gates(Flow):
     """Clip at zero what flows back through every ReLU, its kin, or softplus."""
 
-    names = frozenset({*RECTIFIERS, "softplus"})
+    names = frozenset({*RECTIFIERS, "softplus", *UNGATED})
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def replace(self, name: str, given: Tensor, options: dict[str, Any], plain: Callable[[Tensor], Tensor]) -> Tensor:
+        if name in UNGATED:
+            raise bench.BadComponent(
+                f"guided_backprop has no gate for {name}, which the network calls and whose slope has both signs; use "
+                "another explainer"
+            )
         self.count += 1
         output = plain(given)
         bound = "max" if _lets_negatives_pass(name, options) else "min"

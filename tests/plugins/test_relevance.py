@@ -456,13 +456,19 @@ def test_what_cannot_be_explained_says_so():
     network, images = Gated().eval(), torch.rand(3, 3, 8, 8)
     said = {
         "lrp": "lrp has no rule for div of two parts",
-        "guided_backprop": "finds no ReLU or softplus in the network",
+        "guided_backprop": "guided_backprop has no gate for gelu, which the network calls and whose slope has both",
         "gradcam:layer=cov": r"gradcam: the network has no layer 'cov'; did you mean 'conv'\?",
     }
     for text, message in said.items():
         with pytest.raises(bench.BadComponent, match=message):
             bench.component("explainer", text).attribute(network, images, TARGETS)
+    for activation in (nn.SiLU, nn.Mish, nn.Hardswish):
+        mixed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 6), activation(), nn.Flatten())
+        with pytest.raises(bench.BadComponent, match=f"no gate for {activation.__name__.lower()}"):
+            bench.component("explainer", "guided_backprop").attribute(mixed, images, TARGETS)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with pytest.raises(bench.BadComponent, match="guided_backprop finds no ReLU or softplus in the network"):
+        bench.component("explainer", "guided_backprop").attribute(flat, images, TARGETS)
     with pytest.raises(bench.BadComponent, match="no layer of the network gives feature maps"):
         bench.component("explainer", "gradcam").attribute(flat, images, TARGETS)
     with pytest.raises(bench.BadComponent, match=r"layer 1 gives \(3, 4\), not feature maps"):
