@@ -47,6 +47,14 @@ ANDERS2020 = Paper(
     "https://proceedings.mlr.press/v119/anders20a.html",
 )
 
+ANANI2025 = Paper(
+    "Pixel-level Certified Explanations via Randomized Smoothing",
+    "Alaa Anani and Tobias Lorenz and Mario Fritz and Bernt Schiele",
+    "ICML",
+    2025,
+    "https://arxiv.org/abs/2506.15499",
+)
+
 CHEN2024 = Paper(
     "Training for Stable Explanation for Free",
     "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "
@@ -96,6 +104,14 @@ JOO2023 = Paper(
     "AAAI",
     2023,
     "https://doi.org/10.1609/aaai.v37i7.25986",
+)
+
+LEVINE2019 = Paper(
+    "Certifiably Robust Interpretation in Deep Learning",
+    "Alexander Levine and Sahil Singla and Soheil Feizi",
+    "arXiv",
+    2019,
+    "https://arxiv.org/abs/1905.12105",
 )
 
 LIM2021 = Paper(
