@@ -269,3 +269,52 @@ def test_a_map_that_becomes_undefined_nearby_has_no_score(text):
         seed=0, test_data=data,
     )  # fmt: skip
     assert scores.isnan().tolist() == [False, True, False]
+
+
+def slow_lens(first, second, k, window, diverse):
+    """Pixels of the second map near those of the first one, by sets, as in the authors' code but for the edge."""
+
+    def near(pixel):
+        reach = range(-(window // 2), window // 2 + 1)
+        return {(pixel[0] + i, pixel[1] + j) for i in reach for j in reach}
+
+    def choose(values):
+        order = sorted(itertools.product(range(len(values)), range(len(values[0]))), key=lambda p: -values[p])
+        if not diverse:
+            return order[:k]
+        chosen = []
+        while order and len(chosen) < k:
+            chosen.append(order[0])
+            order = [pixel for pixel in order if pixel not in near(chosen[-1])]
+        return chosen
+
+    around = set().union(*(near(pixel) for pixel in choose(first) if first[pixel]))
+    counted = choose(second)
+    return sum(pixel in around and second[pixel] > 0 for pixel in counted) / len(counted)
+
+
+@pytest.mark.parametrize(
+    "k, window, diverse", [(1, 1, False), (9, 3, False), (9, 5, False), (6, 3, True), (40, 3, True)]
+)
+def test_lens_beside_sets(k, window, diverse):
+    first, second = kinds((12, 9))
+    text = f"lens:k={k},window={window},diverse={str(diverse).lower()}"
+    for side, a, b in (("recall", first, second), ("precision", second, first)):
+        found = score(f"{text},side={side}", first, second).tolist()
+        assert found == [slow_lens(*pair, k, window, diverse) for pair in zip(a, b, strict=True)]
+
+
+def test_lens_counts_a_pixel_that_moves_by_a_little():
+    first = np.zeros((2, 9, 9))
+    first[:, 2:7:2, 2:7:2] = [[9, 8, 7], [6, 5, 4], [3, 2, 1]]
+    moved = np.roll(first, (1, 1), (1, 2))
+    assert score("topk_overlap:k=9", first, moved).tolist() == [0, 0]
+    assert score("lens:k=9", first, moved).tolist() == [1, 1]
+    assert score("lens:k=9,window=1", first, moved).tolist() == [0, 0]
+
+
+def test_lens_wants_a_window_with_a_middle_and_as_many_pixels_as_it_counts():
+    with pytest.raises(bench.BadValue, match="metric lens: window is 4, has no pixel in its middle; use an odd number"):
+        bench.component("metric", "lens:window=4")
+    with pytest.raises(bench.BadValue, match="metric lens:k=145: k is 145, but the maps have 144 pixels; lower k"):
+        score("lens:k=145", *(np.ones((1, 12, 12)),) * 2)
