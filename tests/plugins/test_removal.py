@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import bench
 from bench import noise
-from bench.testing import tiny_images, tiny_network
+from bench.testing import tiny_data, tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(3)
 ROWS = SimpleNamespace(rows=torch.tensor([4, 7, 9]))
@@ -149,3 +149,59 @@ def test_irof_is_undefined_for_a_zero_map_or_without_a_probability():
     with torch.no_grad():
         found = bench.component("metric", "irof:side=2,fill=black")(network=Sure(), clean_maps=order, **given).values
     assert_close(found[:, -1], torch.tensor([0, torch.nan, torch.nan]).double(), equal_nan=True)
+
+
+@pytest.mark.parametrize("order", ["most", "least"])
+def test_f_fidelity_beside_a_slow_loop(order):
+    network, given = tiny_network(True), maps()
+    given[2] = 0
+    seen = []
+
+    def refit(data, name, using):
+        seen.append((data.images[torch.arange(24)], name, using))
+        return network
+
+    found = score(
+        f"f_fidelity:steps=4,alpha=0.5,beta=0.2,draws=6,order={order}",
+        network,
+        clean_maps=given,
+        refit=refit,
+        train_data=tiny_data(),
+    )
+    ((images, name, using),) = seen
+    holes = (images == 0.5).all(1).float().mean()  # of the mean colour
+    assert 0.1 < holes < 0.3 and (name, using) == ("holes/0.2", ("network",))
+    assert found.names == ("25%", "50%", "75%")
+    for i, row in enumerate(ROWS.rows.tolist()[:2]):
+        ranked = sorted(range(144), key=lambda p: -given[i].flatten()[p])
+        ranked = ranked if order == "most" else ranked[::-1]
+        whole = float(network(IMAGES[i][None]).argmax() == TARGETS[i])
+        with noise.rows(3, "f_fidelity", [row]):
+            for level, count in enumerate((36, 72, 108)):
+                chance, kept = min(0.5, 0.2 * 144 / count), 0
+                for _ in range(6):
+                    drawn = noise.uniform(torch.empty(1, 12, 12, dtype=torch.float64), 0, 1).flatten()
+                    image = IMAGES[i].clone()
+                    for pixel in ranked[:count]:
+                        if drawn[pixel] < chance:
+                            image[:, pixel // 12, pixel % 12] = 0.5
+                    kept += float(network(image[None]).argmax() == TARGETS[i])
+                assert_close(float(found.values[i, level]), whole - kept / 6)
+    assert found.values[2].isnan().all()
+
+
+def test_f_fidelity_is_one_for_pixels_that_decide_and_none_for_the_others():
+    class Corner(nn.Module):
+        def forward(self, images):
+            lit = images[:, :, :6, :6].flatten(1).amin(1) > 0.6
+            return torch.stack([lit, ~lit], 1).to(images)
+
+    images = torch.full((3, 3, 12, 12), 0.8, dtype=torch.float64)
+    given = torch.zeros(3, 12, 12, dtype=torch.float64)
+    given[:, :6, :6] = 1 / 36
+    more = {"clean_maps": given, "refit": lambda *data, using: Corner(), "train_data": tiny_data()}
+    rows = {**GIVEN, "images": images, "targets": torch.zeros(3, dtype=torch.int64)}
+    for order, expected in (("most", 1.0), ("least", 0.0)):
+        metric = bench.component("metric", f"f_fidelity:steps=4,draws=5,order={order}")
+        values = metric(network=tiny_network(True), **rows, **more).values
+        assert values[:, 0].tolist() == [expected] * 3 and metric.better == {"most": "higher", "least": "lower"}[order]
