@@ -1,23 +1,22 @@
-"""What certificates by Gaussian smoothing share."""
+"""What certificates by smoothing share."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import bench
 
-# Explainers that average values in [0, 1] over Gaussian noise, and what gives the noise of all images one deviation.
-SMOOTHED = {"sparsified_smoothgrad": {"units": "pixel"}, "votes": {}}
 
-
-def find_refusal(explainer: bench.Explainer, names: tuple[str, ...] = tuple(SMOOTHED)) -> str | None:
-    """Say why no theorem on smoothing holds for an explainer, or None."""
-    if explainer.name not in names:
-        return f"explainer {explainer} has no certificate; use {' or '.join(names)}"
-    for parameter, value in SMOOTHED[explainer.name].items():
-        if getattr(explainer, parameter) != value:
-            return f"the noise of explainer {explainer} changes with the image; give it {parameter}={value}"
-    return None
+def find_refusal(explainer: bench.Explainer, allowed: dict[str, dict[str, Any]]) -> str | None:
+    """Say why a theorem does not hold for an explainer, or None. `allowed`: for which it does, by name, and the
+    parameters that it needs."""
+    for name, needed in allowed.items():
+        if explainer.name == name:
+            wrong = {key: value for key, value in needed.items() if getattr(explainer, key) != value}
+            given = ",".join(f"{key}={str(value).lower()}" for key, value in wrong.items())
+            return f"explainer {explainer} has no certificate as it is; give it {given}" if wrong else None
+    return f"explainer {explainer} has no certificate; use {' or '.join(allowed)}"
 
 
 def l2_radius(ball: bench.Ball, size: int) -> float:

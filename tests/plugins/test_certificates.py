@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bench_explainers.unigrad import draw_from_ball
 from bench_metrics.certified_pixels import least_chances
+from bench_metrics.cosine_bound import share_in_common
 from bench_metrics.topk_overlap_bound import certified_overlap
 from scipy import stats
 from torch.testing import assert_close
@@ -156,7 +158,11 @@ def test_what_has_no_certificate_is_refused():
         "explainer gradient has no certificate; use sparsified_smoothgrad or votes"
     )
     assert refuse("topk_overlap_bound", "sparsified_smoothgrad") == (
-        "the noise of explainer sparsified_smoothgrad changes with the image; give it units=pixel"
+        "explainer sparsified_smoothgrad has no certificate as it is; give it units=pixel"
+    )
+    assert refuse("cosine_bound", "unigrad:shape=ball,unit=true") is None
+    assert refuse("cosine_bound", "unigrad:times_input=true") == (
+        "explainer unigrad:times_input=true has no certificate as it is; give it shape=ball,unit=true,times_input=false"
     )
     assert refuse("certified_pixels", "smoothgrad") == "explainer smoothgrad has no certificate; use votes"
 
@@ -166,3 +172,44 @@ def test_bound_of_more_pixels_than_there_are():
     given = {"explainer": explainer, "images": IMAGES, "clean_attributions": explain(explainer, IMAGES)}
     with pytest.raises(bench.BadValue, match="topk_overlap_bound:k=17: k is 17, but the maps have 16 pixels; lower k"):
         bench.component("metric", "topk_overlap_bound:k=17")(ball=bench.Ball("l2", Fraction(1)), **given)
+
+
+def test_noise_in_a_ball_is_uniform():
+    with noise.rows(0, "x", range(2000)):
+        drawn = draw_from_ball(torch.empty(2000, 3, 2, 2, dtype=torch.float64)).flatten(1)
+    shares = (drawn.norm(dim=1) / 12**0.5) ** 12  # of the volume within
+    assert stats.kstest(shares, "uniform").pvalue > 0.01 and drawn.mean(0).abs().max() < 0.1
+    assert_close(drawn.T @ drawn / 2000, torch.eye(12).double() * 12 / 14, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("dimensions, distance", [(1, 0.5), (2, 0.7), (3, 1.2), (8, 0.3)])
+def test_what_two_balls_have_in_common(dimensions, distance):
+    """Beside lengths on a line, and points drawn at random."""
+    drawn = torch.randn(40000, dimensions, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    radii = torch.rand(40000, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) ** (1 / dimensions)
+    points = radii * drawn / drawn.norm(dim=1, keepdim=True)
+    points[:, 0] -= distance
+    found = share_in_common(1.0, distance, dimensions)
+    assert found == pytest.approx(float((points.norm(dim=1) < 1).double().mean()), abs=0.01)
+    if dimensions == 1:
+        assert found == pytest.approx(1 - distance / 2, abs=1e-9)
+    assert share_in_common(1.0, 2.0, dimensions) == 0 and share_in_common(1.0, 0.0, dimensions) == 1
+
+
+def test_no_attack_turns_the_map_by_more_than_the_bound():
+    explainer = bench.component("explainer", "unigrad:samples=4000,radius=1/5,shape=ball,unit=true")
+    ball = bench.Ball("l2", Fraction(1, 50))
+    clean = explain(explainer, IMAGES)
+    bound = bench.component("metric", "cosine_bound")(
+        explainer=explainer, ball=ball, images=IMAGES, clean_attributions=clean
+    )
+    assert (bound > 0.3).all()  # else it would promise nothing
+    for number, moved in enumerate(attacks(ball)):
+        attacked = explain(explainer, moved, f"attacked {number}")
+        first, second = (each.abs().sum(1).flatten(1) for each in (clean, attacked))
+        assert (torch.cosine_similarity(first, second) >= bound).all()
+
+
+def test_unit_gradients_have_length_one():
+    found = explain(bench.component("explainer", "unigrad:samples=1,unit=true"), IMAGES)
+    assert_close(found.flatten(1).norm(dim=1), torch.ones(2).double())
