@@ -19,7 +19,8 @@ class BlurIntegratedGradients(bench.Explainer):
     each step's end times what the step changes.
 
     Complete up to the error of this sum: the attribution adds up to the difference of the logits at both ends. The
-    authors' code takes the derivative of the blur instead of the change.
+    authors' code takes the derivative of the blur instead of the change, by a difference of 0.01 pixels, and is black
+    beyond the border, where this blur mirrors the image. Its default is 100 steps.
     """
 
     name = "blur_integrated_gradients"

@@ -17,7 +17,8 @@ class GradCAMPlusPlus(ClassMaps):
     and alpha = g^2 / (2 g^2 + g^3 sum A).
 
     The paper explains exp(logit), which multiplies every weight by exp(logit). That factor is left out: it overflows,
-    and maps are scaled anyway. alpha is meant for layers after a ReLU. Layers are found as by `gradcam`.
+    and maps are scaled anyway. The authors' code also divides alpha by its sum over space, which the paper does not.
+    alpha is meant for layers after a ReLU. Layers are found as by `gradcam`.
     """
 
     name = "gradcam_pp"
