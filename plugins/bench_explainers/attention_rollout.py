@@ -15,11 +15,11 @@ from bench_explainers.attention import Attentions, check_class_token, show_class
 @dataclass(frozen=True)
 class AttentionRollout(bench.Explainer):
     """Multiply the attention of all layers, and show what the class token takes from each patch (Abnar and Zuidema,
-    ACL 2020, eq. 1).
+    ACL 2020).
 
     A layer's matrix is (W + I) / 2, with W the mean over heads of its attention (n, n), and I for the shortcut. The
     product runs from the last layer to the first. Its class row, without the tokens that are no patch, is a grid that
-    bilinear interpolation enlarges to the image. The paper has texts; there is no enlarging in it.
+    bilinear interpolation enlarges to the image. The paper is about texts, and enlarges nothing.
 
     The map is the same for all targets. Attacks differentiate it through all layers. Networks without a class token,
     or with attention within windows, are refused. The cost is one forward pass and a backward pass of the last layer.

@@ -53,9 +53,9 @@ class LRP(bench.Explainer):
     proportion to the summands (Prop. 3.3), and a product of numbers half to each (Prop. 3.2). The softmax follows its
     Taylor expansion, R_i = x_i (R_i - s_i sum_j R_j) (Prop. 3.1), whose bias keeps a part of the relevance. Norms of
     layers pass on what they get (Prop. 3.4); the authors' code splits their subtraction of the mean by the epsilon
-    rule. No ReLU follows a sum in such networks. There, sums of branches and means are split in proportion to absolute
-    values, because a sum of negative numbers would have no positive part. "dense=epsilon,residual=signed" has the
-    paper's rules for language models; for vision transformers it takes gamma rules, which this component lacks.
+    rule. A network with one of these has its sums of branches and its means split in proportion to absolute values:
+    mostly no ReLU follows there, and a sum of negative numbers has no positive part. "dense=epsilon,residual=signed"
+    is closest to the paper's language models. Its vision transformers have gamma rules, which this component lacks.
     The cost is one forward pass and one backward pass, in which each layer is computed once or twice again.
     """
 

@@ -120,7 +120,6 @@ def split_by_totals(relevance: Tensor, *branches: Tensor) -> tuple[Tensor, ...]:
     parts = [(branch * per_unit).sum_to_size(branch.shape) for branch in branches]
     sums = [part.flatten(1).sum(1) for part in parts]
     scale = relevance.flatten(1).sum(1) / keep_from_zero(total(each.abs() for each in sums))
-    # |sum| / sum, times the scale.
     return tuple(
         part * (scale * each.sign()).view(-1, *(1 for _ in part.shape[1:]))
         for part, each in zip(parts, sums, strict=True)
