@@ -118,10 +118,10 @@ class Ball:
         eps = float(self.eps)
         if self.norm == "linf":
             return (origin + eps * noise.uniform(origin)).clamp(0, 1)
-        direction = noise.normal(origin).flatten(1)
-        with noise.repeat(1, len(origin)):  # numbers of its own, where nothing outside counts the draws
-            radius = noise.uniform(origin[:, :1, :1, :1].double(), low=0.0)[:, :, 0, 0] ** (1 / direction.shape[1])
-        change = direction / direction.norm(dim=1, keepdim=True) * radius.to(origin.dtype)
+        # A point on a sphere, without two of its coordinates, is uniform in the ball (Voelker et al., 2017).
+        flat = origin.flatten(1)
+        drawn = noise.normal(torch.cat([flat, flat[:, :1], flat[:, :1]], 1))
+        change = drawn[:, :-2] / drawn.norm(dim=1, keepdim=True)
         return (origin + eps * change.view_as(origin)).clamp(0, 1)
 
 

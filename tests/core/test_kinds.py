@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy
 import pytest
 import torch
+from scipy.stats import kstest
 from torch import nn
 from torch.testing import assert_close
 
@@ -55,6 +56,17 @@ def test_samples_fill_the_ball(ball):
         assert radius.max() <= 1 + 1e-5
         assert_close((radius**3).mean(), torch.tensor(0.5), atol=0.02, rtol=0)
     assert change.mean(0).abs().max() < 0.03
+
+
+def test_draws_from_an_l2_ball_differ_in_direction_and_length():
+    ball, origin = bench.Ball("l2", Fraction(1, 4)), torch.full((2000, 1, 1, 3), 0.5, dtype=torch.float64)
+    with noise.rows(0, "draws", range(len(origin))):
+        drawn = [(ball.sample(origin) - origin).flatten(1) for _ in range(2)]
+    radii = torch.stack([change.norm(dim=1) for change in drawn])
+    assert radii.max() <= 0.25 and abs(torch.corrcoef(radii)[0, 1]) < 0.1
+    assert abs(torch.cosine_similarity(*drawn).mean()) < 0.1
+    for uniform in (radii / 0.25) ** 3:
+        assert kstest(uniform.numpy(), "uniform").pvalue > 0.001
 
 
 def test_the_steepest_direction_has_unit_length():
