@@ -20,7 +20,7 @@ class GuidedIntegratedGradients(bench.Explainer):
     Each of `steps` steps takes the gradient once and reduces the l1 distance to the image by an equal part. It moves
     the share `fraction` of the elements of smallest magnitude, and more where these do not suffice. No element may
     leave the straight line by more than `distance` of its own way: 0 gives integrated gradients at 0, 1/m, ... instead
-    of 1/m, ..., 1. Elements that already are at the baseline do not count. The order of elements has no derivative, so
+    of 1/m, ..., 1. Elements that are at the baseline already get none. The order of elements has no derivative, so
     only transfer and black-box attacks reach it. It takes `steps` gradients.
     """
 

@@ -16,8 +16,7 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 @dataclass(frozen=True)
 class TopKOverlapBound(bench.Metric):
     """Bound `topk_overlap` from below, whatever attack stays in the ball, for an explainer that averages values in
-    [0, 1] over Gaussian noise (Levine et al., 2019, whose theorem this is for `sparsified_smoothgrad`; it holds for
-    `votes` as well).
+    [0, 1] over Gaussian noise (Levine et al., 2019, for `sparsified_smoothgrad`; it holds for `votes` as well).
 
     With deviation s, no image within r moves an average h below Phi(Phi^-1(h) - r / s) or above Phi(Phi^-1(h) + r / s).
     The largest i of k pixels stay if the i-th cannot fall behind the (2k - i + 1)-th. A linf ball counts by the l2 ball
@@ -25,8 +24,9 @@ class TopKOverlapBound(bench.Metric):
 
     Averages over n samples miss h by at most e = sqrt(log(4 P / (1 - c)) / 2 n) (Hoeffding), at all P pixels of clean
     and attacked map at once, with confidence c. e is taken off at both maps, so the bound holds for the sampled overlap
-    that is reported; the authors' code takes it off at the clean one alone. Many samples are needed: with 256, and 32 x
-    32 pixels, e is 0.15. It takes no pass of the network.
+    that is reported; the authors' code takes it off at the clean one alone. The confidence is for one attack that does
+    not know the noise of the samples. Many of these are needed: with 256, and 32 x 32 pixels, e is 0.15. It takes no
+    pass of the network.
     """
 
     name = "topk_overlap_bound"
