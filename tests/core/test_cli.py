@@ -135,15 +135,20 @@ def test_bad_input_is_one_line_and_an_exit_code(bench_, words, code, message):
 FULL = "bench: stdout cannot be written (No space left on device); free some space, or send it to another place\n"
 
 
-@pytest.mark.parametrize(
-    "words", [["list", "evidence"], ["list", "attack"], ["--help"], ["run", "--help"], ["--version"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [["list", "attack"], ["--help"], ["run", "--help"], ["--version"]], ids=" ".join)
 def test_a_full_disk_behind_stdout_is_told_in_a_line(words):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "bench.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert (done.returncode, done.stderr) == (3, FULL)
+
+
+def test_a_full_disk_is_told_where_no_plugin_is_loaded(bench_, monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        code, _, err = bench_("list", "evidence")
+    assert (code, err) == (3, FULL)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
