@@ -398,8 +398,7 @@ def store() -> None:
 @STORE
 def ls(store: str | None) -> None:
     """List stored values by name, with their number and size."""
-    from tabulate import tabulate
-
+    from bench.boards.render import draw_table
     from bench.engine import list_holdings, open_store
 
     place = open_store(store, complain)
@@ -407,8 +406,7 @@ def ls(store: str | None) -> None:
     rows = [[held.name, str(held.count), f"{held.size / 1e6:.1f} MB"] for held in holdings]
     rows.append(["total", str(sum(h.count for h in holdings)), f"{sum(h.size for h in holdings) / 1e6:.1f} MB"])
     answer(f"{place.root}\n")
-    align = ("left", "right", "right")
-    answer(tabulate(rows, headers=["value", "number", "size"], colalign=align, disable_numparse=True))
+    answer(draw_table(["value", "number", "size"], rows, terminal_width(), right=(1, 2)))
 
 
 @store.command()

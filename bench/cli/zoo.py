@@ -18,6 +18,7 @@ from bench.cli.options import (
     complain,
     load_catalog,
     split_lists,
+    terminal_width,
 )
 from bench.errors import BadValue
 
@@ -41,8 +42,7 @@ def zoo() -> None:
 @zoo.command(name="list")
 def list_() -> None:
     """List the networks, with the figures of their rows where the board is in the folder leaderboards."""
-    from tabulate import tabulate
-
+    from bench.boards.render import draw_table
     from bench.zoo import list_networks
 
     networks = list_networks()
@@ -57,8 +57,7 @@ def list_() -> None:
         size = f"{network.bytes / 1e6:.1f}"
         rows.append([network.name, network.key, size, network.licence, _tell(useful), _tell(score)])
     head = ["name", "key", "MB", "licence", "usefulness", "robustness"]
-    align = ("left", "left", "right", "left", "left", "left")
-    answer(tabulate(rows, headers=head, colalign=align if rows else (), disable_numparse=True))
+    answer(draw_table(head, rows, terminal_width(), right=(2,)))
 
 
 def _tell(record: Record | None) -> str:

@@ -133,3 +133,11 @@ def test_durations_and_sizes_have_the_unit_that_people_use():
         "3 s", "119 s", "2 min", "120 min", "2.0 h", "1,388.9 h"
     ]  # fmt: skip
     assert [*map(describe_size, (0, 2.5e6, 3.2e9, 4.5e12))] == ["0.0 MB", "2.5 MB", "3.2 GB", "4,500.0 GB"]
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_numbers_are_aligned_at_the_right(width):
+    name = "shapes-quick/" + "x" * 100
+    head, _, *rows = plain(draw_table(["name", "MB"], [[name, "7.5"], ["b", "12.25"]], width, right=(1,))).splitlines()
+    assert head.endswith("   MB") and rows[0].endswith("  7.5") and rows[-1].endswith("12.25")
+    assert width is None or max(map(len, [head, *rows])) <= width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -13,14 +14,19 @@ NARROW = 20  # characters down to which a column of words is not wrapped, if it 
 
 
 def draw_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, rigid: Collection[int] = ()
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    rigid: Collection[int] = (),
+    right: Collection[int] = (),
 ) -> str:
     """A table of texts. With a width, it fits a terminal of that many characters, by wrapping cells, and has colours.
 
-    `rigid` are the places of columns that are not wrapped.
+    `rigid` are the places of columns that are not wrapped, `right` of those that are aligned at the right.
     """
     if width is None:
-        return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+        sides = ["right" if place in right else "left" for place in range(len(headers))] if rows else ()
+        return str(tabulate(rows, headers=headers, tablefmt="simple", colalign=sides, disable_numparse=True))
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -32,7 +38,8 @@ def draw_table(
     share = max(1, left // max(1, len(headers) - len(rigid)))
     for place, (name, size) in enumerate(zip(headers, sizes, strict=True)):
         least = size if place in rigid else min(size, NARROW, share)
-        table.add_column(Text(name), overflow="fold", no_wrap=place in rigid, min_width=least)
+        side: Literal["left", "right"] = "right" if place in right else "left"
+        table.add_column(Text(name), justify=side, overflow="fold", no_wrap=place in rigid, min_width=least)
     for row in rows:
         table.add_row(*(Text(cell, style=_choose_style(cell)) for cell in row))
     file = io.StringIO()
