@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from slow_transformers import Walk
+from torch import nn
 from torch.testing import assert_close
 
 import bench
@@ -152,3 +153,18 @@ def test_networks_without_a_class_token_are_refused(name, make, message):
     images, targets = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     with pytest.raises(bench.BadComponent, match=f"^{name}: .*{message}"):
         explain(name, make(), images, targets)
+
+
+def test_torchs_own_attention_is_refused_since_its_weights_are_hidden():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = layer, nn.Linear(8, 3)
+
+        def forward(self, images):
+            return self.head(self.layer(images.flatten(2).mT.repeat(1, 1, 8 // 3 + 1)[:, :, :8])[:, 0])
+
+    with pytest.raises(bench.BadComponent, match=r"calls torch.s multi_head_attention_forward, .* take a network"):
+        explain("attention_rollout", Network().eval(), torch.rand(2, 3, 4, 4), torch.tensor([0, 1]))
