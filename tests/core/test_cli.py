@@ -97,7 +97,7 @@ BAD = [
     (["check", "explaner"], 2, "no kind, distribution or entry point called 'explaner'; did you mean 'explainer'"),
     (["check", "explaner:gradient"], 2, "no kind called 'explaner'; did you mean 'explainer'?"),
     (["check", "explainer:gradeint"], 2, "no explainer called 'gradeint'; did you mean 'gradient' or"),
-    (["check", "explainer:"], 2, "no explainer called ''; known: aggregation, blur_integrated_gradients"),
+    (["check", "explainer:"], 2, "no explainer called ''; known: aggregation, attention_rollout, "),
     (["check", "topk"], 2, "'topk' names no kind; write attack:topk"),
     (["check", "topk:k=5"], 2, "'topk:k=5' names no kind; write attack:topk:k=5"),
     (["check", "attack:topk:k=0"], 2, "attack topk: k is 0, must be a whole number of at least 1"),

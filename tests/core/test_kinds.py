@@ -198,9 +198,10 @@ def test_images_of_another_scale_are_refused_by_every_attack_and_explainer(catal
         attack = catalog.read("attack", f"{name}:{cls.examples[0]}".rstrip(":"))
         with pytest.raises(bench.BadValue, match=f"images range {message}"):
             attack.perturb(victim, change(images), targets, LINF)
-    for cls in catalog.of("explainer").values():
+    for name, cls in catalog.of("explainer").items():
+        explainer = catalog.read("explainer", f"{name}:{cls.examples[0]}".rstrip(":"))
         with pytest.raises(bench.BadValue, match=f"images range {message}"), torch.no_grad():
-            cls().maps(network, change(images), targets, {"learned": images})
+            explainer.maps(network, change(images), targets, {"learned": images})
 
 
 def test_images_of_another_scale_are_refused_by_metrics_and_as_references():

@@ -192,7 +192,7 @@ def test_a_network_without_plain_logits_is_named_by_every_explainer(catalog, ima
     function, form = WRAPS[wrap]
     network = Wrapped(function).eval().requires_grad_(False)
     for name, cls in catalog.of("explainer").items():
-        explainer = cls()
+        explainer = catalog.read("explainer", f"{name}:{cls.examples[0]}".rstrip(":"))
         if name not in ("edge_map", "random_map") and not explainer.prepares:
             with pytest.raises(bench.BadComponent, match=rf"the network gives {form} for \d+ images; logits are \("):
                 explainer.attributions(network, images, TARGETS)

@@ -14,7 +14,7 @@ import bench
 from bench import noise
 from bench.engine.catalog import load
 from bench.gradients import softened
-from bench.testing.fixtures import tiny_data, tiny_fit, tiny_images, tiny_network, tiny_victim
+from bench.testing.fixtures import tiny_data, tiny_fit, tiny_images, tiny_network, tiny_transformer, tiny_victim
 
 CATALOG = load()
 # The first example of each, which is small.
@@ -25,7 +25,7 @@ TEXTS = {
 ATTACKS = [*TEXTS["attack"], "random_search:queries=2,like=(topk_l2)", "uniform_noise:candidates=2,like=(mass_center)"]
 BALL = bench.Ball("linf", Fraction(8, 255))
 IMAGES, TARGETS = tiny_images(2)
-NETWORK = tiny_network(smooth=True)
+NETWORK, TRANSFORMERS = tiny_network(smooth=True), [tiny_transformer(smooth=True, seed=seed) for seed in (24, 25)]
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,12 @@ def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explai
     method, explaining = bench.component("attack", attack), bench.component("explainer", explainer)
     if method.refuse(dataclasses.replace(tiny_case, attack=method, explainer=explaining, surrogate=explaining)):
         # Refused are the attacks that would follow a gradient of maps that have none, and no others.
-        assert not explaining.differentiable and getattr(method, "attack", method).beta is not None
+        followed = method.like if method.name == "universal" else getattr(method, "attack", method)
+        assert not explaining.differentiable and followed.beta is not None
         return
     victim = dataclasses.replace(tiny_victim(NETWORK), explainer=explaining, prepared=learned.get(explainer))
+    if explaining.needs_class_token:
+        victim = dataclasses.replace(victim, network=TRANSFORMERS[0], trained_by=lambda defense: TRANSFORMERS[1])
     with noise.rows(1, "attack", range(len(IMAGES))):
         moved = method.perturb(victim, IMAGES, TARGETS, BALL)
         objective = method.make_objective(victim, IMAGES, TARGETS)
