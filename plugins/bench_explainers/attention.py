@@ -51,8 +51,8 @@ class Attentions(TorchFunctionMode):
                 return attend(*args, **named)
         if name == "multi_head_attention_forward":
             raise bench.BadComponent(
-                "the network calls torch's multi_head_attention_forward, which shows no weights of its attention; take a "
-                "network of timm, or an explainer such as gradient"
+                "the network calls torch's multi_head_attention_forward, which shows no weights of its attention; "
+                "take a network of timm, or an explainer such as gradient"
             )
         result = func(*args, **named)
         if name == "softmax" and result.ndim == 4 and (args[1] if len(args) > 1 else named.get("dim")) in (-1, 3):
