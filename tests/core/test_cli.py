@@ -251,12 +251,12 @@ def test_plan_does_not_estimate_from_shorter_trainings(bench_, finished):
 
 ALL = """
 accuracy adv_insertion aopc attack_passes attack_queries attack_stages attack_time attacked_accuracy
-average_sensitivity center_shift class_retrieval complexity cosine crc crc_bound curvature data_dependence deletion
-diffroar emd explain_time f_fidelity gaze_overlap hessian_norm infidelity insertion irof joint_success kept_rate
-l1_distance l1_norm l2_criterion label_randomization lens local_lipschitz mask_auc mask_l1 mask_mass mask_overlap
-max_sensitivity pearson perturbation pointing_game preservation randomization rank_thickness relevance road rps
-self_similarity smoothgrad_bound sparsity spearman ssim stability success_rate topk_mass topk_overlap
-topk_overlap_elements train_memory train_passes train_time under_attack
+average_sensitivity center_shift certified_pixels class_retrieval complexity cosine cosine_bound crc crc_bound
+curvature data_dependence deletion diffroar emd explain_time f_fidelity gaze_overlap hessian_norm infidelity insertion
+irof joint_success kept_rate l1_distance l1_norm l2_criterion label_randomization lens local_lipschitz mask_auc
+mask_l1 mask_mass mask_overlap max_sensitivity pearson perturbation pointing_game preservation randomization
+rank_thickness relevance road rps self_similarity smoothgrad_bound sparsity spearman ssim stability success_rate
+topk_mass topk_overlap topk_overlap_bound topk_overlap_elements train_memory train_passes train_time under_attack
 """
 
 
