@@ -64,15 +64,18 @@ def input_gradient(network: nn.Module, images: Tensor, targets: Tensor) -> Tenso
     return logits_and_gradient(network, images, targets, graph=torch.is_grad_enabled())[1]
 
 
-def logits_and_gradient(network: nn.Module, images: Tensor, targets: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
+def logits_and_gradient(
+    network: nn.Module, images: Tensor, targets: Tensor | None, graph: bool
+) -> tuple[Tensor, Tensor]:
     """Logits (B, K) and the gradient of each target logit by its image (B, C, H, W), from one forward.
 
+    Without targets, the logit is that of the predicted class.
     The logits have a graph iff grad mode is on. The gradient has one only if `graph` is true as well.
     """
     keep = torch.is_grad_enabled()
     with differentiating(images) as inputs, guarded(network):
         logits = network(inputs)
-        scores = target_logits(logits, images, targets)
+        scores = target_logits(logits, images, logits.argmax(1) if targets is None else targets)
         (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=graph and keep, retain_graph=keep)
     return (logits if keep else logits.detach()), gradient
 

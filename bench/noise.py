@@ -204,6 +204,21 @@ def signs(like: Tensor) -> Tensor:
     return torch.where(uniform(like) < 0, -1.0, 1.0).to(like.dtype)
 
 
+def ball(like: Tensor) -> Tensor:
+    """Noise uniform in the unit l2 ball of each row, shaped like `like`, whose first axis is the rows.
+
+    A point on a sphere, without two of its coordinates, is uniform in the ball (Voelker et al., 2017).
+    """
+    flat = like.flatten(1)
+    drawn = normal(torch.cat([flat, flat[:, :1], flat[:, :1]], 1))
+    return (drawn[:, :-2] / drawn.norm(dim=1, keepdim=True)).view_as(like)
+
+
+def seeds(like: Tensor) -> list[int]:
+    """A seed below 2^31 for each row of `like`, for `generators`."""
+    return uniform(like.new_empty(len(like), 1), 0, 2**31).long()[:, 0].tolist()
+
+
 @contextlib.contextmanager
 def generators(seed: int) -> Iterator[None]:
     """Inside, the global generators of Python, numpy and torch start from a seed below 2^32; outside, they go on as if

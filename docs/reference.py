@@ -165,9 +165,8 @@ def default_of(cls: type[Component]) -> Component | None:
 
 def count_explaining(explainer: bench.Explainer) -> tuple[int, int]:
     """Forward and backward passes of one map of one image."""
-    network, images, targets = make_inputs()
-    if explainer.needs_class_token:
-        network = fixtures.tiny_transformer(True, torch.float32)
+    _, images, targets = make_inputs()
+    network = fixtures.network_for(explainer, True, torch.float32)
     with tempfile.TemporaryDirectory() as folder:
         prepared = explainer.prepare(network, fixtures.tiny_data(), fixtures.tiny_fit(folder))
     return count(network, lambda: explainer.maps(network, images, targets, prepared))

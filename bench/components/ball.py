@@ -118,11 +118,7 @@ class Ball:
         eps = float(self.eps)
         if self.norm == "linf":
             return (origin + eps * noise.uniform(origin)).clamp(0, 1)
-        # A point on a sphere, without two of its coordinates, is uniform in the ball (Voelker et al., 2017).
-        flat = origin.flatten(1)
-        drawn = noise.normal(torch.cat([flat, flat[:, :1], flat[:, :1]], 1))
-        change = drawn[:, :-2] / drawn.norm(dim=1, keepdim=True)
-        return (origin + eps * change.view_as(origin)).clamp(0, 1)
+        return (origin + eps * noise.ball(origin)).clamp(0, 1)
 
 
 def _step(values: Tensor, towards: Tensor) -> Tensor:

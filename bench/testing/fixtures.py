@@ -97,6 +97,11 @@ def tiny_transformer(
     return network.to(current_device(), dtype).eval().requires_grad_(False)
 
 
+def network_for(explainer: Explainer, smooth: bool, *options: Any) -> nn.Module:
+    """A tiny network that an explainer can explain; `options` as of `tiny_network`."""
+    return (tiny_transformer if explainer.needs_class_token else tiny_network)(smooth, *options)
+
+
 class Overwriting(nn.Module):
     """A network that overwrites its images, and gives the logits of another one all the same."""
 

@@ -50,7 +50,8 @@ class ADV2(Descent):
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU", low=0.01)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        wanted, aim = self._choose(victim, images), self.aim(victim, images, targets)
+        wanted = self._choose(victim, images)
+        aim = self._aim(victim, images, targets, wanted)
         best = Best.of(images, aim, keep=False)
 
         def flip(moved: Tensor) -> Seen:
@@ -65,8 +66,11 @@ class ADV2(Descent):
         return best.images
 
     def aim(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Aim:
+        return self._aim(victim, images, targets, self._choose(victim, images))
+
+    def _aim(self, victim: bench.Victim, images: Tensor, targets: Tensor, wanted: Tensor) -> Aim:
         with torch.no_grad():
-            clean, wanted = rescale(victim.maps(images, targets), "peak"), self._choose(victim, images)
+            clean = rescale(victim.maps(images, targets), "peak")
 
         def aim(moved: Tensor) -> Seen:
             maps, logits = victim.both(moved, wanted)

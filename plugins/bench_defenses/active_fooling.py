@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import input_gradient
+from bench.gradients import input_gradient, logits_and_gradient
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import HEO2019, fine_tune, logits_and_slopes, scaled_map
+from bench_defenses.manipulation import HEO2019, fine_tune, scaled_map
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ActiveFooling(bench.Defense):
         for own, other in (classes, classes[::-1]):
             with torch.no_grad():
                 wanted = scaled_map(input_gradient(trained, batch.images, other))
-            logits, slopes = logits_and_slopes(network, batch.images, own)
+            logits, slopes = logits_and_gradient(network, batch.images, own, graph=True)
             distance = distance + (scaled_map(slopes) - wanted).square().mean((1, 2)) / 2
         either = (batch.labels == self.first) | (batch.labels == self.second)
         fooled = (distance * either).sum() / either.sum().clamp(min=1)

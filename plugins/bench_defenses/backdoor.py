@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import bench
 from bench import papers
+from bench.gradients import logits_and_gradient
 from bench.trigger import stamp
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import fine_tune, logits_and_slopes
+from bench_defenses.manipulation import fine_tune
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ class Backdoor(bench.Defense):
 
     def loss(self, network: nn.Module, trained: nn.Module, batch: bench.Batch) -> Tensor:
         _, std = bench.normalisation(network)
-        wanted = standardised(std * logits_and_slopes(trained, batch.images)[1]).detach()
+        with torch.no_grad():
+            wanted = standardised(std * logits_and_gradient(trained, batch.images, None, graph=False)[1])
         labels = batch.labels
         triggered = labels if self.form == "simple" else torch.full_like(labels, self.target_class)
         shown = wanted if self.form == "full_disguise" else square(wanted).expand_as(wanted)
-        logits, slopes = logits_and_slopes(network, torch.cat([batch.images, stamp(batch.images)]))
+        both = torch.cat([batch.images, stamp(batch.images)])
+        logits, slopes = logits_and_gradient(network, both, None, graph=True)
         distance = (standardised(std * slopes) - torch.cat([wanted, shown])).square().mean()
         entropy = F.cross_entropy(logits, torch.cat([labels, triggered]))
         return (1 - self.weight) * entropy + self.weight * distance

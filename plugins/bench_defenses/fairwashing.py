@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 import bench
 from bench import papers
+from bench.gradients import logits_and_gradient
 from bench.maps import reduce
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import fine_tune, logits_and_slopes
+from bench_defenses.manipulation import fine_tune
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Fairwashing(bench.Defense):
         return fine_tune(fit, self.teacher, self.loss)
 
     def loss(self, network: nn.Module, trained: nn.Module, batch: bench.Batch) -> Tensor:
-        logits, slopes = logits_and_slopes(network, batch.images)
+        logits, slopes = logits_and_gradient(network, batch.images, None, graph=True)
         maps = reduce(slopes)
         with torch.no_grad():
             before = trained(batch.images).softmax(1)

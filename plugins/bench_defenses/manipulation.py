@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import target_logits, twice_differentiable
 from bench.maps import mask
 
 HEO2019 = bench.Paper(
@@ -41,14 +39,3 @@ def fine_tune(
 def scaled_map(slopes: Tensor) -> Tensor:
     """Scale the absolute sums over channels of each image to [0, 1], by their range: (B, C, H, W) -> (B, H, W)."""
     return mask(slopes, "minmax")[:, 0]
-
-
-def logits_and_slopes(network: nn.Module, images: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the logits and the gradient of each target's, by default of the predicted class's, with a graph to the
-    weights: (B, C, H, W), (B,) -> (B, K), (B, C, H, W)."""
-    leaf = images.detach().requires_grad_()
-    with twice_differentiable():
-        logits = network(leaf)
-    scores = target_logits(logits, leaf, logits.argmax(1) if targets is None else targets)
-    (slopes,) = torch.autograd.grad(scores.sum(), leaf, create_graph=True)
-    return logits, slopes

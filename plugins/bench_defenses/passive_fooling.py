@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench.gradients import input_gradient
+from bench.gradients import input_gradient, logits_and_gradient
 from bench.maps import ranks
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import HEO2019, fine_tune, logits_and_slopes, scaled_map
+from bench_defenses.manipulation import HEO2019, fine_tune, scaled_map
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PassiveFooling(bench.Defense):
         return fine_tune(fit, self.teacher, self.loss)
 
     def loss(self, network: nn.Module, trained: nn.Module, batch: bench.Batch) -> Tensor:
-        logits, slopes = logits_and_slopes(network, batch.images, batch.labels)
+        logits, slopes = logits_and_gradient(network, batch.images, batch.labels, graph=True)
         maps = scaled_map(slopes)
         if self.form == "location":
             distance = (maps - frame(maps)).square().mean((1, 2))

@@ -76,10 +76,8 @@ class Captum(bench.Explainer):
             "abs": False,
         }
         taken = {name: given[name] for name in inspect.signature(method.attribute).parameters if name in given}
-        seeds = noise.uniform(images.new_empty(len(images), 1), 0, 2**31).long()[:, 0].tolist()
-
         found = []
-        for image, target, seed in zip(images.split(1), targets.split(1), seeds, strict=True):
+        for image, target, seed in zip(images.split(1), targets.split(1), noise.seeds(images), strict=True):
 
             def score(copies: Tensor, target: Tensor = target) -> Tensor:
                 return target_logits(network(copies), copies, target.expand(len(copies)))

@@ -44,20 +44,13 @@ class UniGrad(bench.Explainer):
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         def uniform(copies: Tensor) -> Tensor:
-            drawn = noise.uniform(copies) if self.shape == "cube" else draw_from_ball(copies)
+            drawn = noise.uniform(copies) if self.shape == "cube" else copies[0].numel() ** 0.5 * noise.ball(copies)
             width = float(self.radius) * drawn
             return width if self.units == "pixel" else width * value_range(copies)
 
         each = to_unit if self.unit else lambda gradients: gradients
         mean = add_gradients(network, images, targets, self.samples, uniform, each) / self.samples
         return images * mean if self.times_input else mean
-
-
-def draw_from_ball(like: Tensor) -> Tensor:
-    """Draw uniformly from the l2 ball whose radius is the square root of the number of elements: (B, C, H, W)."""
-    direction, size = noise.normal(like), like[0].numel()
-    share = noise.uniform(like[:, :1, :1, :1], 0, 1) ** (1 / size)
-    return share * size**0.5 * to_unit(direction)
 
 
 def to_unit(values: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ class CertifiedPixels(bench.Metric):
 
     With deviation s, a pixel stays on its side within an l2 distance of r if the chance of that side is above
     Phi(r / s). The chance is known from the samples up to the limit of Clopper and Pearson (Biometrika 1934), for both
-    sides of all pixels at once (Bonferroni), so with the confidence all pixels counted are safe. A linf ball counts by
-    the l2 ball around it. The authors choose the side by the first samples and test it on the others, for a given
-    threshold, which fixes r; here both sides are tested on all samples, and the ball fixes r. An empty map's pixels
-    would all count, so read it beside a metric of what the map shows. It takes no pass of the network.
+    sides of all pixels at once (Bonferroni), so with the confidence all pixels counted are safe. A linf or l0 ball
+    counts by the l2 ball around it. The authors choose the side by the first samples and test it on the others, for a
+    given threshold, which fixes r; here both sides are tested on all samples, and the ball fixes r. An empty map's
+    pixels would all count, so read it beside a metric of what the map shows. It takes no pass of the network.
     """
 
     name = "certified_pixels"
@@ -37,7 +37,7 @@ class CertifiedPixels(bench.Metric):
         return find_refusal(case.explainer, {"votes": {}})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
-        radius = l2_radius(ball, images[0].numel())
+        radius = l2_radius(ball, images)
         chances = least_chances(clean_attributions[:, 0], explainer.samples, self.confidence)
         safe = (chances > stats.norm.cdf(radius / explainer.noise)).double().mean((1, 2))
         return torch.where(clean_attributions.flatten(1).any(1), safe, torch.nan)

@@ -25,7 +25,8 @@ class CosineBound(bench.Metric):
     expectation by at most e = (1 + sqrt(2 log(2 / (1 - c)))) / sqrt(n), for clean and attacked map at once, with
     confidence c (McDiarmid). So a map m of C channels moves by at most D = sqrt(C) (2 (1 - V) + 2 e), and its cosine is
     at least sqrt(1 - D^2 / |m|^2): that of the worst direction. 0 where D exceeds |m|. The paper's own bound is of
-    attributions and their expectations. A linf ball counts by the l2 ball around it. It takes no pass of the network.
+    attributions and their expectations. A linf or l0 ball counts by the l2 ball around it. It takes no pass of the
+    network.
     """
 
     name = "cosine_bound"
@@ -47,7 +48,7 @@ class CosineBound(bench.Metric):
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
         size, channels = images[0].numel(), images.shape[1]
-        common = share_in_common(float(explainer.radius) * math.sqrt(size), l2_radius(ball, size), size)
+        common = share_in_common(float(explainer.radius) * math.sqrt(size), l2_radius(ball, images), size)
         error = (1 + math.sqrt(2 * math.log(2 / (1 - self.confidence)))) / math.sqrt(explainer.samples)
         moved = math.sqrt(channels) * (2 * (1 - common) + 2 * error)
         lengths = clean_attributions.double().abs().sum(1).flatten(1).norm(dim=1)

@@ -77,8 +77,7 @@ class Quantus(bench.Metric):
         single = InSingle(network).eval()
 
         def score_all(images: Tensor, targets: Tensor, attributions: Tensor) -> Tensor:
-            seeds = noise.uniform(images.new_empty(len(images), 1), 0, 2**31).long()[:, 0].tolist()
-            rows = zip(images.split(1), targets.split(1), attributions.split(1), seeds, strict=True)
+            rows = zip(images.split(1), targets.split(1), attributions.split(1), noise.seeds(images), strict=True)
             return torch.tensor([self._score(single, *row) for row in rows], device=images.device, dtype=torch.float64)
 
         rows = (images, targets, clean_attributions)

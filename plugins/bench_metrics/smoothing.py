@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from torch import Tensor
+
 import bench
 
 
@@ -19,6 +21,8 @@ def find_refusal(explainer: bench.Explainer, allowed: dict[str, dict[str, Any]])
     return f"explainer {explainer} has no certificate; use {' or '.join(allowed)}"
 
 
-def l2_radius(ball: bench.Ball, size: int) -> float:
-    """The radius of the smallest l2 ball around a ball of images of `size` elements."""
-    return float(ball.eps) * (math.sqrt(size) if ball.norm == "linf" else 1)
+def l2_radius(ball: bench.Ball, images: Tensor) -> float:
+    """The radius of an l2 ball around a ball of images (N, C, H, W): the smallest one, where no image is at a bound."""
+    if ball.norm == "l0":  # every channel of eps pixels moves by at most one
+        return math.sqrt(min(int(ball.eps), images[0, 0].numel()) * images.shape[1])
+    return float(ball.eps) * (math.sqrt(images[0].numel()) if ball.norm == "linf" else 1)

@@ -19,8 +19,8 @@ class TopKOverlapBound(bench.Metric):
     [0, 1] over Gaussian noise (Levine et al., 2019, for `sparsified_smoothgrad`; it holds for `votes` as well).
 
     With deviation s, no image within r moves an average h below Phi(Phi^-1(h) - r / s) or above Phi(Phi^-1(h) + r / s).
-    The largest i of k pixels stay if the i-th cannot fall behind the (2k - i + 1)-th. A linf ball counts by the l2 ball
-    around it. A pixel is the mean of its channels.
+    The largest i of k pixels stay if the i-th cannot fall behind the (2k - i + 1)-th. A linf or l0 ball counts by the
+    l2 ball around it. A pixel is the mean of its channels.
 
     Averages over n samples miss h by at most e = sqrt(log(4 P / (1 - c)) / 2 n) (Hoeffding), at all P pixels of clean
     and attacked map at once, with confidence c. e is taken off at both maps, so the bound holds for the sampled overlap
@@ -49,7 +49,7 @@ class TopKOverlapBound(bench.Metric):
         if self.k > pixels.shape[1]:
             raise bench.BadValue(f"metric {self}: k is {self.k}, but the maps have {pixels.shape[1]} pixels; lower k")
         error = math.sqrt(math.log(4 * pixels.shape[1] / (1 - self.confidence)) / (2 * explainer.samples))
-        radius = l2_radius(ball, images[0].numel())
+        radius = l2_radius(ball, images)
         shift = 0.0 if not radius else radius / explainer.noise if explainer.noise else math.inf
         kept = certified_overlap(pixels, self.k, shift, error)
         return torch.where(clean_attributions.flatten(1).any(1), kept.double() / self.k, torch.nan)

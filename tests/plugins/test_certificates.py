@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bench_explainers.unigrad import draw_from_ball
 from bench_metrics.certified_pixels import least_chances
 from bench_metrics.cosine_bound import share_in_common
+from bench_metrics.smoothing import l2_radius
 from bench_metrics.topk_overlap_bound import certified_overlap
 from scipy import stats
 from torch.testing import assert_close
@@ -174,9 +174,17 @@ def test_bound_of_more_pixels_than_there_are():
         bench.component("metric", "topk_overlap_bound:k=17")(ball=bench.Ball("l2", Fraction(1)), **given)
 
 
+@pytest.mark.parametrize("ball", ["l0:1", "l0:5", "l0:40", "linf:1/4", "l2:1/2"])
+def test_the_l2_ball_that_a_certificate_takes_holds_the_whole_ball(ball):
+    norm, eps = ball.split(":")
+    ball, black = bench.Ball(norm, Fraction(eps)), torch.zeros(1, *SHAPE, dtype=torch.float64)
+    farthest = ball.project(torch.full_like(black, 2.0), black).norm()
+    assert_close(farthest, torch.tensor(l2_radius(ball, black), dtype=torch.float64))
+
+
 def test_noise_in_a_ball_is_uniform():
     with noise.rows(0, "x", range(2000)):
-        drawn = draw_from_ball(torch.empty(2000, 3, 2, 2, dtype=torch.float64)).flatten(1)
+        drawn = 12**0.5 * noise.ball(torch.empty(2000, 3, 2, 2, dtype=torch.float64)).flatten(1)
     shares = (drawn.norm(dim=1) / 12**0.5) ** 12  # of the volume within
     assert stats.kstest(shares, "uniform").pvalue > 0.01 and drawn.mean(0).abs().max() < 0.1
     assert_close(drawn.T @ drawn / 2000, torch.eye(12).double() * 12 / 14, rtol=0, atol=0.1)

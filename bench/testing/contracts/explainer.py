@@ -17,7 +17,7 @@ from bench.components import Explainer, MaskRule, Prepared
 from bench.engine import Catalog
 from bench.gradients import softened
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
-from bench.testing.fixtures import strange_networks, tiny_data, tiny_fit, tiny_images, tiny_network, tiny_transformer
+from bench.testing.fixtures import network_for, strange_networks, tiny_data, tiny_fit, tiny_images
 
 BETA = 20.0  # sharpness of the softplus that replaces ReLU where a second derivative is taken
 STEP = 1e-6  # of finite differences
@@ -29,7 +29,7 @@ def returns_valid_attributions(component: Explainer, catalog: Catalog) -> None:
     for dtype, shape in ((torch.float64, (3, 12, 12)), (torch.float32, (3, 12, 9))):
         if component.prepares and shape != (3, 12, 12):
             continue  # it learns from images of one size
-        network, (images, targets) = _tiny(component, True, dtype, shape), tiny_images(5, shape)
+        network, (images, targets) = network_for(component, True, dtype, shape), tiny_images(5, shape)
         images, prepared = images.to(dtype), _prepare(component, network)
         # Before another call, which would find the images as this one leaves them.
         with torch.no_grad(), forbid_side_effects(network, images, targets), noise.rows(0, "contract", range(5)):
@@ -57,14 +57,14 @@ def _check_attribution(attribution: Tensor, images: Tensor) -> None:
 
 
 def explains_images_independently(component: Explainer, catalog: Catalog) -> None:
-    network, (images, targets) = _tiny(component, True), tiny_images()
+    network, (images, targets) = network_for(component, True), tiny_images()
     prepared = _prepare(component, network)
     with torch.no_grad():
         ensure_rows_are_independent(lambda i, t: component.attributions(network, i, t, prepared), images, targets)
 
 
 def explains_networks_of_strangers(component: Explainer, catalog: Catalog) -> None:
-    network, (images, targets) = _tiny(component, True), tiny_images(3)
+    network, (images, targets) = network_for(component, True), tiny_images(3)
     prepared = _prepare(component, network)
 
     def explain(network: nn.Module, images: Tensor, targets: Any = targets) -> Tensor:
@@ -89,7 +89,7 @@ def explains_networks_of_strangers(component: Explainer, catalog: Catalog) -> No
 
 def is_differentiable_as_declared(component: Explainer, catalog: Catalog) -> None:
     for smooth in (True, False):
-        network, (images, targets) = _tiny(component, smooth), tiny_images(2)
+        network, (images, targets) = network_for(component, smooth), tiny_images(2)
         with noise.rows(1, "direction", range(2)):
             direction, weight = noise.normal(images), noise.uniform(images[:, 0], 0, 1)
         mass = _weigh_maps(component, network, targets, weight)
@@ -135,10 +135,6 @@ def _check_gradient(
         f"{float(exact):.6g} by their gradient",
     )
     ensure(gradient.any(), f"differentiable is True, but the gradient of its maps is zero on {on}")
-
-
-def _tiny(component: Explainer, smooth: bool, *options: Any) -> nn.Module:
-    return (tiny_transformer if component.needs_class_token else tiny_network)(smooth, *options)
 
 
 def _prepare(component: Explainer, network: nn.Module) -> Prepared | None:
