@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 COMPONENT = "NAME[:...]"
 
@@ -24,6 +25,33 @@ class Option:
     help: str
     kind: str = ""
     is_list: bool = False
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What the eps of a ball may be: its largest value, and whether it is a whole number.
+
+    `words`: what it is and what to write, where it is not in pixel units of [0, 1].
+    """
+
+    largest: int
+    words: str = ""
+    whole: bool = False
+
+    def allows(self, eps: Fraction | float) -> bool:
+        return 0 <= eps <= self.largest and (not self.whole or eps == int(eps))
+
+
+# No two images are as far apart in l2 as a million, whatever their size, and none has as many pixels. The last three
+# are transformations, and not norms.
+NORMS = {
+    "linf": Norm(1),
+    "l2": Norm(10**6),
+    "l0": Norm(10**6, "it is a number of pixels; write a whole number such as 20", whole=True),
+    "rotation": Norm(180, "it is in degrees, at most 180; write a whole number such as 30", whole=True),
+    "translation": Norm(10**6, "it is a number of pixels; write a whole number such as 3", whole=True),
+    "colour": Norm(1, "it is a share of all hues and of the saturation, at most 1; write a fraction such as 1/10"),
+}
 
 
 def _component(name: str, help: str, kind: str = "") -> Option:
@@ -47,7 +75,13 @@ _AXES: dict[str, tuple[Option, ...]] = {
     "attack": (_component("attack", "Method that changes the images."),),
     "ball": (
         Option("eps", "EPS,...", "Budget in pixel units of [0, 1], such as 2/255,4/255.", is_list=True),
-        Option("norm", "linf|l2|l0", "Norm of the budget; in l0, eps is a number of pixels.", is_list=True),
+        Option(
+            "norm",
+            "linf|l2|l0|rotation|translation|colour",
+            "Norm of the budget, or a transformation. In l0 and translation, eps is a number of pixels, in rotation "
+            "one of degrees, in colour a share.",
+            is_list=True,
+        ),
     ),
     "target": (
         Option("target", "TARGET", "Class to explain: predicted, label, class:second or class:N.", is_list=True),

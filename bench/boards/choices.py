@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from bench.axes import OPTIONS, TARGET, TARGETS
+from bench.axes import NORMS, OPTIONS, TARGET, TARGETS
 from bench.errors import BadValue
 from bench.keys import read_canonical
 from bench.shapes import LARGEST, Misfit, Shape, clean, one_of, quote, text
@@ -14,7 +14,6 @@ from bench.shapes import LARGEST, Misfit, Shape, clean, one_of, quote, text
 CHOSEN = [name for name in OPTIONS if name != "metric"]
 _EPS = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|\.\d{1,9})?", re.ASCII)
 IMAGES = 100_000  # of one record
-NORMS = {"linf": 1, "l2": 10**6, "l0": 10**6}  # with the largest budget: no two images are farther apart
 
 
 def reduce_eps(eps: str) -> str:

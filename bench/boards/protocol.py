@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bench.boards.choices import CHOICE, CHOSEN, NORMS, choices_of, component, one_choice, reduce_eps
+from bench.axes import NORMS
+from bench.boards.choices import CHOICE, CHOSEN, choices_of, component, one_choice, reduce_eps
 from bench.boards.printed import PrintedFigures, printed_figures
 from bench.boards.scale import Scale, scale_shape
 from bench.downloads import Download
@@ -132,12 +133,9 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
     protocol = Protocol(**{_FIELDS.get(key, key): value for key, value in parts.items()})
     for norm in protocol.choices("norm"):
         for eps in protocol.choices("eps"):
-            if Fraction(eps) > NORMS[norm]:
-                raise BadValue(f"{about}: eps {eps} is impossible in {norm}: budgets are in pixel units of [0, 1]")
-            if norm == "l0" and Fraction(eps).denominator != 1:
-                raise BadValue(
-                    f"{about}: eps {eps} is impossible in l0: it is a number of pixels; write one such as 20"
-                )
+            if not NORMS[norm].allows(Fraction(eps)):
+                words = NORMS[norm].words or "budgets are in pixel units of [0, 1]"
+                raise BadValue(f"{about}: eps {eps} is impossible in {norm}: {words}")
     samples = min(map(int, protocol.choices("samples")))
     if protocol.examples and max(protocol.examples) >= samples:
         raise BadValue(

@@ -95,6 +95,10 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(perturb)
     def entered(self: Any, victim: Any, images: Tensor, targets: Any, ball: Any) -> Tensor:
         check_images(images)
+        if ball.space not in self.spaces:
+            raise BadValue(
+                f"attack {self} returns {' or '.join(self.spaces)}, and {ball} takes {ball.space}; use another attack"
+            )
         with _enter(victim.network) as network:
             classes, wide = _own(check_targets(targets, images)), to_float32(_own(images))
             own = {name: _own(getattr(victim, name)) for name in ("references", "prepared")}
@@ -102,7 +106,8 @@ def attack_door(perturb: Callable[..., Tensor]) -> Callable[..., Tensor]:
             about = str(self) if wide.isfinite().all() else ""
             with asked(wide, victim.normalisation, about):
                 moved = perturb(self, dataclasses.replace(victim, network=network, **own), wide, classes, ball)
-        return ball.project(moved, images) if images.dtype in HALF else moved
+        is_rounded = images.dtype in HALF and ball.space == "images"
+        return ball.project(moved, images) if is_rounded else moved
 
     return entered
 

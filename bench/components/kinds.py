@@ -351,6 +351,12 @@ class Attack(Component, ABC):
     def beta(self) -> float | None:
         return None
 
+    @property
+    def spaces(self) -> tuple[Literal["images", "parameters"], ...]:
+        """What the attack can return: "images", in the ball of a norm, "parameters", in that of a transformation, or
+        either. Most that return parameters set a class attribute, `spaces = ("parameters",)`."""
+        return ("images",)
+
     def sources(self, defense: Defense) -> tuple[Defense, ...]:
         """The defenses whose networks the attack uses in a case of a defense; `Victim.sources` has the networks."""
         return tuple(defenses_in(self))
@@ -367,7 +373,10 @@ class Attack(Component, ABC):
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball) -> Tensor:
-        """Changed images: (B, C, H, W), (B,) -> (B, C, H, W). Raises BadValue for images outside [0, 1]."""
+        """Changed images: (B, C, H, W), (B,) -> (B, C, H, W). In a ball of a transformation, its parameters, (B, P).
+
+        Raises BadValue for images outside [0, 1].
+        """
 
     def make_objective(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What a white-box attack minimises, (B, C, H, W) -> (B,), with everything fixed taken from the clean images.

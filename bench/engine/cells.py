@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.axes import AXES
 from bench.boards import VERSION, Record, make_command
-from bench.components import Case, Component, Metric, defenses_in, freeze_files
+from bench.components import Attack, Ball, Case, Component, Metric, defenses_in, freeze_files, parameters
+from bench.engine.alignment import find_misfit
 from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
@@ -125,6 +126,11 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
             why = component.refuse(case)
             if why:
                 return f"{component.kind} {component.name}: {why}"
+        if "attack" in axes:
+            if case.ball.space not in case.attack.spaces:
+                return f"attack {case.attack}: {_name_others(catalog, case.ball)}"
+            if metric is not None and (why := find_misfit(case, names)):
+                return f"{owner}: {why}"
         needed = along | ({"labels"} if "targets" in along and case.target == "label" else set())
         source = f"provides of dataset {case.dataset.name}"
         for name in ("labels", "object_masks", "gaze"):
@@ -142,3 +148,10 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
         raise
     except BaseException as error:  # sys.exit included
         raise PluginError(f"{source} failed ({summarise_error(error)})") from error
+
+
+def _name_others(catalog: Catalog, ball: Ball) -> str:
+    """Why an attack does not work in a ball, and which do."""
+    ready = [cls() for cls in catalog.of("attack").values() if not any(p.required for p in parameters(cls).values())]
+    able = [attack.name for attack in ready if isinstance(attack, Attack) and ball.space in attack.spaces]
+    return f"it does not return {ball.space}, which {ball} takes; use {', '.join(able)}"

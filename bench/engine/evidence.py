@@ -234,8 +234,11 @@ def attack_run(
     *,
     services: Services,
 ) -> dict[str, Tensor]:
-    """The attacked images, and what the attack reports of each; for an attack with an objective also its values before
-    and after on the real network, and the error of its gradient against finite differences on the first images."""
+    """The attacked images, and what the attack reports of each; in the ball of a transformation, also its parameters.
+
+    For an attack with an objective, in other balls, also its values before and after on the real network, and the error
+    of its gradient against finite differences on the first images.
+    """
 
     reports: dict[str, Tensor] = {}
     victim = make_victim(network, defense, surrogate, prepared_surrogate, attack, train_data, images, services)
@@ -245,14 +248,19 @@ def attack_run(
     def run(images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         reports.clear()
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
-        if raw.shape != images.shape:
-            raise BadComponent(f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}")
+        form = tuple(ball.center(images).shape)
+        if raw.shape != form:
+            about = "" if ball.space == "images" else f"; in {ball} it has to return parameters {form}"
+            raise BadComponent(f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}{about}")
         if raw.dtype != images.dtype:
             raise BadComponent(f"attack {attack} returned {raw.dtype} for images in {images.dtype}")
         if not raw.isfinite().all():
-            raise BadComponent(f"attack {attack} returned images with NaN or infinity")
+            raise BadComponent(f"attack {attack} returned {ball.space} with NaN or infinity")
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
-        attacked = ball.project(raw.detach(), images)
+        points = ball.project(raw.detach(), images)
+        if ball.space == "parameters":  # an objective knows nothing of how its maps move
+            return (ball.apply(points, images), points, *reports.values())
+        attacked = points
         with torch.no_grad():
             loss = attack.make_loss(victim, images, targets)
             if loss is None:
@@ -271,7 +279,8 @@ def attack_run(
             around.enter_context(_frozen(other))
             around.enter_context(passes.watch(other))
         results = chunked(run, images, targets, seed=seed, name="attack_run", indices=test_data.rows)
-    names = ["images", *(REPORTED + name for name in reports)]
+    made = ["images", *(["parameters"] if ball.space == "parameters" else [])]
+    names = [*made, *(REPORTED + name for name in reports)]
     if len(results) == len(names):
         return dict(zip(names, results, strict=True))
     few = slice(COMPARED)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.boards import RECORD, VALUES, Record, find_impossible, summarise, values_file
 from bench.components import Case, Levels, Metric, Undefined
+from bench.engine.alignment import gather
 from bench.engine.catalog import Catalog
 from bench.engine.cells import Cell, published_text
 from bench.engine.checks import UNMOVED, flag_attack, flag_maps
@@ -29,7 +30,7 @@ def compute_record(cell: Cell, graph: Graph, catalog: Catalog) -> Record:
     """Compute one cell, and store its record and per-image values."""
     # First, so that a set that is too small says so before anything is trained.
     data = graph.get("test_data") if "test_data" in VOCABULARY.reach(cell.names)[1] else None
-    evidence: dict[str, Any] = {name: _copy(graph.get(name)) for name in cell.names}
+    evidence: dict[str, Any] = {name: _copy(value) for name, value in gather(graph, cell.names).items()}
     refit = evidence.get("refit")
     if refit is not None:
         evidence["refit"] = refit = refit.for_metric(functools.partial(_refit_spec, cell))

@@ -17,6 +17,7 @@ class NoAttack(bench.Attack):
 
     name = "no_attack"
     moves: ClassVar[bool] = False
+    spaces = ("images", "parameters")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
-        return images
+        return ball.center(images)

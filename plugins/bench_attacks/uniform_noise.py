@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,6 +25,11 @@ class UniformNoise(bench.Attack):
     examples = ("", "candidates=4,like=(topk:k=5)")
     candidates: int = bench.param(1, "draws", low=1)
     like: bench.Attack = bench.param(TopK(), "the attack whose objective chooses a draw")
+
+    @property
+    def spaces(self) -> tuple[Literal["images", "parameters"], ...]:
+        """The objective of another attack chooses among images alone; `worst_of_k` chooses among parameters."""
+        return ("images", "parameters") if self.candidates == 1 else ("images",)
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         if self.candidates == 1:

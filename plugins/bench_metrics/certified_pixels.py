@@ -34,7 +34,7 @@ class CertifiedPixels(bench.Metric):
     confidence: float = bench.param(0.95, "chance that all pixels counted of an image are safe", low=0.5, high=0.999999)
 
     def refuse(self, case: bench.Case) -> str | None:
-        return find_refusal(case.explainer, {"votes": {}})
+        return find_refusal(case, {"votes": {}})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
         radius = l2_radius(ball, images)

@@ -44,7 +44,7 @@ class CosineBound(bench.Metric):
 
     def refuse(self, case: bench.Case) -> str | None:
         needed = {"shape": "ball", "unit": True, "units": "pixel", "times_input": False}
-        return find_refusal(case.explainer, {"unigrad": needed})
+        return find_refusal(case, {"unigrad": needed})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
         size, channels = images[0].numel(), images.shape[1]

@@ -10,9 +10,12 @@ from torch import Tensor
 import bench
 
 
-def find_refusal(explainer: bench.Explainer, allowed: dict[str, dict[str, Any]]) -> str | None:
-    """Say why a theorem does not hold for an explainer, or None. `allowed`: for which it does, by name, and the
+def find_refusal(case: bench.Case, allowed: dict[str, dict[str, Any]]) -> str | None:
+    """Say why a theorem does not hold in a case, or None. `allowed`: for which explainers it does, by name, and the
     parameters that it needs."""
+    if case.ball.space == "parameters":
+        return f"it has no certificate in {case.ball}; use --norm linf, l2 or l0"
+    explainer = case.explainer
     for name, needed in allowed.items():
         if explainer.name == name:
             wrong = {key: value for key, value in needed.items() if getattr(explainer, key) != value}

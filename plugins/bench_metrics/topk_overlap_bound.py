@@ -42,7 +42,7 @@ class TopKOverlapBound(bench.Metric):
         return 1 / self.k
 
     def refuse(self, case: bench.Case) -> str | None:
-        return find_refusal(case.explainer, {"sparsified_smoothgrad": {"units": "pixel"}, "votes": {}})
+        return find_refusal(case, {"sparsified_smoothgrad": {"units": "pixel"}, "votes": {}})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
         pixels = clean_attributions.double().mean(1).flatten(1)

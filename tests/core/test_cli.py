@@ -83,7 +83,7 @@ BAD = [
     ),
     (["run", "--data-dir", "nowhere"], 3, "data folder nowhere does not exist; check --data-dir and BENCH_DATA_DIR"),
     (["run", "--eps", "much"], 2, "eps 'much' is not a number; write a fraction such as 8/255"),
-    (["run", "--norm", "l3"], 2, "norm 'l3': choose linf, l2 or l0"),
+    (["run", "--norm", "l3"], 2, "norm 'l3': choose linf, l2, l0, rotation, translation or colour"),
     (["run", "--samples", "0"], 2, "samples 0: at least one image is needed"),
     (["run", "--samples", "few"], 2, "samples 'few' is not a whole number"),
     (["run", "--seed", "1,x"], 2, "seed 'x' is not a whole number"),

@@ -15,7 +15,16 @@ from bench.engine import Catalog
 from bench.testing.contracts.shared import ensure, ensure_rows_are_independent, forbid_side_effects
 from bench.testing.fixtures import strange_networks, tiny_images, tiny_network, tiny_victim
 
-BALL = Ball("linf", Fraction(8, 255))
+# By what an attack returns; the first ball of each kind serves where one is enough.
+BALLS = {
+    "images": (Ball("linf", Fraction(8, 255)), Ball("l2", Fraction(1, 2)), Ball("linf", Fraction(0))),
+    "parameters": (
+        Ball("rotation", Fraction(30)),
+        Ball("translation", Fraction(2)),
+        Ball("colour", Fraction(1, 2)),
+        Ball("rotation", Fraction(0)),
+    ),
+}
 ROUNDING = 1e-6  # by which an attack may exceed its budget in float32
 
 
@@ -23,7 +32,7 @@ def stays_in_the_ball(component: Attack, catalog: Catalog) -> None:
     for smooth, dtype in ((True, torch.float64), (False, torch.float32)):
         network, (images, targets) = tiny_network(smooth, dtype), tiny_images()
         images = images.to(dtype)
-        for ball in (BALL, Ball("l2", Fraction(1, 2)), Ball("linf", Fraction(0))):
+        for ball in (ball for space in component.spaces for ball in BALLS[space]):
             with forbid_side_effects(network, images, targets), noise.rows(0, "contract", range(5)):
                 attacked = component.perturb(tiny_victim(network), images, targets, ball)
             _check_attacked(component, attacked, images, ball)
@@ -31,18 +40,21 @@ def stays_in_the_ball(component: Attack, catalog: Catalog) -> None:
 
 def _check_attacked(component: Attack, attacked: Tensor, images: Tensor, ball: Ball) -> None:
     ensure(isinstance(attacked, Tensor), f"perturb returned a {type(attacked).__name__}, not a tensor")
+    clean = ball.center(images)
     ensure(
-        attacked.shape == images.shape,
-        f"for images of shape {tuple(images.shape)}, perturb returned shape {tuple(attacked.shape)}",
+        attacked.shape == clean.shape,
+        f"for images of shape {tuple(images.shape)}, perturb returned shape {tuple(attacked.shape)}"
+        + ("" if ball.space == "images" else f", not parameters of shape {tuple(clean.shape)}, in the ball {ball}"),
     )
     ensure(attacked.isfinite().all(), "an attacked image contains NaN or infinity")
-    ensure(attacked.dtype == images.dtype, f"images are {images.dtype}, but perturb returned {attacked.dtype}")
-    change = (attacked.detach().double() - images.double()).flatten(1)
-    size = change.abs().amax(1) if ball.norm == "linf" else change.norm(dim=1)
+    ensure(attacked.dtype == clean.dtype, f"images are {images.dtype}, but perturb returned {attacked.dtype}")
+    change = (attacked.detach().double() - clean.double()).flatten(1)
+    size = change.norm(dim=1) if ball.norm == "l2" else change.abs().amax(1)
     excess = float(size.max()) - float(ball.eps)
     ensure(excess <= ROUNDING, f"an image leaves the ball {ball} by {excess:.2g}; use ball.project(moved, images)")
+    seen = ball.apply(attacked, images)
     ensure(
-        attacked.min() >= -ROUNDING and attacked.max() <= 1 + ROUNDING,
+        seen.min() >= -ROUNDING and seen.max() <= 1 + ROUNDING,
         "an attacked image leaves [0, 1]; use ball.project(moved, images)",
     )
     if component.moves:
@@ -56,11 +68,11 @@ def attacks_images_independently(component: Attack, catalog: Catalog) -> None:
 
 
 def attacks_networks_of_strangers(component: Attack, catalog: Catalog) -> None:
-    network, (images, targets) = tiny_network(smooth=True), tiny_images(3)
+    network, (images, targets), ball = tiny_network(smooth=True), tiny_images(3), _first_ball(component)
 
     def perturb(network: nn.Module, images: Tensor) -> Tensor:
         with noise.rows(0, "contract", range(3)):
-            return component.perturb(tiny_victim(network), images, targets, BALL).detach()
+            return component.perturb(tiny_victim(network), images, targets, ball).detach()
 
     expected = perturb(network, images)
     for form, other in strange_networks(network).items():
@@ -68,7 +80,7 @@ def attacks_networks_of_strangers(component: Attack, catalog: Catalog) -> None:
         ensure(torch.allclose(perturb(other, images), expected), f"its images for a network {form} are others")
         ensure(torch.equal(images, before), f"a network {form} overwrites the images of the caller")
     half = images.bfloat16()
-    _check_attacked(component, perturb(copy.deepcopy(network).bfloat16(), half), half, BALL)
+    _check_attacked(component, perturb(copy.deepcopy(network).bfloat16(), half), half, ball)
 
 
 def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
@@ -95,8 +107,12 @@ def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
 
 
 def _perturb(component: Attack, smooth: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    victim = tiny_victim(tiny_network(smooth))
-    return lambda images, targets: component.perturb(victim, images, targets, BALL).detach()
+    victim, ball = tiny_victim(tiny_network(smooth)), _first_ball(component)
+    return lambda images, targets: component.perturb(victim, images, targets, ball).detach()
+
+
+def _first_ball(component: Attack) -> Ball:
+    return BALLS[component.spaces[0]][0]
 
 
 def _has_gradient(objective: Callable[[Tensor], Tensor], images: Tensor) -> bool:
