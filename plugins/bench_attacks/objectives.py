@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bench.maps import ranks, top_pixels
 
+K = 20  # the pixels of `topk_overlap`
+Against = Literal["topk_overlap", "spearman", "cosine", "center_shift"]
 TIE = 1e-3  # the share of a pixel that all the mass counts
 TINY = 1e-12  # the least share of a map's maximum that a logarithm sees
 
@@ -99,6 +102,17 @@ class CenterShift(Goal):
         return -(center(maps) - self.fixed).square().sum(1)
 
     follow = loss
+
+
+def make_goal(against: str, maps: Tensor, about: str) -> Goal:
+    """The goal that lowers a metric, on clean maps (B, H, W). `about` names the attack in messages."""
+    if against == "spearman":
+        return RankCorrelation.of(maps)
+    if against == "cosine":
+        return Cosine.of(maps)
+    if against == "center_shift":
+        return CenterShift.of(maps)
+    return Overlap.of(maps, K, about)
 
 
 def share(maps: Tensor, top: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 import bench
 from bench import noise
-from bench_attacks.objectives import CenterShift, Cosine, Goal, Overlap, RankCorrelation
+from bench_attacks.objectives import Against, Goal, make_goal
 from bench_attacks.search import OWN, Member, Queries, Search, Walk
 
-K = 20  # the pixels of `topk_overlap`
 RESCUE = Walk("double precision", 20, "momentum", network="double")
 
 FULL: tuple[Member, ...] = (
@@ -69,9 +68,7 @@ class Standard(bench.Attack):
     }
     examples = ("quick", "quick,against=spearman,noise=known", "quick,against=center_shift", "quick,against=cosine")
     size: Literal["full", "quick", "plus"] = bench.param("full", "about 300 steps, a few, or twice as many as in full")
-    against: Literal["topk_overlap", "spearman", "cosine", "center_shift"] = bench.param(
-        "topk_overlap", "the metric that is to suffer"
-    )
+    against: Against = bench.param("topk_overlap", "the metric that is to suffer")
     noise: Literal["fresh", "known"] = bench.param("fresh", "of maps that draw: unknown to the attack, or known")
     beta: ClassVar[float] = 20.0
 
@@ -116,10 +113,4 @@ class Standard(bench.Attack):
         return Search(victim, images, targets, self._make_goal, self.noise == "known")
 
     def _make_goal(self, maps: Tensor) -> Goal:
-        if self.against == "spearman":
-            return RankCorrelation.of(maps)
-        if self.against == "cosine":
-            return Cosine.of(maps)
-        if self.against == "center_shift":
-            return CenterShift.of(maps)
-        return Overlap.of(maps, K, self.name)
+        return make_goal(self.against, maps, self.name)
