@@ -10,8 +10,9 @@ from torch import Tensor
 import bench
 from bench import noise
 from bench.gradients import slope, softened
-from bench_attacks.objectives import Against
+from bench_attacks.objectives import Against, margins
 from bench_attacks.parameters import ENGSTROM2019, Worst
+from bench_attacks.search import MARGIN
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class ParameterDescent(bench.Attack):
     et al., CVPR 2023, do).
 
     Takes sign steps, projected to the ball, on maps that move with their images, and returns the parameters that leave
-    least of the map among those met that keep the prediction. Gradients come from the network with softplus in place of
-    ReLU. Engstrom et al. find that first-order methods miss the worst transformations, so try `grid_search` as well. A
-    step takes two maps, and the backward pass through one.
+    least of the map among those met that keep the prediction. Near the decision boundary it also follows the margin of
+    the prediction, since many starts lie beyond. Gradients come from the network with softplus in place of ReLU.
+    Engstrom et al. find that first-order methods miss the worst transformations, so try `grid_search` as well. A step
+    takes two maps, and the backward pass through one.
     """
 
     name = "parameter_descent"
@@ -57,6 +59,10 @@ class ParameterDescent(bench.Attack):
         """The gradient of what the attack follows by parameters, zero where it is not finite: (B, P) -> (B, P)."""
         points = points.detach().requires_grad_()
         with torch.enable_grad(), softened(self.beta):
-            maps, _, goal = worst.look(points)
-            found = slope(goal.follow(maps), points)
+            found = slope(self.score(worst, points), points)
         return found.nan_to_num(0, 0, 0)
+
+    def score(self, worst: Worst, points: Tensor) -> Tensor:
+        """What the attack follows: (B, P) -> (B,)."""
+        maps, logits, goal = worst.look(points)
+        return goal.follow(maps) + (MARGIN - margins(logits, worst.prediction)).relu()
