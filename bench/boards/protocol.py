@@ -96,8 +96,14 @@ class Protocol:
     def choices(self, axis: str) -> list[str]:
         """What the axes and the departing rows have along an axis, as a record writes it."""
         if axis == "ball":
-            return [f"{norm}:{reduce_eps(eps)}" for norm in self.choices("norm") for eps in self.choices("eps")]
+            return [f"{norm}:{reduce_eps(eps)}" for norm, eps in self.budgets]
         return list(dict.fromkeys(choice for part in (self.axes, *self.rows) for choice in part.get(axis, [])))
+
+    @property
+    def budgets(self) -> list[tuple[str, str]]:
+        """Norm and eps of the balls of the axes and of the departing rows, where each has only its own."""
+        parts = [self.axes, *({**self.axes, **row} for row in self.rows)]
+        return list(dict.fromkeys((norm, eps) for part in parts for norm in part["norm"] for eps in part["eps"]))
 
     def name(self, text: str) -> str:
         """What a page calls a metric or an attack: its name of `names`, else its own in words."""
@@ -131,17 +137,22 @@ def parse_protocol(raw: bytes, about: str) -> Protocol:
     """A protocol from TOML. Raises BadValue, naming the key, for what is unknown, missing or of the wrong form."""
     parts = check(about, _PROTOCOL, parse_toml(about, raw))
     protocol = Protocol(**{_FIELDS.get(key, key): value for key, value in parts.items()})
-    for norm in protocol.choices("norm"):
-        for eps in protocol.choices("eps"):
-            if not NORMS[norm].allows(Fraction(eps)):
-                words = NORMS[norm].words or "budgets are in pixel units of [0, 1]"
-                raise BadValue(f"{about}: eps {eps} is impossible in {norm}: {words}")
+    for norm, eps in protocol.budgets:
+        if not NORMS[norm].allows(Fraction(eps)):
+            words = NORMS[norm].words or "budgets are in pixel units of [0, 1]"
+            raise BadValue(f"{about}: eps {eps} is impossible in {norm}: {words}")
     samples = min(map(int, protocol.choices("samples")))
     if protocol.examples and max(protocol.examples) >= samples:
         raise BadValue(
             f"{about}: example is {quote(protocol.examples)}, must be places among {samples} samples, from 0"
         )
     if score := protocol.score:
+        norms = list(dict.fromkeys(norm for norm, _ in protocol.budgets))
+        if len(norms) > 1 and not score.ball:
+            raise BadValue(
+                f"{about}: score.ball is missing: budgets in {' and '.join(norms)} do not compare; choose one such as "
+                f"{protocol.choices('ball')[0]}"
+            )
         known = {
             **dict.fromkeys(("metric", "against", "cost", "ties", "chance", "needs"), protocol.metrics),
             **dict.fromkeys(("attack", "ceiling", "noise"), protocol.choices("attack")),

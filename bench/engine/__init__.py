@@ -1,5 +1,6 @@
 """Computes the values of a case, keeps them, and turns them into records."""
 
+from bench.engine.alignment import gather
 from bench.engine.catalog import Catalog, installed, load
 from bench.engine.cells import Cell, find_refusal, list_cells, published_text
 from bench.engine.chunks import chunked

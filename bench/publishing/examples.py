@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.boards import quick_protocol
 from bench.components import Case, Data, Defense
-from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal, seeded
+from bench.engine import VOCABULARY, Catalog, Graph, Memory, Shared, Store, find_flags, find_refusal, gather, seeded
 from bench.errors import BadValue, EnvironmentProblem, clean
 from bench.images import Frame, read_picture
 from bench.maps import least_overlap, reduce
@@ -170,12 +170,13 @@ def make_example(graph: Graph, place: int, name: str = "", attack: bool = True) 
     )
     if not attack:
         return Example(*clean)
+    both = gather(graph, ("clean_attributions", "attacked_attributions"))
     return Example(
         *clean,
         values["attacked_images"],
         _predict(values["attacked_logits"], data.classes),
         values["attacked_attributions"],
-        overlap(values["clean_attributions"], values["attacked_attributions"]),
+        overlap(*(part[place].cpu() for part in both.values())),
         tuple(find_flags(graph, frozenset({"explainer", "attack"}))),
     )
 

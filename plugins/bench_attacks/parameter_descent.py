@@ -30,11 +30,11 @@ class ParameterDescent(bench.Attack):
 
     name = "parameter_descent"
     paper = ENGSTROM2019
-    examples = ("steps=3", "steps=2,restarts=2,against=cosine")
+    examples = ("steps=3,restarts=1", "steps=2,restarts=2,against=cosine")
     spaces = ("parameters",)
-    steps: int = bench.param(20, "steps from each start", low=1)
+    steps: int = bench.param(10, "steps from each start", low=1)
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
-    restarts: int = bench.param(1, "starts, drawn from the ball", low=1)
+    restarts: int = bench.param(4, "starts, drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU in the gradients", low=0.1)
     against: Against = bench.param("topk_overlap", "the metric that is to suffer")
 

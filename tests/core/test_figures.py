@@ -279,6 +279,8 @@ def test_reconstructions_show_the_largest_pixels_of_the_attacked_map(graph_of):
         shown[:, order] = image.flatten(1)[:, order]
         assert row["probability"] == pytest.approx(float(network(shown.view(1, 3, 12, 12)).softmax(1)[0, 1]))
     assert [row["share"] for row in rows] == [0.05, 0.2, 0.4, 0.6]
+    with pytest.raises(BadValue, match="in rotation:30, the attacked map is not one of the clean image; draw maps, or"):
+        OF_PICTURES["reconstructions"](graph_of(norm=["rotation"], eps=["30"])[0])
 
 
 def test_masked_images_come_with_the_probability_of_the_class(graph_of):

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from torchvision.transforms import InterpolationMode
 
 import bench
 from bench import noise
+from bench.boards.protocol import parse_protocol
 from bench.engine.cells import list_cells
 from bench.engine.selection import select
 from bench.gradients import softened
@@ -271,6 +273,15 @@ def test_turning_between_pixels_costs_a_map_that_turns_nothing():
     assert record.value == pytest.approx(1, abs=1e-6)
 
 
+def test_examples_compare_maps_as_metrics_do():
+    network = tiny_network(smooth=True, dtype=torch.float32)
+    options = {"attack": Fixed(90.0), "norm": "rotation", "eps": 90, "device": "cpu"}
+    found = bench.explain(network, IMAGES.float(), [Brightness(), Pattern()], **options)
+    overlaps = [example.overlap for example in found.examples]
+    assert overlaps[::2] == [1] * 4 and max(overlaps[1::2]) < 0.5
+    assert torch.equal(found.attacked_images["brightness"], IMAGES.float().rot90(1, (2, 3)))
+
+
 def test_colours_leave_maps_where_they_are():
     (record,) = evaluate(Pattern(), Fixed(0.2, 0.3), "colour", "1/2", "cosine")
     assert record.value == pytest.approx(1, abs=1e-6)
@@ -387,6 +398,24 @@ def test_an_attack_on_images_takes_no_other_ball():
         bench.BadValue, match="attack topk returns images, and rotation:30 takes parameters; use another"
     ):
         attacked("topk", tiny_network(smooth=True), BALLS["rotation"])
+
+
+def test_a_board_may_have_rows_under_a_transformation(catalog):
+    text = resources.files("bench.boards").joinpath("quick.toml").read_text()
+    row = '[[row]]\nnorm = "rotation"\neps = 30\nattack = ["worst_of_k", "uniform_noise"]\n'
+    with pytest.raises(
+        bench.BadValue, match=r"x: score.ball is missing: budgets in linf and rotation do not compare; "
+    ):
+        parse_protocol(f"{text}{row}".encode(), "x")
+    scored = f"{text}{row}".replace("[score]", '[score]\nball = "linf:8/255"')
+    protocol = parse_protocol(scored.encode(), "x")
+    assert protocol.choices("ball") == ["linf:8/255", "rotation:30"]
+    cases = select(catalog, {}, protocol=protocol).cases
+    assert [f"{case.attack} {case.ball}" for case in cases] == [
+        *("topk linf:8/255", "worst_of_k rotation:30", "uniform_noise rotation:30")
+    ]
+    with pytest.raises(bench.BadValue, match="x: eps 1/2 is impossible in rotation: it is in degrees, at most 180; "):
+        parse_protocol(scored.replace("eps = 30", 'eps = "1/2"').encode(), "x")
 
 
 def test_each_attack_gives_a_record(tiny_run):

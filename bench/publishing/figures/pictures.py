@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.components import Ball, Case
-from bench.engine import Graph
+from bench.engine import Graph, gather
 from bench.errors import BadValue
 from bench.maps import top_pixels
 from bench.networks import normalisation
@@ -84,7 +84,7 @@ def draw_maps(pictures: Pictures) -> Drawing:
         view, axis = View(graph, pictures.image), axes[lines.index(line), columns.index(column) + 1]
         if not rows:
             _show(axes[0, 0], view.get("images"), f"image, {view.rate(view.get('images')):.2f}")
-        same = overlap(view.get("clean_attributions"), view.get("attacked_attributions"))
+        same = overlap(*(part[pictures.image].cpu() for part in gather(graph, NEEDS).values()))
         note = "" if same is None else f"overlap {same:.0%}"
         _show_maps(axis, [view.get("clean_maps"), view.get("attacked_maps")], note)
         axis.set_title(plain("\n".join(part for part in (line, column) if part)), fontsize=8)
@@ -111,6 +111,12 @@ def _find_places(pictures: Pictures) -> list[tuple[str, str]]:
 def draw_reconstructions(pictures: Pictures) -> Drawing:
     """The map of the attacked image, and the clean image with only the largest pixels of it: a row for each case. Below
     stands the probability of the class."""
+    for graph in pictures.graphs:
+        if graph.case.ball.moves_pixels:
+            raise BadValue(
+                f"figure reconstructions: in {graph.case.ball}, the attacked map is not one of the clean image; draw "
+                "maps, or use another --norm"
+            )
     figure, axes = make_panels(len(pictures.graphs), 1 + len(SHARES), SIDE, SIDE + 0.4)
     rows = []
     for line, graph, name in zip(axes, pictures.graphs, _name(pictures.graphs), strict=True):
