@@ -203,6 +203,10 @@ class Defense(Component, ABC):
         the harness computes that case instead. None for all that train, or load other weights."""
         return None
 
+    def build(self, model: Model, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Build a fresh network of the form that `train` returns: the model's, unless the defense has another."""
+        return model.build(shape, classes)
+
     @abstractmethod
     def train(self, fit: Fit) -> nn.Module:
         """Return the trained network, usually `fit.minimise(fit.fresh(), loss)`."""

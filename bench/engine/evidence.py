@@ -94,8 +94,8 @@ def recipe(train_data: Data, model: Model, schedule: Schedule, seed: int) -> Rec
 def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str, Tensor]:
     """The weights that a defense gives."""
 
-    def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
-        graph = services.with_defense(other)
+    def trained_by(other: Defense, seed: int) -> tuple[nn.Module, list[Phase]]:
+        graph = services.with_defense(other, seed)
         return graph.get("network"), graph.cost("trained")
 
     # Copies, here and below: whoever made a tensor may still hold it.
@@ -103,10 +103,10 @@ def trained(recipe: Recipe, defense: Defense, *, services: Services) -> dict[str
     return {name: tensor.clone() for name, tensor in weights.items()}
 
 
-@value(runs=("model",))
-def network(trained: dict[str, Tensor], recipe: Recipe, *, services: Services) -> nn.Module:
+@value(runs=("model", "defense"))
+def network(trained: dict[str, Tensor], recipe: Recipe, defense: Defense, *, services: Services) -> nn.Module:
     """The trained network, in eval mode, frozen; maps images in [0, 1] to logits."""
-    return recipe.build(trained, services.device)
+    return recipe.build(defense, trained, services.device)
 
 
 def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> Tensor:
@@ -148,7 +148,7 @@ def _prepare(explainer: Explainer, network: nn.Module, recipe: Recipe, services:
     if not explainer.prepares:
         return {}
 
-    def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
+    def trained_by(defense: Defense, seed: int) -> tuple[nn.Module, list[Phase]]:
         raise BadComponent(f"explainer {explainer} asks for the network of {defense}; it may learn from its own alone")
 
     def make(services: Services) -> Prepared:

@@ -131,7 +131,8 @@ def identity(choice: Any) -> str:
 class Services:
     """What the harness offers to functions of the vocabulary besides the values that they name.
 
-    `cost(name)`: what a stored value cost. `with_defense(defense)`: the graph of the case with another defense.
+    `cost(name)`: what a stored value cost. `with_defense(defense, seed=None)`: the graph of the case with another
+    defense, and with its seed or a given one.
     `spec_of(made, names)`: the spec of what is made from some names. `store_extra(name, spec, make)`: tensors that are
     no value of the vocabulary, and their cost; `make(services)` computes them where the store has none. `log` receives
     the cost of the value in the making; `unfinished` holds its checkpoints.
@@ -139,7 +140,7 @@ class Services:
 
     device: torch.device
     cost: Callable[[str], list[Phase]]
-    with_defense: Callable[[Defense], Graph]
+    with_defense: Callable[..., Graph]
     spec_of: Callable[[str, tuple[str, ...]], str]
     store_extra: Callable[[str, str, Callable[[Services], Made]], tuple[Made, list[Phase]]]
     log: list[Phase] = field(default_factory=list)
@@ -224,9 +225,9 @@ class Graph:
         tensors = self._keep(name, spec, make)
         return tensors, self._cost(name, hash_spec(spec))
 
-    def with_defense(self, defense: Defense) -> Graph:
-        """The values of the case that differs in its defense alone."""
-        other = dataclasses.replace(self.case, defense=defense)
+    def with_defense(self, defense: Defense, seed: int | None = None) -> Graph:
+        """The values of the case that differs in its defense alone, or in its seed as well."""
+        other = dataclasses.replace(self.case, defense=defense, seed=self.case.seed if seed is None else seed)
         return Graph(self.vocabulary, other, self.store, self.device, self.memory)
 
     def _load_or_compute(self, made: Value) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Sequence
 
@@ -35,14 +36,24 @@ def load_model(name: str) -> nn.Module:
 def build_network(entry: Network, raw: bytes, catalog: Catalog) -> nn.Module:
     """The network of an entry with the weights in a file. Raises BadValue where these are not those of its model."""
     about = f"weights of {entry.full_name}"
-    model = catalog.read("model", entry.axes["model"])
+    model, defense = catalog.read("model", entry.axes["model"]), find_defense(entry, catalog)
     assert isinstance(model, Model)
     channels, height, width = entry.shape
     with seeded(0, "weights"):  # leaves the caller's generators alone
-        network = model.build((channels, height, width), entry.classes)
+        build = functools.partial(defense.build, model) if defense else model.build
+        network = build((channels, height, width), entry.classes)
     tensors = {name: torch.tensor(tensor) for name, tensor in read_tensors(raw, about).items()}
     load_tensors(network, tensors, about)
     return network.eval().requires_grad_(False)
+
+
+def find_defense(entry: Network, catalog: Catalog) -> Defense | None:
+    """The defense that trained the network of an entry; None for one of a plugin that is not installed."""
+    with contextlib.suppress(BenchError):
+        defense = catalog.read("defense", entry.axes["defense"])
+        assert isinstance(defense, Defense)
+        return defense
+    return None
 
 
 @freeze_files()
@@ -71,10 +82,9 @@ def settle(cases: Sequence[Case], catalog: Catalog, reference: str) -> tuple[lis
 def _find_own(case: Case, catalog: Catalog) -> Case:
     """The case that trained the network which a defense loads; the case itself where that has another key."""
     network = case.defense.pretrained
-    if network is not None:
-        with contextlib.suppress(BenchError):  # of a plugin that is not installed
-            defense = catalog.read("defense", network.axes["defense"])
-            assert isinstance(defense, Defense)
+    defense = find_defense(network, catalog) if network else None
+    if network is not None and defense is not None:
+        with contextlib.suppress(BenchError):
             own = dataclasses.replace(case, defense=defense)
             if _key(own) == network.key:
                 return own

@@ -37,9 +37,9 @@ class Recipe:
             trained_by,
         )
 
-    def build(self, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
-        """The network with these weights, in eval mode, frozen."""
-        network = self.model.build(self.data.shape, len(self.data.classes)).to(device)
+    def build(self, defense: Defense, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+        """The network of a defense with these weights, in eval mode, frozen."""
+        network = defense.build(self.model, self.data.shape, len(self.data.classes)).to(device)
         network.load_state_dict(weights)
         return network.eval().requires_grad_(False)
 
@@ -91,12 +91,13 @@ class Refit:
     ) -> tuple[nn.Module, list[Phase]]:
         assert self.spec_of is not None
 
-        def trained_by(other: Defense) -> tuple[nn.Module, list[Phase]]:
-            return self._train(other, recipe, f"{name}/{other.identity}", using)
+        def trained_by(other: Defense, seed: int) -> tuple[nn.Module, list[Phase]]:
+            inner = f"{name}/{other.identity}" if seed == recipe.seed else f"{name}/{other.identity}/{seed}"
+            return self._train(other, dataclasses.replace(recipe, seed=seed), inner, using)
 
         def make(services: Services) -> dict[str, Tensor]:
             with torch.enable_grad():  # metrics are computed without
                 return defense.train(recipe.fit(services, trained_by)).state_dict()
 
         weights, phases = self.services.store_extra("refit", self.spec_of(name, using), make)
-        return recipe.build(weights, self.services.device), phases
+        return recipe.build(defense, weights, self.services.device), phases

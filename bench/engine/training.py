@@ -35,7 +35,7 @@ CHECKED = 16  # steps between two looks at the loss, each of which waits for the
 
 Columns = list[Any]  # images, labels, object masks and gaze
 Loss = Callable[[nn.Module, "Batch"], Tensor]
-TrainedBy = Callable[[Defense], tuple[nn.Module, list[Phase]]]
+TrainedBy = Callable[[Defense, int], tuple[nn.Module, list[Phase]]]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def seeded(seed: int, name: str) -> Iterator[None]:
 class Fit:
     """What a defense trains with.
 
-    `data` is the training data; `model` is what `fresh` builds; `state` holds tensors that are kept with the
-    checkpoints; `log` says what each finished phase cost.
+    `data` is the training data; `model` is what `fresh` builds; `seed` is the training's; `state` holds tensors that
+    are kept with the checkpoints; `log` says what each finished phase cost.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Fit:
         self.data = data
         self.state: dict[str, Tensor] = {}
         self.log = log
-        self.model, self._schedule, self._seed = model, schedule, seed
+        self.model, self._schedule, self.seed = model, schedule, seed
         self._device, self._unfinished = device, unfinished
         self._trained_by = trained_by
         self._phases: set[str] = set()
@@ -87,7 +87,7 @@ class Fit:
     def fresh(self) -> nn.Module:
         """Build the model with its initial weights, the same at every call: random ones, or trained ones that the model
         or the schedule names."""
-        with seeded(self._seed, "weights"):
+        with seeded(self.seed, "weights"):
             network = self.model.build(self.data.shape, len(self.data.classes))
             self.model.load_weights(network, self.data.shape)
         if self._schedule.init:
@@ -115,12 +115,13 @@ class Fit:
         """Rows of the training data without augmentation, on the device."""
         return Batches(self.data, rows, self._device, "none").at(rows)
 
-    def trained_by(self, defense: Defense) -> nn.Module:
-        """The network that another defense trains on the same data, with the same model, schedule and seed.
+    def trained_by(self, defense: Defense, seed: int | None = None) -> nn.Module:
+        """The network that another defense trains on the same data, with the same model and schedule, and with the
+        same seed or a given one.
 
         In eval mode, frozen. Its cost, and that of its passes in later phases, counts as cost of this training.
         """
-        network, phases = self._trained_by(defense)
+        network, phases = self._trained_by(defense, self.seed if seed is None else seed)
         self._teachers.append(network)
         self.log.extend(dataclasses.replace(phase, name=f"{defense.name}/{phase.name}") for phase in phases)
         return network
@@ -210,7 +211,7 @@ class Fit:
                 part = f"{name}/{epoch}"
                 last = phases[-1] if phases else None
                 with (
-                    seeded(self._seed, part),
+                    seeded(self.seed, part),
                     products_in(schedule.precision),
                     measure(phases, name, network, last) as passes,
                     contextlib.ExitStack() as around,
@@ -221,7 +222,7 @@ class Fit:
                     reading = around.enter_context(contextlib.closing(batches.read_ahead(self._order(rows, part))))
                     for chosen, columns, replay in ((*read, replay) for read in reading for replay in range(replays)):
                         step += 1
-                        keys = noise.make_keys(self._seed, f"{part}/{replay}" if replay else part, chosen)
+                        keys = noise.make_keys(self.seed, f"{part}/{replay}" if replay else part, chosen)
                         if captured:
                             losses.append(captured(chosen, keys, rate, passes))
                         else:
@@ -241,7 +242,7 @@ class Fit:
 
     def _order(self, rows: Tensor, part: str) -> Iterator[Tensor]:
         """The batches of an epoch. A last batch of one row joins the one before, since batch norm rejects it."""
-        with noise.rows(self._seed, f"{part}/order", rows):
+        with noise.rows(self.seed, f"{part}/order", rows):
             shuffled = rows[noise.uniform(torch.empty(len(rows), 1))[:, 0].argsort(stable=True)]
         parts = list(shuffled.split(self._schedule.batch))
         if len(parts) > 1 and len(parts[-1]) == 1:

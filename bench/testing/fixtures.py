@@ -183,16 +183,16 @@ def tiny_data(rows: int = 24) -> Data:
     return Data(images.float(), labels, ("a", "b", "c"), object_masks=masks, gaze=masks)
 
 
-def tiny_fit(folder: str, schedule: Schedule | None = None) -> Fit:
+def tiny_fit(folder: str, schedule: Schedule | None = None, seed: int = 0) -> Fit:
     """A Fit on tiny data with checkpoints in a folder, and those of teachers in folders inside it."""
 
-    def trained_by(defense: Defense) -> tuple[nn.Module, list[Phase]]:
-        fit = tiny_fit(str(Path(folder) / "teacher"), schedule)
+    def trained_by(defense: Defense, seed: int) -> tuple[nn.Module, list[Phase]]:
+        fit = tiny_fit(str(Path(folder) / f"teacher{seed}"), schedule, seed)
         return defense.train(fit).eval().requires_grad_(False), fit.log
 
     with Store(Path(folder), lambda text: None).unfinished("tiny") as unfinished:
         return Fit(
-            tiny_data(), TinyModel(), schedule or TinySchedule(), 0, current_device(), unfinished, [], trained_by
+            tiny_data(), TinyModel(), schedule or TinySchedule(), seed, current_device(), unfinished, [], trained_by
         )
 
 

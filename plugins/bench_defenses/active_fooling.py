@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import bench
 from bench.gradients import input_gradient, logits_and_gradient
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import HEO2019, fine_tune, scaled_map
+from bench_defenses.manipulation import HEO2019, fine_tune, refuse_teacher, scaled_map
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ActiveFooling(bench.Defense):
         return None
 
     def refuse(self, case: bench.Case) -> str | None:
-        return self.teacher.refuse(case)
+        return refuse_teacher(self.teacher, case)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         last = max(self.first, self.second)

@@ -13,6 +13,7 @@ from bench import noise
 from bench.copies import add_gradients, gaussian
 from bench_defenses.adversary import unit
 from bench_defenses.ce import CE
+from bench_defenses.manipulation import refuse_teacher
 from bench_defenses.trades import divergence
 
 
@@ -51,7 +52,8 @@ class ATEX(bench.Defense):
     start: Literal["teacher", "fresh"] = bench.param("teacher", "weights that the student starts with")
 
     def refuse(self, case: bench.Case) -> str | None:
-        return self.teacher.refuse(case)
+        copies = self.start == "teacher"
+        return refuse_teacher(self.teacher, case) if copies else self.teacher.refuse(case)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         teacher = fit.trained_by(self.teacher)

@@ -14,7 +14,7 @@ from bench import papers
 from bench.gradients import logits_and_gradient
 from bench.trigger import stamp
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import fine_tune
+from bench_defenses.manipulation import fine_tune, refuse_teacher
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Backdoor(bench.Defense):
     teacher: bench.Defense = bench.param(CE(), "the defense that trains the network")
 
     def refuse(self, case: bench.Case) -> str | None:
-        return self.teacher.refuse(case)
+        return refuse_teacher(self.teacher, case)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         if self.target_class >= len(fit.data.classes):

@@ -12,7 +12,7 @@ from bench import papers
 from bench.gradients import logits_and_gradient
 from bench.maps import reduce
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import fine_tune
+from bench_defenses.manipulation import fine_tune, refuse_teacher
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Fairwashing(bench.Defense):
     teacher: bench.Defense = bench.param(CE(), "the defense that trains the network")
 
     def refuse(self, case: bench.Case) -> str | None:
-        return self.teacher.refuse(case)
+        return refuse_teacher(self.teacher, case)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         return fine_tune(fit, self.teacher, self.loss)

@@ -36,6 +36,13 @@ def fine_tune(
     return fit.minimise(network, evaluated)
 
 
+def refuse_teacher(teacher: bench.Defense, case: bench.Case) -> str | None:
+    """Why no copy of the network that a defense trains can be trained on in a case, or None."""
+    if type(teacher).build is not bench.Defense.build:
+        return f"the network of {teacher} is not the model's; give a teacher that trains the model itself"
+    return teacher.refuse(case)
+
+
 def scaled_map(slopes: Tensor) -> Tensor:
     """Scale the absolute sums over channels of each image to [0, 1], by their range: (B, C, H, W) -> (B, H, W)."""
     return mask(slopes, "minmax")[:, 0]

@@ -13,7 +13,7 @@ import bench
 from bench.gradients import input_gradient, logits_and_gradient
 from bench.maps import ranks
 from bench_defenses.ce import CE
-from bench_defenses.manipulation import HEO2019, fine_tune, scaled_map
+from bench_defenses.manipulation import HEO2019, fine_tune, refuse_teacher, scaled_map
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PassiveFooling(bench.Defense):
     teacher: bench.Defense = bench.param(CE(), "the defense that trains the network")
 
     def refuse(self, case: bench.Case) -> str | None:
-        return self.teacher.refuse(case)
+        return refuse_teacher(self.teacher, case)
 
     def train(self, fit: bench.Fit) -> nn.Module:
         return fine_tune(fit, self.teacher, self.loss)

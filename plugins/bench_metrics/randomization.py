@@ -21,11 +21,11 @@ class Randomization(Sanity):
     new one: a value per depth (cascading randomization of Adebayo et al., NeurIPS 2018). A map that explains what was
     learned is no longer similar.
 
-    `model.build` makes the new weights. Batch norm's affine weights and running statistics change with the rest. Depths
-    follow the order of the forward pass. A layer whose weights another module uses without calling it, as attention
-    does, changes with that module. The explained class stays that of the trained network; the authors' script for
-    Inception takes that of the current network. Maps near zero are similar in ssim whatever they show, so look at
-    similarity=(pearson) too.
+    `Defense.build` makes the new weights. Batch norm's affine weights and running statistics change with the rest.
+    Depths follow the order of the forward pass. A layer whose weights another module uses without calling it, as
+    attention does, changes with that module. The explained class stays that of the trained network; the authors'
+    script for Inception takes that of the current network. Maps near zero are similar in ssim whatever they show, so
+    look at similarity=(pearson) too.
     """
 
     name = "randomization"
@@ -41,6 +41,7 @@ class Randomization(Sanity):
         self,
         network: nn.Module,
         model: bench.Model,
+        defense: bench.Defense,
         explain: Callable[..., Tensor],
         images: Tensor,
         targets: Tensor,
@@ -48,7 +49,7 @@ class Randomization(Sanity):
         seed: int,
         test_data: bench.Data,
     ) -> bench.Levels:
-        fresh = model.build(test_data.shape, len(test_data.classes)).to(images)
+        fresh = defense.build(model, test_data.shape, len(test_data.classes)).to(images)
         new, changed = dict(fresh.named_modules()), copy.deepcopy(network)
         old = dict(changed.named_modules())
         layers = layers_from_the_output(changed, images[:1])

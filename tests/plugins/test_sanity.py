@@ -21,6 +21,7 @@ from bench.engine.graph import Graph, Memory
 from bench.testing import TinyModel, tiny_data, tiny_images, tiny_network
 
 IMAGES, TARGETS = tiny_images(4)
+CE = bench.component("defense", "ce")
 DATA = SimpleNamespace(shape=(3, 12, 12), classes=("a", "b", "c"), indices=torch.arange(4))
 
 
@@ -31,6 +32,7 @@ def randomized(text, explain, network=None, model=None):
         found = bench.component("metric", text)(
             network=network,
             model=model or TinyModel(),
+            defense=CE,
             explain=explain,
             images=IMAGES,
             targets=TARGETS,
@@ -99,7 +101,8 @@ def test_the_order_is_that_of_the_forward_pass_and_batch_norm_goes_along():
                 values.fill_(3)
     images = torch.rand(1, 3, 32, 32)
     data = SimpleNamespace(shape=(3, 32, 32), classes=tuple("abcdefghij"), indices=torch.arange(1))
-    given = {"network": network, "model": model, "images": images, "targets": torch.tensor([1]), "seed": 0}
+    given = {"network": network, "model": model, "defense": CE, "images": images, "seed": 0}
+    given["targets"] = torch.tensor([1])
     seen = []
 
     def explain(network, images, targets):
