@@ -55,6 +55,14 @@ ANANI2025 = Paper(
     "https://arxiv.org/abs/2506.15499",
 )
 
+BOHLE2022 = Paper(
+    "B-cos Networks: Alignment is All We Need for Interpretability",
+    "Moritz Böhle and Mario Fritz and Bernt Schiele",
+    "CVPR",
+    2022,
+    "https://arxiv.org/abs/2205.10268",
+)
+
 CHEN2024 = Paper(
     "Training for Stable Explanation for Free",
     "Chao Chen and Chenghua Guo and Rufeng Chen and Guixiang Ma and Ming Zeng and Xiangwen Liao and Xi Zhang and "

@@ -237,6 +237,12 @@ class Explainer(Component, ABC):
         return False
 
     @property
+    def needs_bcos_layers(self) -> bool:
+        """Whether it refuses networks without layers of `bench.bcos`. Its contracts then run on a tiny network that has
+        them. Those that do set a class attribute to True."""
+        return False
+
+    @property
     def mask_rule(self) -> MaskRule:
         """How `masks` scales an attribution; `bench.maps.mask` says it of each rule. Most set a class attribute."""
         return "percentile"

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import noise
+from bench.bcos import AddInverse, BcosConv2d, ClassScores, UncenteredNorm2d
 from bench.components import Data, Defense, Explainer, Model, Schedule, Victim
 from bench.engine import Fit, Phase, Store
 from bench.gradients import input_gradient
@@ -97,8 +98,24 @@ def tiny_transformer(
     return network.to(current_device(), dtype).eval().requires_grad_(False)
 
 
+def tiny_bcos_network(
+    smooth: bool, dtype: torch.dtype = torch.float64, shape: tuple[int, int, int] = (3, 12, 12), seed: int = 24
+) -> nn.Module:
+    """A network of B-cos layers for images of a shape (C, H, W) and 3 classes, frozen and in eval mode. It is smooth
+    whatever `smooth` says, since it has no other nonlinearity."""
+    channels = shape[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [BcosConv2d(2 * channels, 6, 3), UncenteredNorm2d(6), BcosConv2d(6, 8, 3, 2), BcosConv2d(8, 3, 1)]
+    inner = nn.Sequential(AddInverse(), *layers, ClassScores(3))
+    network = Normalised(inner, [0.0] * channels, [1.0] * channels)
+    return network.to(current_device(), dtype).eval().requires_grad_(False)
+
+
 def network_for(explainer: Explainer, smooth: bool, *options: Any) -> nn.Module:
     """A tiny network that an explainer can explain; `options` as of `tiny_network`."""
+    if explainer.needs_bcos_layers:
+        return tiny_bcos_network(smooth, *options)
     return (tiny_transformer if explainer.needs_class_token else tiny_network)(smooth, *options)
 
 

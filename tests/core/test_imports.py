@@ -42,7 +42,18 @@ def test_a_plugin_imports_public_names_and_no_other_plugin_package(path):
             assert module.split(".")[0] == path.parent.name, f"{path} imports {module}"
         if module.startswith("bench."):
             assert module.split(".")[1] in (
-                *("activations", "checkpoints", "copies", "errors", "files", "gradients", "images", "layers", "maps"),
+                *(
+                    "activations",
+                    "bcos",
+                    "checkpoints",
+                    "copies",
+                    "errors",
+                    "files",
+                    "gradients",
+                    "images",
+                    "layers",
+                    "maps",
+                ),
                 *("networks", "noise", "papers", "trigger", "zoo"),
             ), f"{path} imports {module}"
 

@@ -14,7 +14,15 @@ import bench
 from bench import noise
 from bench.engine.catalog import load
 from bench.gradients import softened
-from bench.testing.fixtures import tiny_data, tiny_fit, tiny_images, tiny_network, tiny_transformer, tiny_victim
+from bench.testing.fixtures import (
+    tiny_bcos_network,
+    tiny_data,
+    tiny_fit,
+    tiny_images,
+    tiny_network,
+    tiny_transformer,
+    tiny_victim,
+)
 
 CATALOG = load()
 # The first example of each, which is small.
@@ -26,6 +34,7 @@ ATTACKS = [*TEXTS["attack"], "random_search:queries=2,like=(topk_l2)", "uniform_
 BALL = bench.Ball("linf", Fraction(8, 255))
 IMAGES, TARGETS = tiny_images(2)
 NETWORK, TRANSFORMERS = tiny_network(smooth=True), [tiny_transformer(smooth=True, seed=seed) for seed in (24, 25)]
+BCOS_NETWORKS = [tiny_bcos_network(smooth=True, seed=seed) for seed in (24, 25)]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +63,9 @@ def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explai
         assert not explaining.differentiable and followed.beta is not None
         return
     victim = dataclasses.replace(tiny_victim(NETWORK), explainer=explaining, prepared=learned.get(explainer))
-    if explaining.needs_class_token:
-        victim = dataclasses.replace(victim, network=TRANSFORMERS[0], trained_by=lambda defense: TRANSFORMERS[1])
+    if explaining.needs_class_token or explaining.needs_bcos_layers:
+        network, other = TRANSFORMERS if explaining.needs_class_token else BCOS_NETWORKS
+        victim = dataclasses.replace(victim, network=network, trained_by=lambda defense: other)
     with noise.rows(1, "attack", range(len(IMAGES))):
         moved = method.perturb(victim, IMAGES, TARGETS, BALL)
         objective = method.make_objective(victim, IMAGES, TARGETS)
