@@ -37,6 +37,51 @@ def attend(
     return (F.dropout(weights, dropout_p) if dropout_p else weights) @ value
 
 
+def attend_in_heads(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    width: int,
+    heads: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout: float,
+    out_weight: Tensor,
+    out_bias: Tensor | None,
+    training: bool = True,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute what torch's multi_head_attention_forward does: tokens (n, B, C), (m, B, C), (m, B, C) -> (n, B, C), and
+    the weights (B, n, m) or None. Raises BadComponent for masks, further keys and separate projections."""
+    given = [bias_k, bias_v, *(options.get(name) for name in ("key_padding_mask", "attn_mask", "static_k", "static_v"))]
+    if weight is None or query.ndim != 3 or add_zero_attn or any(each is not None for each in given):
+        raise bench.BadComponent(
+            "the network calls torch's multi_head_attention_forward with masks, further keys or separate projections, "
+            "which is not taken apart; take a network of timm, or an explainer such as gradient"
+        )
+    if query is key and key is value:
+        parts = F.linear(query, weight, bias).chunk(3, -1)
+    else:
+        biases = (None,) * 3 if bias is None else bias.chunk(3)
+        parts = tuple(map(F.linear, (query, key, value), weight.chunk(3), biases))
+    query, key, value = (part.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3) for part in parts)
+    weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
+    mixed = (F.dropout(weights, dropout) if training and dropout else weights) @ value
+    output = F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_weight, out_bias)
+    if not need_weights:
+        return output, None
+    return output, weights.mean(1) if average_attn_weights else weights
+
+
+# What takes each function of attention apart.
+APART = {"scaled_dot_product_attention": attend, "multi_head_attention_forward": attend_in_heads}
+
+
 class Attentions(TorchFunctionMode):
     """Takes attention apart, and keeps every softmax over the last of four axes: (B, heads, n, m)."""
 
@@ -46,14 +91,9 @@ class Attentions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
         name, named = getattr(func, "__name__", ""), named or {}
-        if name == "scaled_dot_product_attention":
+        if name in APART:
             with self:
-                return attend(*args, **named)
-        if name == "multi_head_attention_forward":
-            raise bench.BadComponent(
-                "the network calls torch's multi_head_attention_forward, which shows no weights of its attention; "
-                "take a network of timm, or an explainer such as gradient"
-            )
+                return APART[name](*args, **named)
         result = func(*args, **named)
         if name == "softmax" and result.ndim == 4 and (args[1] if len(args) > 1 else named.get("dim")) in (-1, 3):
             self.weights.append(result)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import bench
 from bench.activations import INSIDE, KINKED, Call
-from bench_explainers.attention import attend
+from bench_explainers.attention import APART
 from bench_explainers.relevance import Flow, Rule
 from bench_explainers.rules import bilinear, box, epsilon, pass_on, share_mean, softmax, split_product, split_sum, zplus
 
@@ -149,9 +149,9 @@ class Layers(Flow):
             return self._arithmetic(name, func, args, named)
         if name in MEANS:
             return self._mean(func, args, named)
-        if name == "scaled_dot_product_attention":
+        if name in APART:
             with self:
-                return attend(*args, **named)
+                return APART[name](*args, **named)
         if name in MATRIX_PRODUCTS:
             return self._matrix_product(name, func, args, named)
         if name in NORMS or name == "softmax":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from bench_explainers.attention import attend_in_heads
 from slow_transformers import Walk
 from torch import nn
 from torch.testing import assert_close
+from torchvision.models import VisionTransformer
 
 import bench
 from bench.testing.fixtures import tiny_images, tiny_network, tiny_transformer
@@ -155,7 +157,75 @@ def test_networks_without_a_class_token_are_refused(name, make, message):
         explain(name, make(), images, targets)
 
 
-def test_torchs_own_attention_is_refused_since_its_weights_are_hidden():
+class Explicit(nn.Module):
+    """torch's MultiheadAttention, written as networks of timm have it."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.joint = nn.Linear(8, 24).double()
+        self.joint.weight, self.joint.bias = attention.in_proj_weight, attention.in_proj_bias
+        self.out = attention.out_proj
+
+    def forward(self, tokens, *others, **options):
+        parts = self.joint(tokens).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)
+        return self.out(
+            ((query * 0.5) @ key.transpose(2, 3)).softmax(-1).matmul(value).transpose(1, 2).flatten(2)
+        ), None
+
+
+@pytest.fixture
+def torchvision_vit():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3).double()
+        nn.init.normal_(network.heads.head.weight)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("text", ["lrp", "lrp:dense=epsilon,residual=signed", *NAMES])
+def test_attention_of_torch_has_the_map_of_its_parts(text, torchvision_vit):
+    images, targets = tiny_images(2, (3, 16, 16))
+    found = explain(text, torchvision_vit, images, targets)
+    for block in torchvision_vit.encoder.layers:
+        block.self_attention = Explicit(block.self_attention)
+    assert_close(found, explain(text, torchvision_vit, images, targets), rtol=1e-6, atol=1e-9)
+    assert found.flatten(1).std(1).min() > 0
+
+
+def test_rollout_of_torchvision_beside_the_weights_that_torch_reports(torchvision_vit):
+    (image,), (target,) = tiny_images(1, (3, 16, 16))
+    network, eye = torchvision_vit, torch.eye(5, dtype=torch.float64)
+    patches = network.conv_proj(image[None]).flatten(2).mT
+    tokens = torch.cat([network.class_token, patches], 1) + network.encoder.pos_embedding
+    rolled = eye
+    for block in network.encoder.layers:
+        normed = block.ln_1(tokens)
+        mixed, weights = block.self_attention(normed, normed, normed)
+        rolled = product(0.5 * weights[0] + 0.5 * eye, rolled)
+        tokens = tokens + mixed
+        tokens = tokens + block.mlp(block.ln_2(tokens))
+    expected = enlarge(rolled[0, 1:].reshape(2, 2), 16, 16)
+    assert_close(explain("attention_rollout", network, image[None], target[None])[0, 0], expected)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_attention_in_heads_is_that_of_torch(shared):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.MultiheadAttention(8, 2, bias=shared).double().requires_grad_(False)
+        query, key, value = (torch.randn(n, 3, 8, dtype=torch.float64) for n in (4, 5, 5))
+    tokens = (query, query, query) if shared else (query, key, value)
+    given = (8, 2, module.in_proj_weight, module.in_proj_bias, None, None, False, 0.0)
+    for options in ({}, {"average_attn_weights": False}, {"need_weights": False}):
+        found = attend_in_heads(*tokens, *given, module.out_proj.weight, module.out_proj.bias, **options)
+        for mine, torchs in zip(found, module(*tokens, **options), strict=True):
+            assert (mine is None) == (torchs is None)
+            if mine is not None:
+                assert_close(mine, torchs)
+
+
+def test_attention_of_torch_with_a_mask_is_refused():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 
     class Network(nn.Module):
@@ -164,7 +234,9 @@ def test_torchs_own_attention_is_refused_since_its_weights_are_hidden():
             self.layer, self.head = layer, nn.Linear(8, 3)
 
         def forward(self, images):
-            return self.head(self.layer(images.flatten(2).mT.repeat(1, 1, 8 // 3 + 1)[:, :, :8])[:, 0])
+            tokens = images.flatten(2).mT.repeat(1, 1, 8 // 3 + 1)[:, :, :8]
+            return self.head(self.layer(tokens, torch.zeros(16, 16))[:, 0])
 
-    with pytest.raises(bench.BadComponent, match=r"calls torch.s multi_head_attention_forward, .* take a network"):
+    expected = r"calls torch.s multi_head_attention_forward with masks, .* not taken apart; take a network of timm"
+    with pytest.raises(bench.BadComponent, match=expected):
         explain("attention_rollout", Network().eval(), torch.rand(2, 3, 4, 4), torch.tensor([0, 1]))
