@@ -24,9 +24,9 @@ class CosineBound(bench.Metric):
     regularised incomplete beta function I((d + 1) / 2, 1 / 2) at 1 - (r / 2R)^2. A mean over n samples misses its
     expectation by at most e = (1 + sqrt(2 log(2 / (1 - c)))) / sqrt(n), for clean and attacked map at once, with
     confidence c (McDiarmid). So a map m of C channels moves by at most D = sqrt(C) (2 (1 - V) + 2 e), and its cosine is
-    at least sqrt(1 - D^2 / |m|^2): that of the worst direction. 0 where D exceeds |m|. The paper's own bound is of
-    attributions and their expectations. A linf or l0 ball counts by the l2 ball around it. It takes no pass of the
-    network.
+    at least sqrt(1 - D^2 / |m|^2): that of the worst direction. 0 where D exceeds |m|. The paper bounds attributions
+    by their expectations alone, and by |m| / sqrt(|m|^2 + D^2), which is the cosine after a change at right angles to
+    m, and larger. A linf or l0 ball counts by the l2 ball around it. It takes no pass of the network.
     """
 
     name = "cosine_bound"
