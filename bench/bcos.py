@@ -39,7 +39,7 @@ class AddInverse(nn.Module):
 
 class BcosConv2d(nn.Conv2d):
     """A convolution of unit weights times |cos|^(b - 1), the cosine of the angle between a weight and its patch (Böhle,
-    Fritz and Schiele, CVPR 2022, eq. 3). Of each `max_out` units in a row, the largest counts. It has no bias."""
+    Fritz and Schiele, CVPR 2022). Of each `max_out` units in a row, the largest counts. It has no bias."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, b: float = 2.0, max_out: int = 1

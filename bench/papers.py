@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 
@@ -18,8 +19,8 @@ class Paper:
 
     @property
     def bibtex(self) -> str:
-        surname = re.sub(r"\W", "", self.authors.split(",")[0].split(" and ")[0].split()[-1].lower())
-        word = re.sub(r"\W", "", self.title.split()[0].lower())
+        surname = _plain(self.authors.split(",")[0].split(" and ")[0].split()[-1])
+        word = _plain(self.title.split()[0])
         rows = {
             "title": self.title,
             "author": self.authors,
@@ -29,6 +30,11 @@ class Paper:
         }
         body = ",\n".join(f"  {key} = {{{value}}}" for key, value in rows.items() if value)
         return f"@inproceedings{{{surname}{self.year}{word},\n{body}\n}}"
+
+
+def _plain(word: str) -> str:
+    """A word in small letters without accents, which a key of BibTeX may not have."""
+    return re.sub(r"\W", "", unicodedata.normalize("NFKD", word).lower())
 
 
 ADEBAYO2018 = Paper(

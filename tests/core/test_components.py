@@ -224,6 +224,11 @@ def test_a_default_factory_is_refused():
         Factory()
 
 
+def test_a_bibtex_key_has_no_accents():
+    paper = bench.Paper("Àla Carte Maps", "Moritz Böhle and Ada Lovelace", "Conf", 2022)
+    assert paper.bibtex.startswith("@inproceedings{bohle2022ala,\n  title = {Àla Carte Maps},")
+
+
 def test_bibtex_is_made_from_the_paper():
     paper = bench.Paper("Deep Maps", "Ada Lovelace and Alan Turing", "Conf", 2024, "https://example.org")
     assert paper.bibtex.startswith("@inproceedings{lovelace2024deep,\n  title = {Deep Maps},")
