@@ -79,12 +79,12 @@ def parse_json(text: str | bytes) -> Any:
     except (RecursionError, MemoryError):
         raise ValueError(f"brackets are more than {DEEPEST} deep") from None
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST + 1):
         tables = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        if not tables:
+            return value
         level = [part for parts in tables for part in parts]
-    if any(isinstance(part, dict | list) for part in level):
-        raise ValueError(f"brackets are more than {DEEPEST} deep")
-    return value
+    raise ValueError(f"brackets are more than {DEEPEST} deep")
 
 
 def _parse_int(digits: str) -> int:

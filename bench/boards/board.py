@@ -19,7 +19,7 @@ from bench.boards.cell import Cell, make_cell
 from bench.boards.choosing import ROW as ROW, Part, find_records, find_whole, gather, part_of
 from bench.boards.columns import NORMALISED, SHARE, WORST, Column, find_areas, find_worst, place_choice, place_column
 from bench.boards.doubts import Images, flag_beaten
-from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_records
+from bench.boards.folder import EXAMPLES, RECORDS, check_one_version, read_images, read_records
 from bench.boards.marks import Mark, read_marks
 from bench.boards.protocol import Protocol, Score, read_protocol
 from bench.boards.ranking import rank_rows
@@ -267,7 +267,8 @@ class Board:
 def read_board(folder: Path) -> Board:
     """A board from its folder: board.toml and records."""
     protocol = read_protocol(folder)
-    records, images, origin = read_records(folder)
+    records, origin = read_records(folder)
+    images = read_images(folder, origin)
     check_one_version(folder, records)
     score = protocol.score or Score("")
     speaks = functools.partial(_may_speak, protocol, origin)

@@ -26,10 +26,9 @@ UNFINISHED = ".unfinished"  # after the name of a file that is being written
 
 
 class RecordSet(NamedTuple):
-    """The records of a board, each key once; by key the values of the images, and the submission."""
+    """The records of a board, each key once, and by key the submission."""
 
     records: list[Record]
-    images: Images
     origin: dict[str, str]
 
 
@@ -39,9 +38,7 @@ def read_records(folder: Path) -> RecordSet:
     records: dict[str, Record] = {}
     origin: dict[str, str] = {}
     supersedes = read_corrections(folder / RECORDS)
-    images: dict[str, list[tuple[float | None, bool | None]]] = {}
-    # The suite's own first: of two records of one key, the first counts.
-    for file in sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name)):
+    for file in _list_submissions(folder):
         try:
             lines = read_file(file).splitlines()
         except OSError as error:
@@ -53,8 +50,6 @@ def read_records(folder: Path) -> RecordSet:
                 raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
             if record.key not in records or origin[record.key] in supersedes.get(file.stem, ()):
                 records[record.key], origin[record.key] = record, file.stem
-        values = _read_values(file)
-        images.update({key: each for key, each in values.items() if origin.get(key) == file.stem})
     cases: dict[tuple[str, str], list[Record]] = {}
     for record in records.values():
         cases.setdefault(_case_of(record), []).append(record)
@@ -63,7 +58,22 @@ def read_records(folder: Path) -> RecordSet:
         for record in records.values()
         if not any(origin[record.key] in supersedes.get(origin[o.key], ()) for o in cases[_case_of(record)])
     ]
-    return RecordSet(current, images, origin)
+    return RecordSet(current, origin)
+
+
+def read_images(folder: Path, origin: Mapping[str, str]) -> Images:
+    """The values of the images, by the keys of a board's records, from the submissions that these are of."""
+    return {
+        key: each
+        for file in _list_submissions(folder)
+        for key, each in _read_values(file).items()
+        if origin.get(key) == file.stem
+    }
+
+
+def _list_submissions(folder: Path) -> list[Path]:
+    """The suite's own first: of two records of one key, the first counts."""
+    return sorted((folder / RECORDS).glob("*.jsonl"), key=lambda f: (f.stem != "suite", f.name))
 
 
 def _case_of(record: Record) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import click
 
 from bench.axes import OPTIONS
+from bench.cli.loading import collect_later
 from bench.errors import BadValue, BenchError, EnvironmentProblem, UnknownName, clean
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ WITHOUT = click.option(
 
 
 def _set_data_dir(context: click.Context, _: click.Parameter, folder: str | None) -> None:
-    from bench.components import use_data_dir
+    with collect_later():
+        from bench.components import use_data_dir
 
     context.with_resource(use_data_dir(folder))
 
@@ -203,12 +205,14 @@ BOARD = click.option(
 
 def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
     """Load the installed plugins. Raises PluginError where one cannot be used, unless `broken` ones are let through."""
-    from bench.engine import load
+    with collect_later():
+        from bench.engine import load
 
     context = click.get_current_context()
     if DATA not in context.meta:
         context.meta[DATA] = context.with_resource(keep_stdout(bool(context.find_root().obj)))  # until the command ends
-    catalog = load(without)
+    with collect_later():
+        catalog = load(without)
     if not broken:
         catalog.require_whole()
     return catalog

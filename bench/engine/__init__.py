@@ -2,7 +2,7 @@
 
 from bench.engine.alignment import gather
 from bench.engine.catalog import Catalog, installed, load
-from bench.engine.cells import Cell, find_refusal, list_cells, published_text
+from bench.engine.cells import Cell, find_refusal, group_by_text, list_cells, published_text
 from bench.engine.chunks import chunked
 from bench.engine.cleanup import find_unusable, list_holdings, remove
 from bench.engine.cluster import Cluster

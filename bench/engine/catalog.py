@@ -183,7 +183,8 @@ def _components(manager: pluggy.PluginManager, point: EntryPoint, plugin: Plugin
 
 def _add(catalog: Catalog, cls: type[Component], plugin: Plugin) -> None:
     about = plugin.about
-    if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
+    # Not by issubclass, which asks an abstract class's subclasses, one after the other.
+    if not isinstance(cls, type) or set(cls.__mro__).isdisjoint(KINDS.values()):
         raise PluginError(f"{about}: {cls!r} is not a class of a kind ({', '.join(KINDS)})")
     parameters = vars(cls).get("__dataclass_params__")
     if not parameters or not parameters.frozen:

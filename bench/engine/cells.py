@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from bench.engine.graph import dependencies
 from bench.engine.shared import unchanged
 from bench.errors import BenchError, PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec
+
+ByText = Mapping[tuple[str, frozenset[tuple[str, str]]], Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,18 @@ class Cell:
             return ""
         return make_command(form(self.metric), self.axis_texts(form))
 
-    def find_stale(self, others: Iterable[Record], form: Callable[[Any], str] = str) -> list[str]:
+    def find_stale(self, records: ByText, form: Callable[[Any], str] = str) -> list[str]:
         """What has changed since each record that has this cell's texts but another key was made."""
-        metric, axes, spec = form(self.metric), self.axis_texts(form), Spec.parse(self.spec)
-        return [
-            _describe_changes(record, spec)
-            for record in others
-            if (record.metric, record.axes) == (metric, axes) and record.key != self.key
-        ]
+        alike = records.get((form(self.metric), frozenset(self.axis_texts(form).items())), ())
+        return [_describe_changes(record, Spec.parse(self.spec)) for record in alike if record.key != self.key]
+
+
+def group_by_text(records: Iterable[Record]) -> ByText:
+    """Records by their metrics and axes, as text."""
+    grouped: dict[tuple[str, frozenset[tuple[str, str]]], list[Record]] = {}
+    for record in records:
+        grouped.setdefault((record.metric, frozenset(record.axes.items())), []).append(record)
+    return grouped
 
 
 def _describe_changes(record: Record, spec: Spec) -> str:

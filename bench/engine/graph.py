@@ -64,7 +64,6 @@ def value(
 
 
 @functools.cache
-@functools.cache
 def dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the axes and values that a function is made from."""
     parameters = inspect.signature(function).parameters.values()

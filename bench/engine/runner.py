@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.boards import RECORD, Record
 from bench.components import Component, Metric, freeze_files
 from bench.engine.catalog import DISTRIBUTION, Catalog, installed
-from bench.engine.cells import Cell
+from bench.engine.cells import Cell, group_by_text
 from bench.engine.executors import Here, read_record
 from bench.engine.progress import Progress
 from bench.engine.store import Store
@@ -76,14 +75,11 @@ def run_cells(
 
 def _tell_stale(cells: list[Cell], store: Store) -> None:
     """Warn of records that were made otherwise than they would be now."""
-    earlier: dict[Any, list[Record]] = {}
-    for record in read_records(store):
-        earlier.setdefault((record.metric, frozenset(record.axes.items())), []).append(record)
+    earlier = group_by_text(read_records(store))
     told: set[Metric] = set()
     for cell in cells:
         if earlier and cell.metric not in told:  # once a metric: mostly the same has changed for all of its cells
-            alike = earlier.get((str(cell.metric), frozenset(cell.axis_texts().items())), [])
-            for change in cell.find_stale(alike)[:1]:
+            for change in cell.find_stale(earlier)[:1]:
                 store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
                 told.add(cell.metric)
 

@@ -37,6 +37,7 @@ from bench.engine import (
     Graph,
     Memory,
     Store,
+    group_by_text,
     prepare_publication,
     published_text,
     read_record,
@@ -237,7 +238,7 @@ def _has_table(file: Path, table: Any) -> bool:
 
 def describe_stale(folder: Path, cells: Iterable[Cell]) -> list[str]:
     """What has changed since the published records of some cells were made, a line for each change."""
-    records = read_records(folder).records
+    records = group_by_text(read_records(folder).records)
     by_change: dict[str, list[Cell]] = {}
     for cell in {cell.key: cell for cell in cells}.values():
         for text in cell.find_stale(records, published_text):

@@ -52,7 +52,7 @@ def match_records(records: Iterable[Record], cells: Iterable[Cell]) -> list[Reco
 
 def read_published(folder: Path, cells: Iterable[Cell]) -> list[Run]:
     """What a board has published of some cells."""
-    records, _, origin = read_records(folder)
+    records, origin = read_records(folder)
     chosen = match_records(records, cells)
     names = {origin[record.key] for record in chosen}
     values = {name: read_values(folder / RECORDS / f"{name}.values.parquet") for name in names}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 import bench
@@ -37,16 +36,21 @@ class CertifiedPixels(bench.Metric):
         return find_refusal(case, {"votes": {}})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
+        from scipy import special  # here: it takes a while to import, and plugins load with every command
+
         radius = l2_radius(ball, images)
         chances = least_chances(clean_attributions[:, 0], explainer.samples, self.confidence)
-        safe = (chances > stats.norm.cdf(radius / explainer.noise)).double().mean((1, 2))
+        safe = (chances > special.ndtr(radius / explainer.noise)).double().mean((1, 2))
         return torch.where(clean_attributions.flatten(1).any(1), safe, torch.nan)
 
 
 def least_chances(votes: Tensor, samples: int, confidence: float) -> Tensor:
     """Return the least chance of the side of one half on which the share of votes is: (N, H, W) -> (N, H, W)."""
+    from scipy import special
+
     hits = (votes * samples).round().double()
     hits = torch.maximum(hits, samples - hits)
     level = (1 - confidence) / (2 * votes[0].numel())
-    limits = stats.beta.ppf(level, hits.cpu(), samples - hits.cpu() + 1)
+    most = hits.cpu().numpy()
+    limits = special.betaincinv(most, samples - most + 1, level)
     return torch.as_tensor(limits, device=votes.device)

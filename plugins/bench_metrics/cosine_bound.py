@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy import special
 from torch import Tensor
 
 import bench
@@ -62,4 +61,6 @@ def share_in_common(radius: float, distance: float, dimensions: int) -> float:
         return 1.0
     if distance >= 2 * radius:
         return 0.0
+    from scipy import special
+
     return float(special.betainc((dimensions + 1) / 2, 0.5, 1 - (distance / (2 * radius)) ** 2))

@@ -94,6 +94,15 @@ def test_importing_bench_needs_no_torch():
     )
 
 
+def test_plugins_load_without_libraries_that_take_long():
+    code = (
+        "import sys; from bench.engine import load; load(); heavy = {'scipy', 'skimage', 'torchvision', 'timm', "
+        "'pandas', 'pyarrow', 'matplotlib'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_plugins_load_with_neither_datasets_nor_what_only_extras_bring():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['datasets', 'ray', 'captum', 'quantus', 'zennit', 'sklearn'])); "

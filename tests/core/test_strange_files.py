@@ -16,7 +16,7 @@ from PIL import EpsImagePlugin, Image
 from submissions import PROTOCOL
 
 import bench
-from bench.boards.folder import read_records
+from bench.boards.folder import read_images, read_records
 from bench.boards.protocol import read_protocol
 from bench.boards.submissions.metadata import read_supersedes
 from bench.components.files import checksum
@@ -347,7 +347,7 @@ def test_values_of_a_long_key_that_repeats_take_its_memory_once(tiny):
     pyarrow.parquet.write_table(table, file, compression="zstd")
     del table
     tracemalloc.start()
-    read_records(tiny)
+    read_images(tiny, {})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert file.stat().st_size < 300_000 and peak < 5 * 10**7
@@ -357,4 +357,4 @@ def test_values_of_too_many_rows_are_not_read(tiny):
     table = pyarrow.table({name: pyarrow.nulls(3_000_000) for name in ("key", "image", "level", "value", "kept")})
     pyarrow.parquet.write_table(table, tiny / "records" / "acme.values.parquet")
     with pytest.raises(BadValue, match=r"acme.values.parquet has 3000000 rows; at most 2000000 are allowed"):
-        read_records(tiny)
+        read_images(tiny, {})

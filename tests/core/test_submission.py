@@ -23,7 +23,7 @@ from submissions import META, describe, relined, submit
 
 from bench.boards import record
 from bench.boards.board import ROW, read_board, row_name
-from bench.boards.folder import read_records
+from bench.boards.folder import read_images, read_records
 from bench.boards.render.diff import compare_boards
 from bench.boards.render.site import render_board
 from bench.boards.submissions import attachments as attached, validate as submissions
@@ -602,7 +602,8 @@ def test_of_one_cell_there_is_one_record_unless_it_is_superseded(tiny):
 
 
 def values_of(folder, metric="accuracy"):
-    records, images, _ = read_records(folder)
+    records, origin = read_records(folder)
+    images = read_images(folder, origin)
     return {r.axes["defense"]: (r.value, images[r.key][0][0]) for r in records if r.metric == metric}
 
 
