@@ -284,8 +284,9 @@ def _batch_norm(
 class Passes(TorchFunctionMode):
     """Counts forward passes of the networks it `watch`es, and runs of the autograd engine; one a batch each."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
         super().__init__()
+        self.tell = tell
         self.forwards = 0
         self.backwards = 0
 
@@ -298,6 +299,7 @@ class Passes(TorchFunctionMode):
     def watch(self, network: nn.Module) -> Iterator[None]:
         def count(module: nn.Module, inputs: Any) -> None:
             self.forwards += 1
+            self.tell()
 
         handle = network.register_forward_pre_hook(count)
         try:

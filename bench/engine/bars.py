@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ with warnings.catch_warnings():  # about a notebook without widgets, which gets 
 @dataclass(eq=False)
 class Count:
     """How much of some work is done; `first`: how much was done before, at the time `since`; `changed`: when more was.
+    `passes`: how often the network has run since the work began.
 
     Times are of the monotonic clock, which the processes of a machine share.
     """
@@ -26,6 +28,11 @@ class Count:
     done: int
     since: float
     changed: float
+    passes: int = 0
+
+    def moved(self, seconds: float) -> Count:
+        """The same on a clock that is some seconds ahead."""
+        return dataclasses.replace(self, since=self.since + seconds, changed=self.changed + seconds)
 
     def left(self) -> float | None:
         """The seconds that are left at the pace so far; None before there is one.
@@ -39,10 +46,13 @@ class Count:
 
     def __str__(self) -> str:
         left = self.left()
-        return f"{self.unit} {self.done} of {self.total}" + (f", {say_span(left)} left" if left else "")
+        passes = f", {self.passes:,} passes" if self.passes and self.done == self.first else ""
+        return f"{self.unit} {self.done} of {self.total}" + (f", {say_span(left)} left" if left else passes)
 
 
-_counts: list[Count] = []  # the inner after the outer
+# The inner after the outer.
+_counts: list[Count] = []
+_bars: list[tqdm] = []
 
 
 @contextlib.contextmanager
@@ -54,13 +64,25 @@ def counted(total: int, name: str, unit: str, done: int = 0) -> Iterator[Callabl
 
         def add(more: int) -> None:
             count.done, count.changed = count.done + more, time.monotonic()
+            bar.set_postfix_str("", refresh=False)
             bar.update(more)
 
         _counts.append(count)
+        _bars.append(bar)
         try:
             yield add
         finally:
             _counts.remove(count)
+            _bars.remove(bar)
+
+
+def count_pass() -> None:
+    """Say that a network runs, which shows that work goes on before any part of it is done."""
+    for count, bar in zip(_counts, _bars, strict=True):
+        count.passes += 1
+        if count.done == count.first:
+            bar.set_postfix_str(f"{count.passes:,} passes", refresh=False)
+            bar.update(0)
 
 
 def find_count() -> Count | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import pickle
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from bench.components import data_dir, use_data_dir
-from bench.engine.bars import Count
+from bench.engine.bars import Count, find_count
 from bench.engine.catalog import Catalog
-from bench.engine.executors import ERRORS, Here, Order, answer, as_error, open_worker
+from bench.engine.executors import ERRORS, PATIENCE, TELLING, Here, Order, answer, as_error, open_worker
 from bench.engine.store import Store
 from bench.engine.tasks import Ended, Task
 from bench.errors import CellFailed, EnvironmentProblem, quote_error, summarise_error
@@ -25,7 +29,40 @@ CALLS = 50  # tasks of a worker on a GPU before it ends, so that its memory come
 _open: dict[bytes, Here] = {}
 
 
-def compute(order: bytes, task: bytes) -> tuple[str, ...]:
+class Counts:
+    """How far tasks are, by key, as their workers say. It lives in a process of its own."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Count] = {}
+
+    def put(self, key: str, count: Count) -> None:
+        """Take a count whose times are relative to now."""
+        self.counts[key] = count.moved(time.monotonic())
+
+    def read(self) -> dict[str, Count]:
+        now = time.monotonic()
+        return {key: count.moved(-now) for key, count in self.counts.items()}
+
+
+@contextlib.contextmanager
+def _telling(counts: Any, key: str) -> Iterator[None]:
+    """Say at times how far the task in this worker is."""
+    over = threading.Event()
+
+    def tell() -> None:
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            while not over.wait(TELLING):
+                if count := find_count():
+                    counts.put.remote(key, count.moved(-time.monotonic()))
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def compute(order: bytes, counts: Any, key: str, task: bytes) -> tuple[str, ...]:
     """Compute a task in a worker, which stays ready for others of the same run."""
     if order not in _open:
         _open.clear()
@@ -35,7 +72,8 @@ def compute(order: bytes, task: bytes) -> tuple[str, ...]:
             _open[order] = open_worker(told)
         except EnvironmentProblem as problem:
             return "stopped", "EnvironmentProblem", str(problem)
-    return answer(_open[order], task)
+    with _telling(counts, key):
+        return answer(_open[order], task)
 
 
 class Cluster:
@@ -71,6 +109,8 @@ class Cluster:
         )
         options: dict[str, Any] = {"num_gpus": 1 / sharing, "max_calls": CALLS} if on_gpu else {"num_cpus": 1 / sharing}
         self.remote = ray.remote(max_retries=RETRIES, **options)(compute)
+        self.counts = ray.remote(num_cpus=0)(Counts).remote()
+        self.looked, self.known = -math.inf, dict[str, Count]()
         self.running: dict[Any, Task] = {}
 
     def __enter__(self) -> Cluster:
@@ -86,7 +126,8 @@ class Cluster:
         return len(self.running) < WAITING
 
     def start(self, task: Task) -> None:
-        reference = self.remote.remote(self.order, pickle.dumps((task.name, task.key, task.cell)))
+        order = pickle.dumps((task.name, task.key, task.cell))
+        reference = self.remote.remote(self.order, self.counts, task.key, order)
         self.running[reference] = task
 
     def wait(self, seconds: float | None) -> list[Ended]:
@@ -107,4 +148,10 @@ class Cluster:
         return ended
 
     def find_count(self, task: Task) -> Count | None:
-        return None
+        now = time.monotonic()
+        if now - self.looked >= TELLING:
+            self.looked = now
+            with contextlib.suppress(Exception):  # of a cluster that is gone, which `wait` says
+                told = self.ray.get(self.counts.read.remote(), timeout=PATIENCE)
+                self.known = {key: count.moved(now) for key, count in told.items()}
+        return self.known.get(task.key)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.engine.bars import count_pass
 from bench.gradients import Passes
 
 
@@ -53,7 +54,7 @@ def measure(log: list[Phase], name: str, network: nn.Module, before: Phase | Non
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
-    passes = Passes()
+    passes = Passes(count_pass)
     with passes.watch(network):
         yield passes
     if device.type == "cuda":

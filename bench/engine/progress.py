@@ -14,6 +14,7 @@ from bench.engine.bars import Count, say_span, tqdm
 from bench.engine.tasks import CHECK, RECORD, Ended, Executor, Task
 
 EVERY = 30.0  # seconds from one line to the next
+SHOWN = 4  # tasks of a kind, side by side, of which a line says how far each is
 WORDS = {
     CHECK: "reading images",
     "trained": "training",
@@ -106,8 +107,9 @@ class Progress:
             return text + self._describe_end()
 
     def _describe_work(self, word: str, tasks: Sequence[Task]) -> str:
-        counts = "; ".join(str(count) for count in map(self.executor.find_count, tasks) if count)
-        return (f"{len(tasks)} x " if len(tasks) > 1 else "") + word + (f" ({counts})" if counts else "")
+        counts = [str(count) for count in map(self.executor.find_count, tasks) if count]
+        counts[SHOWN:] = [f"{len(counts) - SHOWN} more"] if len(counts) > SHOWN else []
+        return (f"{len(tasks)} x " if len(tasks) > 1 else "") + word + (f" ({'; '.join(counts)})" if counts else "")
 
     def _describe_end(self) -> str:
         left = [task for task in self.tasks if task.key not in self.ended and not task.cells <= self.ended]

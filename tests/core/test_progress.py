@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import re
 import sys
 import time
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from bench.engine import VOCABULARY, bars, progress
+from bench.engine import VOCABULARY, bars, cluster, progress
 from bench.engine.bars import counted, find_count, say_span
+from bench.engine.phases import measure
 from bench.engine.progress import Progress, say_time
 
 
@@ -147,6 +152,58 @@ def test_tasks_side_by_side_each_say_how_far_they_are(clock):
         add(10)
         said = "now 2 x training (step 10 of 50, 80 s left; step 10 of 50, 80 s left); all ends in about 80 s, at "
         assert said in shown.describe()
+
+
+def test_of_many_tasks_side_by_side_a_few_say_how_far_they_are(clock, monkeypatch):
+    monkeypatch.setattr(progress, "SHOWN", 1)
+    tasks, executor = make_tasks()[::2], Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks)
+    for task in tasks:
+        watched.start(task)
+    with counted(50, "train", "step"):
+        executor.counts = dict.fromkeys((task.key for task in tasks), find_count())
+        assert "now 2 x training (step 0 of 50; 1 more); when" in shown.describe()
+
+
+def test_before_any_part_is_done_passes_of_the_network_show_that_work_goes_on(clock):
+    network = nn.Flatten()
+    with counted(256, "attack_run", "image") as add, measure([], "attack", network):
+        for _ in range(1200):
+            network(torch.zeros(1, 2))
+        assert str(find_count()) == "image 0 of 256, 1,200 passes"
+        clock.now += 85
+        add(85)
+        network(torch.zeros(1, 2))
+        assert str(find_count()) == "image 85 of 256, 3 min left"
+
+
+def test_before_any_part_is_done_a_terminal_shows_passes(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(bars, "tqdm", functools.partial(bars.tqdm, mininterval=0))
+    network = nn.Flatten()
+    with counted(256, "attack_run", "image"), measure([], "attack", network):
+        time.sleep(1.05)  # until a bar is shown
+        network(torch.zeros(1, 2))
+        network(torch.zeros(1, 2))
+    assert "| 0/256 [00:01<?, ?image/s, 2 passes]" in sys.stderr.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_worker_of_a_cluster_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(cluster, "TELLING", 0.01)
+    counts = cluster.Counts()
+    actor = SimpleNamespace(put=SimpleNamespace(remote=counts.put))
+    with counted(50, "train", "step") as add, cluster._telling(actor, "a"):
+        add(20)
+        while not counts.read():
+            time.sleep(0.01)
+    told = counts.read()["a"]
+    assert (told.done, told.total) == (20, 50) and told.since < told.changed < 0  # seconds from now
 
 
 def test_a_count_says_what_is_left(clock):
