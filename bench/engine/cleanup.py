@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -69,10 +70,11 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
     """
     for folder in store.list_folders(DAMAGED):
         yield Unusable(folder, "damaged", size(folder))
+    now = _find_time(store)
     for folder in store.list_folders(UNFINISHED):
         # A write uses a folder named by the key and eight more digits, and takes seconds.
         if re.search(r"-[0-9a-f]{8}$|^[0-9a-f]{32}$", folder.name):
-            if _age(folder) > DAY:
+            if now - _find_change(folder, now) > DAY:
                 yield Unusable(folder, "left by an interrupted write", size(folder))
         elif unfinished and not store.is_held(folder.name):
             yield Unusable(folder, "unfinished", size(folder))
@@ -83,12 +85,21 @@ def find_unusable(store: Store, catalog: Catalog, unfinished: bool) -> Iterator[
                 yield Unusable(folder, changes, size(folder))
 
 
-def _age(folder: Path) -> float:
-    """The seconds since something changed in a folder; 0 where it is gone meanwhile."""
+def _find_time(store: Store) -> float:
+    """The time on the clock that dates the store's files, which may be another machine's."""
     try:
-        return time.time() - folder.lstat().st_mtime
+        with tempfile.TemporaryFile(dir=store.root / UNFINISHED) as stream:
+            return os.fstat(stream.fileno()).st_mtime
+    except OSError:  # nothing is there, or nothing can be written
+        return time.time()
+
+
+def _find_change(folder: Path, gone: float) -> float:
+    """When something changed in a folder; `gone` where it is gone meanwhile."""
+    try:
+        return folder.lstat().st_mtime
     except FileNotFoundError:
-        return 0.0
+        return gone
 
 
 def _describe_changes(store: Store, name: str, key: str, catalog: Catalog) -> str:

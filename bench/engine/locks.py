@@ -59,7 +59,8 @@ class Lock:
 
     def __init__(self, path: Path, watch: Watch) -> None:
         self.path, self.watch = path, watch
-        self.mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex})
+        owner = {"host": socket.gethostname(), "space": find_space(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self.mine = json.dumps(owner)
         self.released = threading.Event()
 
     def take(self) -> bool:
@@ -121,10 +122,19 @@ def is_owner_gone(text: str, unrenewed: float) -> bool:
     """Whether a lock with this text, seen unrenewed for some seconds, belongs to a process that is gone."""
     try:
         owner = parse_json(text)
-        is_here, alive = owner["host"] == socket.gethostname(), _is_alive(owner["pid"])
+        is_here = (owner["host"], owner.get("space", find_space())) == (socket.gethostname(), find_space())
+        alive = _is_alive(owner["pid"])
     except (ValueError, TypeError, KeyError):
         return unrenewed > TORN
     return unrenewed > STALE or (is_here and not alive)
+
+
+def find_space() -> str:
+    """What numbers of processes are unique in. Containers of one host name may each have their own numbers."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # of a system that has none
+        return ""
 
 
 def _is_alive(pid: int) -> bool:

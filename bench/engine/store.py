@@ -218,6 +218,8 @@ class Unfinished:
         except StoreError:
             self._check_lock()
             raise
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # of a disk that is full, the part that was written
 
     def load(self, phase: str, files: tuple[str, ...]) -> dict[str, bytes] | None:
         """The newest complete checkpoint of a phase, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 
 import bench
 
@@ -45,6 +46,10 @@ def test_prune_removes_what_no_run_can_use_and_nothing_else(bench_, tmp_path, mo
     bench_("store", "prune", "--unfinished")
     assert not checkpoint.exists() and busy.exists()
     assert bench_(*words) == first
+    now = time.time()
+    with monkeypatch.context() as fast:
+        fast.setattr(time, "time", lambda: now + 10**6)
+        assert bench_("store", "prune")[1].startswith("0 removed") and fresh.exists()
     monkeypatch.setattr(type(bench.component("attack", "topk")), "version", 2)
     code, out, _ = bench_("store", "prune")
     assert code == 0 and out.splitlines()[-1].startswith("2 removed") and "attack topk 1 is now 2" in out

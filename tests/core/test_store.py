@@ -128,12 +128,16 @@ def test_a_full_store_says_so_and_keeps_what_is_there(store):
     try:
         with pytest.raises(bench.StoreError, match=r"cannot be written .*; free some space, or choose another"):
             store.write("maps", "large", {"value.safetensors": bytes(10_000)})
+        with pytest.raises(bench.StoreError, match="free some space"), store.unfinished("k") as unfinished:
+            unfinished.save("train", {"a": b"1"})
+            unfinished.save("train", {"a": bytes(10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert not store.has("maps", "large")
     assert store.read("maps", K, tuple(FILES)) == FILES
-    assert not list((store.root / "partial").iterdir())
+    assert [place.name for place in (store.root / "partial").iterdir()] == ["k"]
+    assert [place.name for place in (store.root / "partial" / "k").iterdir()] == ["train"]
 
 
 def test_a_checkpoint_replaces_the_one_before(store):
@@ -217,10 +221,12 @@ HERE = {"host": socket.gethostname(), "pid": os.getpid()}
         ("5", 10, True),
         (json.dumps(HERE), 1, False),
         (json.dumps(HERE), 10_000, True),  # the number is another's now
+        (json.dumps({**HERE, "pid": 10**9}), 1, True),
+        (json.dumps({**HERE, "pid": 10**9, "space": "another container's"}), 100, False),
         (json.dumps({"host": "elsewhere", "pid": 1}), 100, False),
         (json.dumps({"host": "elsewhere", "pid": 1}), 130, True),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_a_lock_that_nobody_holds_is_no_lock(text, unrenewed, gone):
     assert is_owner_gone(text, unrenewed) is gone
