@@ -255,7 +255,7 @@ def test_a_column_without_entries_and_a_reference_without_a_score(tmp_path):
     ]
     board = read_board(written(tmp_path / "undefined", found))
     _, leader = describe_leaders(board)
-    assert leader.startswith("explainer lrp: like_good is ahead") and "reference" not in leader
+    assert leader.startswith("explainer lrp: like_good is the only ranked row, with 0.") and "reference" not in leader
     assert set(render_board(board)) > {"index.html"}
 
 
@@ -337,7 +337,8 @@ def test_a_page_says_all_that_there_is_of_a_row(folder):
         "0.868 / ", "Somebody et al., 2023, Table 1", 'href="https://example.org/paper"', "2.00 x",
     ):  # fmt: skip
         assert text in page, text
-    assert page.count("<svg") > 8 and "overlap, worst case by budget." in page and "insertion by level." in page
+    assert page.count("<svg") > 8 and "Overlap, worst case, by the budget of the attack." in page
+    assert "Insertion, by level: what insertion is." in page
 
 
 def test_pages_of_two_machines_are_the_same_and_one_file_each(folder):
@@ -629,6 +630,29 @@ def test_no_two_texts_of_a_plot_overlap(opened):
             ).map(([b]) => [a, b]));
         })""")
         assert found == [], file
+
+
+def test_a_picture_says_which_points_are_at_its_edge_and_where_they_are(tmp_path):
+    more = [f"more{place}" for place in range(4)]
+    found = list(changed(
+        lambda axes, metric, values: (axes, values * (0.02 if (metric, axes["defense"]) == ("accuracy", "odd") else 1))
+    ))  # fmt: skip
+    for name in more:
+        found += changed(
+            lambda axes, _, values: ({**axes, "defense": name}, values) if axes["defense"] == "good" else None  # noqa: B023
+        )
+    place = written(tmp_path / "far", found)
+    (place / "board.toml").write_text(TOML.replace('"like_good", "odd"]', f'"like_good", "odd", {str(more)[1:]}'))
+    page = render_board(read_board(place))["index.html"]
+    assert re.search(r"Outside the picture, at the arrow: odd \(accuracy 0\.01\d\)\.", page)
+
+
+def test_the_overview_begins_with_the_boards_that_rank_most_of_their_rows(folder):
+    ranked = read_board(folder)
+    none = dataclasses.replace(ranked, rows=[dataclasses.replace(row, rank=None) for row in ranked.rows])
+    none = dataclasses.replace(none, protocol=dataclasses.replace(none.protocol, title="A board without ranks"))
+    page = render_overview([none, ranked])["README.md"]
+    assert page.index("## [Made up]") < page.index("## [A board without ranks]")
 
 
 @pytest.mark.browser

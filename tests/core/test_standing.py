@@ -432,7 +432,7 @@ def test_ceiling_and_chance_stand_beside_the_score_in_its_scale(tmp_path):
     leader = describe_leaders(board)[0]
     score, ceiling, level = (spread(level).mean() for level in (0.4, 0.5, 0.05))
     assert leader.startswith(
-        f"good is ahead with {score / ceiling:.3f} of its ceiling in overlap (strong), where chance has "
+        f"good is ahead with {score / ceiling:.3f} of its ceiling in overlap (strong); chance is "
         f"{level / ceiling:.3f} [score {score:.3f}, ceiling {ceiling:.3f}, chance {level:.3f}]; the reference, ce, has "
     )
     files = render_board(board)

@@ -15,8 +15,8 @@ from bench.boards.board import Board, Row
 from bench.boards.columns import SHARE, Column
 from bench.boards.ranking import CONTROLS
 from bench.boards.record import Record
-from bench.boards.render.plots import Series, draw_curves, draw_histogram, draw_points, find_front
-from bench.boards.render.wording import group_rows, label_row, name_column
+from bench.boards.render.plots import Series, draw_curves, draw_histogram, draw_points, find_far, find_front
+from bench.boards.render.wording import group_rows, label_row, title_column
 
 # The colours of the picture, by number: the reference row has that of the text.
 REFERENCE, FRONT, REST = 0, 1, 6
@@ -60,7 +60,7 @@ def _choose_colours(board: Board) -> dict[str, int]:
 def draw_picture(board: Board, most: int = 6) -> list[Figure]:
     """The score against usefulness, a panel for each group of rivals: what a board shows at first sight."""
     groups = [(group, rows) for group, rows in group_rows(board).items() if group != CONTROLS]
-    size = (520, 330) if len(groups[:most]) == 1 else (330, 250)
+    size = (440, 300) if len(groups[:most]) == 1 else (330, 250)
     panels = (_plot_tradeoff(board, group, rows, size) for group, rows in groups)
     return list(itertools.islice((panel for panel in panels if panel), most))
 
@@ -114,8 +114,18 @@ def _plot_tradeoff(board: Board, group: str, rows: Sequence[Row], size: tuple[in
     if score.attack == SHARE:  # which may be a little above 1
         bounds[1] = (bounds[1][0], max(1.0, *(one.points[0][1] for one in series.values())))
     svg = draw_points(shown, names[0], names[1], (best[0], best[1]), (bounds[0], bounds[1]), size)
-    caption = f"Beaten by none in both: {', '.join(one.name for one in front[:MOST])}."
-    return Figure(svg, f"{group}. {caption}" if group else caption)
+    caption = f"No row is better in both than {_join([one.name for one in front])}."
+    if far := find_far(shown, (best[0], best[1])):
+        apart = ", ".join(f"{one.name} ({names[0]} {one.points[0][0]:g})" for one in far)
+        caption += f" Outside the picture, at the arrow{'s' * (len(far) > 1)}: {apart}."
+    return Figure(svg, f"{group.capitalize()}. {caption}" if group else caption)
+
+
+def _join(names: Sequence[str]) -> str:
+    """Some names and how many more there are, in words that follow "than"."""
+    more = len(names) - MOST
+    parts = [*names[:MOST], f"{more} more"] if more > 0 else list(names)
+    return " or ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def _plot_budgets(board: Board, score: Column, rows: Sequence[Row], colours: Mapping[str, int]) -> Iterator[Figure]:
@@ -138,8 +148,9 @@ def _plot_budgets(board: Board, score: Column, rows: Sequence[Row], colours: Map
             curve = [(at, round(value, 4)) for (at, _), value in zip(marks, values, strict=True)]
             series.append(Series(label_row(board, row), curve, colours.get(row.name)))
     if series:
-        name = ", ".join(part for part in (score.metric, score.attack) if part)
-        yield Figure(draw_curves(series, f"eps ({norm})", score.metric, marks), f"{name} by budget.")
+        name = board.protocol.name(score.metric)
+        title = title_column(board, score, ball=False)
+        yield Figure(draw_curves(series, f"eps ({norm})", name, marks), f"{title}, by the budget of the attack.")
 
 
 def _plot_levels(board: Board, score: Column, rows: Sequence[Row], colours: Mapping[str, int]) -> Iterator[Figure]:
@@ -152,7 +163,8 @@ def _plot_levels(board: Board, score: Column, rows: Sequence[Row], colours: Mapp
             if len(curve) > 2:
                 series.append(Series(label_row(board, row), curve, colours.get(row.name)))
         if series:
-            yield Figure(draw_curves(series, "level, %", column.metric), f"{name_column(column)} by level.")
+            name, text = board.protocol.name(column.metric), board.described[column.metric].help
+            yield Figure(draw_curves(series, "level, %", name), f"{title_column(board, column)}, by level: {text}.")
 
 
 def _average_levels(records: Sequence[Record]) -> list[tuple[float, float]]:

@@ -98,9 +98,10 @@ def split_about(text: str) -> tuple[str, str]:
 
 def tell_evidence(board: Board) -> str:
     """What the numbers of a board rest on: training, images and seeds; who ran what; and when it was published."""
-    words = Counter(describe_source(board, row)[0] or "of the suite" for row in board.rows)
-    sources = ", ".join(f"{count:,} {word}" for word, count in words.items())
+    words = Counter(describe_source(board, row)[0] or "run by the suite" for row in board.rows)
+    sources = ", ".join(f"{count:,} {word}" for word, count in words.items()) if len(words) > 1 else "".join(words)
     dates = sorted(meta.published for meta in board.submissions.values() if meta.published)
     span = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else ""
-    rows = f"{len(board.rows):,} row{'s' * (len(board.rows) != 1)}: {sources}." if board.rows else ""
+    every = "all " * (len(words) == 1 < len(board.rows))
+    rows = f"{len(board.rows):,} row{'s' * (len(board.rows) != 1)}, {every}{sources}." if board.rows else ""
     return " ".join(filter(None, [describe_scale(board), rows, f"Published {span}." if span else ""]))

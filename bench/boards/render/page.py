@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.boards.board import Board, Row
 from bench.boards.columns import WORST
@@ -48,6 +49,7 @@ def render_page(board: Board) -> dict[str, str]:
         about=split_about(board.protocol.about),
         leads=list_leads(board),
         tell_evidence=tell_evidence,
+        let_break=_let_break,
         against=find_against(board),
         cost=find_cost(board),
         helps={metric: text for metric, _, text in wording.describe_metrics(board)},
@@ -107,6 +109,11 @@ def _read_template(name: str) -> str:
 
 def _sum(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _let_break(text: str) -> Markup:
+    """The text of components, which may break between their parts."""
+    return Markup(re.sub(r"(?<=[:,=])(?=\S)", "<wbr>", str(escape(text))))
 
 
 def _list_pictures(board: Board, row: Row) -> list[str]:

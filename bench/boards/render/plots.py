@@ -93,7 +93,7 @@ def draw_points(
     says whether more is better along x and y, and `bounds` within what both are. The few that lie so far out along x
     that the others would fill less than half of the picture are arrows at its edge, with their values."""
     front = find_front(series, best)
-    far = _find_far([one for one in series if one not in front and not one.named], series, best[0])
+    far = find_far(series, best)
     across = _pad([_ends(one, 0) for one in series if one not in far], bounds[0])
     up = _pad([_ends(one, 1) for one in series], bounds[1])
     frame = _Frame(_label_ticks(across), choose_ticks(*up), *size)
@@ -149,15 +149,17 @@ def find_front(series: Sequence[Series], best: tuple[bool, bool]) -> list[Series
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
-def _find_far(able: Sequence[Series], series: Sequence[Series], more: bool) -> list[Series]:
-    """The fewest of some points, at most a fifth of all, at the worse end of x, without which it is less than half as
-    long."""
+def find_far(series: Sequence[Series], best: tuple[bool, bool]) -> list[Series]:
+    """The fewest points, at most a fifth of all, at the worse end of x, without which it is less than half as long;
+    none of those that no other beats, and none that is named."""
 
     def span(those: Sequence[Series]) -> float:
         xs = [end for one in those for end in _ends(one, 0)]
         return max(xs) - min(xs)
 
-    able = sorted(able, key=lambda one: one.points[0][0], reverse=not more)
+    front = find_front(series, best)
+    able = [one for one in series if one not in front and not one.named]
+    able.sort(key=lambda one: one.points[0][0], reverse=not best[0])
     for count in range(1, len(series) // 5 + 1):
         far = able[:count]
         if span([one for one in series if one not in far]) < span(series) / 2:

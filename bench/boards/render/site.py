@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -28,7 +29,8 @@ def render_board(board: Board) -> dict[str, str]:
 
 
 def render_overview(boards: Sequence[Board]) -> dict[str, str]:
-    """The page that leads to all boards, and the same in Markdown."""
+    """The page that leads to all boards, and the same in Markdown. Boards that rank most of their rows come first."""
+    boards = sorted(boards, key=_ranks_few)
     lines = ["# Boards\n\nEach board has a page, `index.html`, with plots and the details of every row.\n\n"]
     for board in boards:
         title, about = escape_markdown(board.protocol.title or board.name), escape_markdown(board.protocol.about)
@@ -40,9 +42,14 @@ def render_overview(boards: Sequence[Board]) -> dict[str, str]:
     return {"README.md": text, "index.html": page}
 
 
+def _ranks_few(board: Board) -> bool:
+    rivals = [row for row in board.rows if not row.control]
+    return 2 * sum(row.rank is not None for row in rivals) < len(rivals)
+
+
 def _tell_leaders(board: Board) -> list[str]:
     """Who is ahead, without the figures in brackets."""
-    return [text.partition(" [")[0] for text in wording.describe_leaders(board)]
+    return [re.sub(r" \[[^]]*\]", "", text) for text in wording.describe_leaders(board)]
 
 
 def _list_methods(board: Board) -> list[str]:

@@ -74,6 +74,14 @@ def split_heading(board: Board, column: Column) -> list[str]:
     return [p for p in (column.metric, column.attack if several else "", column.ball if budgets else "") if p]
 
 
+def title_column(board: Board, column: Column, ball: bool = True) -> str:
+    """The name of a column at the head of a sentence: what the page calls its metric, its attack and its budget."""
+    parts = split_heading(board, column)
+    words = [board.protocol.name(text) for text in (column.metric, column.attack) if text in parts]
+    title = ", ".join([*words, *([column.ball] if ball and column.ball in parts else [])])
+    return title[:1].upper() + title[1:]
+
+
 def describe_column(board: Board, column: Column) -> str:
     """What a column shows."""
     record = board.described[column.metric]
@@ -113,7 +121,7 @@ def describe_scale(board: Board) -> str:
     parts = [
         protocol.training,
         f"{' or '.join(protocol.choices('samples'))} {' or '.join(protocol.choices('split'))} images",
-        f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seed{'s' if seeds[-1] > 1 else ''} for a row"
+        f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seed{'s' if seeds[-1] > 1 else ''} per row"
         if seeds
         else "",
     ]
@@ -148,16 +156,18 @@ def _describe_leader(board: Board, group: str, rows: Sequence[Row]) -> str:
     values = _span(end.value for end in ends)
     if divided:
         values += " of its ceiling" if len(first) == 1 else " of their ceilings"
-    if len(first) == 1:
+    if len(rows) == 1:
+        text = f"{names[0]} is the only ranked row, with {values}"
+    elif len(first) == 1:
         text = f"{names[0]} is ahead with {values}"
     elif len(first) == len(rows):
         text = f"no row is clearly ahead of all others, with {values}"
     else:
         text = f"{', '.join(names[:-1])} and {names[-1]} share first place with {values}"
-    text = (f"{group}: " if group else "") + f"{text} in {measured.metric}"
-    text += f" ({measured.attack})" if measured.attack else ""
+    text = (f"{group}: " if group else "") + f"{text} in {board.protocol.name(measured.metric)}"
+    text += f" ({board.protocol.name(measured.attack)})" if measured.attack else ""
     if chance := _span_of(board.share_of(board.chance), first):
-        text += f", where chance has {chance}"
+        text += f"; chance is {chance}"
     parts = {
         "score": _span(end.score for end in ends) if divided else "",
         "ceiling": _span(end.ceiling for end in ends if end.ceiling),
@@ -375,15 +385,17 @@ def list_stronger(board: Board) -> list[str]:
 def write_notes(records: Collection[Record]) -> list[str]:
     """What the reader of some records must know, a line for each thing, and where they were computed."""
     about: dict[str, list[str]] = {}
+    axes = ("defense", "explainer", "attack")
+    varied = [axis for axis in axes if len({record.axes.get(axis) for record in records}) > 1] or axes
     for record in records:
         texts = [f"* {flag}" for flag in record.flags]
         if record.undefined:
             texts.append(f"* undefined for {record.undefined} of {record.n} images, which the mean leaves out")
         if record.undefined_because:
             texts.append(record.undefined_because)
-        case = " ".join(record.axes[axis] for axis in ("defense", "explainer", "attack") if axis in record.axes)
+        case = " ".join(record.axes[axis] for axis in varied if axis in record.axes)
         for text in texts:
-            about.setdefault(text, []).append(f"{record.metric} of {case}")
+            about.setdefault(text, []).append(f"{record.metric} of {case}" if case else record.metric)
     lines = _shorten(
         [
             f"{text}: {', '.join(cases[:3])}{f' and {len(cases) - 3} more' if len(cases) > 3 else ''}"
