@@ -26,6 +26,7 @@ class Normalised(nn.Module):
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
+        self.training = network.training
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
@@ -235,11 +236,17 @@ def check_targets(targets: Any, images: Tensor, name: str = "targets") -> Tensor
     if isinstance(targets, list | tuple) and all(_is_whole(each) for each in targets):
         given = torch.tensor(targets, dtype=torch.int64)
         form = f"a list of {len(targets)}"
+    elif isinstance(targets, list | tuple):
+        form = f"a list of {', '.join(sorted({type(each).__name__ for each in targets}))}"
     elif _is_whole(targets):
         given = torch.full((len(images),), int(targets))
     if isinstance(given, Tensor):
         if given.dtype == torch.int64 and given.shape == (len(images),):
             return given.to(images.device)
+        if given.shape == (len(images),) and form == "":
+            raise BadValue(f"{name} are in {str(given.dtype).removeprefix('torch.')}; give int64, {name}.long()")
+        if given.ndim == 2 and len(given) == len(images):
+            raise BadValue(f"{name} have the shape {tuple(given.shape)}; give one class an image, {name}.argmax(1)")
         form = form or f"a tensor {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
     raise BadValue(
         f"{name} are {form or f'a {type(targets).__name__}'}, but there are {len(images)} images; give a tensor "

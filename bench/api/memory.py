@@ -147,7 +147,10 @@ def check_network(network: Any) -> None:
 def _check(images: Any, name: str, dtype: torch.dtype) -> Tensor:
     """Images on the CPU in the type that the network takes. Raises BadValue for all but (N, C, H, W) in [0, 1]."""
     if not isinstance(images, Tensor):
-        raise BadValue(f"{name} are a {type(images).__name__}; give a tensor (N, C, H, W) of floats in [0, 1]")
+        kind = type(images).__name__
+        way = {"ndarray": "from_numpy", "list": "stack", "tuple": "stack"}.get(kind)
+        hint = f", torch.{way}({name})" if way else ""
+        raise BadValue(f"{name} are of type {kind}; give a tensor (N, C, H, W) of floats in [0, 1]{hint}")
     if images.ndim != 4 or not images.numel():
         hint = "; for a single image, give images[None]" if images.ndim == 3 else ""
         raise BadValue(f"{name} have the shape {_form(images)}, must be (N, C, H, W){hint}")

@@ -292,7 +292,7 @@ class Explainer(Component, ABC):
             if attack:
                 raise BadComponent(
                     f"attack {attack} moved image {row} of {len(images)} to NaN or infinity, after a gradient of "
-                    f"explainer {self}; use another explainer or --surrogate"
+                    f"explainer {self}; use another explainer or surrogate"
                 )
             raise BadValue(f"image {row} of {len(images)} contains NaN or infinity and cannot be explained")
         if not follows:

@@ -49,8 +49,12 @@ class Cell:
         return "attack" in self.axes
 
     def __str__(self) -> str:
-        shown = (a for a in ("dataset", "model", "defense", "explainer", "attack", "ball", "seed") if a in self.axes)
-        return f"{self.metric} of " + ", ".join(f"{axis} {getattr(self.case, axis)}" for axis in shown)
+        shown = [a for a in ("dataset", "model", "defense", "explainer", "attack", "ball", "seed") if a in self.axes]
+        # What is in memory has a checksum for a name, and whoever gave it knows it.
+        named = [a for a in shown if not getattr(getattr(self.case, a), "in_memory", False)]
+        if not set(named) - {"seed"}:
+            return str(self.metric)
+        return f"{self.metric} of " + ", ".join(f"{axis} {getattr(self.case, axis)}" for axis in named)
 
     def axis_texts(self, form: Callable[[Any], str] = str) -> dict[str, str]:
         """The choices along the axes that the metric reaches, as text."""
@@ -141,7 +145,11 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
         source = f"provides of dataset {case.dataset.name}"
         for name in ("labels", "object_masks", "gaze"):
             if name in needed and name not in case.dataset.provides:
-                return f"{owner}: dataset {case.dataset} has no {name.replace('_', ' ')}"
+                missing = name.replace("_", " ")
+                if case.dataset.in_memory:
+                    remedy = "give labels, or other metrics" if name == "labels" else "choose other metrics"
+                    return f"{owner}: the images in memory have no {missing}; {remedy}"
+                return f"{owner}: dataset {case.dataset} has no {missing}"
         if "refit" in along:
             own = () if metric is None else tuple(defenses_in(metric))  # train in place of the case's
             for defense in own or (case.defense, *defenses_in(case.defense)):

@@ -41,7 +41,7 @@ def test_data(dataset: Dataset, split: str, samples: int) -> Data:
     """The images measured on, a Data."""
     data = dataset.load(split)
     if not len(data):
-        raise EnvironmentProblem(f"dataset {dataset} has no {split} images; choose another --split")
+        raise EnvironmentProblem(f"dataset {dataset} has no {split} images; choose another split")
     return data.at(data.choice(samples))
 
 

@@ -127,10 +127,10 @@ class Progress:
         work = self.spent + math.fsum(now - since for since in self.since.values())
         seconds = max([ahead * (now - self.began) / work if work else ahead, *running.values()])
         if all(task.key in running or task.name in took for task in left):
-            return f"; all ends in about {say_span(seconds)}, at {say_time(seconds)}"
+            return f"; the run takes about another {say_span(seconds)}, until {say_time(seconds)}"
         if not seconds:
-            return "; when all ends cannot be said yet"
-        return f"; all ends in at least about {say_span(seconds)}, after {say_time(seconds)}"
+            return "; no estimate of the end yet"
+        return f"; the run takes at least another {say_span(seconds)}, until {say_time(seconds)}"
 
     def _estimate(self, task: Task, took: dict[str, float], now: float) -> float | None:
         """The seconds that a task under way still takes, by its own count or by those that have ended before."""

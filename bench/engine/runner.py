@@ -122,7 +122,7 @@ def choose_device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise BadValue(f"device {name!r}: choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentProblem("device cuda: torch finds no GPU here; use --device cpu or auto")
+        raise EnvironmentProblem("device cuda: torch finds no GPU here; choose the device cpu or auto")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

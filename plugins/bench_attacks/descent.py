@@ -55,7 +55,7 @@ class Descent(bench.Attack):
 
     def refuse(self, case: bench.Case) -> str | None:
         if self.beta is not None and not case.surrogate.differentiable:
-            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
+            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another surrogate"
         return None
 
 
@@ -198,7 +198,7 @@ def walk(
             owner = "the network" if beta is None else f"the maps of explainer {victim.explainer}"
             raise bench.BadComponent(
                 f"the gradient of {owner} contains NaN or infinity at step {number + 1} of {steps}, on image "
-                f"{int(is_bad.nonzero()[0])} of {len(images)}; use another explainer or --surrogate, or an attack "
+                f"{int(is_bad.nonzero()[0])} of {len(images)}; use another explainer or surrogate, or an attack "
                 "without a gradient, such as random_search"
             )
         elif number == 0 and ball.eps and beta is not None and not gradient.any():

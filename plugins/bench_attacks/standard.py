@@ -89,7 +89,7 @@ class Standard(bench.Attack):
 
     def refuse(self, case: bench.Case) -> str | None:
         if not case.surrogate.differentiable:
-            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another --surrogate"
+            return f"it follows a gradient, and that of {case.surrogate} is zero; choose another surrogate"
         return None
 
     def make_objective(self, victim: bench.Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:

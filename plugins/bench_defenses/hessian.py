@@ -30,9 +30,7 @@ class Hessian(bench.Defense):
 
     def refuse(self, case: bench.Case) -> str | None:
         if not case.model.smooth:
-            return (
-                f"the second derivative of {case.model} is zero; choose a smooth --model, such as activation=softplus"
-            )
+            return f"the second derivative of {case.model} is zero; choose a smooth model, such as activation=softplus"
         return None
 
     def train(self, fit: bench.Fit) -> nn.Module:

@@ -56,7 +56,7 @@ class Nearby(bench.Metric):
 def flat_second(case: bench.Case) -> str | None:
     """Say why there is no second derivative in a case, or None."""
     if not case.model.smooth:
-        return f"the second derivative of {case.model} is zero; choose a smooth --model, such as activation=softplus"
+        return f"the second derivative of {case.model} is zero; choose a smooth model, such as activation=softplus"
     return None
 
 

@@ -23,16 +23,22 @@ GATES = frozenset({"Hardsigmoid", "HardSigmoid"})
 CALLS = frozenset({"relu", "relu_", "relu6", "leaky_relu", "prelu", "silu", "gelu", "mish", "elu", "hardswish"})
 
 
-def check_name(about: str, arch: str, names: Iterable[str], weights: Callable[[str], Iterable[str]]) -> None:
+def check_name(
+    about: str, arch: str, names: Iterable[str], weights: Callable[[str], Iterable[str]], listing: str
+) -> None:
     """Raise UnknownName, with a suggestion, where a library has no such architecture, or no such weights for it.
 
-    `weights(name)` are the names of an architecture's trained weights; NAME.WEIGHTS is a full name.
+    `weights(name)` are the names of an architecture's trained weights; NAME.WEIGHTS is a full name. `listing` is the
+    call that lists the architectures, of which a library has hundreds.
     """
     names = set(names)
     name, dot, _ = arch.partition(".")
     known = {f"{name}.{tag}" for tag in weights(name)} if dot and name in names else names
     if arch not in known:
-        raise bench.UnknownName(f"model {about} has no arch {arch!r}{bench.suggestion(arch, known)}")
+        hint = bench.suggestion(arch, known)
+        if known is names and "did you mean" not in hint:
+            hint = f"; {listing} lists all {len(names)}"
+        raise bench.UnknownName(f"model {about} has no arch {arch!r}{hint}")
 
 
 def is_smooth(name: str, build: Callable[[], nn.Module]) -> bool:

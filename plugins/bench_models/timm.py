@@ -132,7 +132,7 @@ class Timm(bench.Model):
         def weights(name: str) -> list[str]:
             return [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
 
-        check_name("timm", self.arch, timm.list_models(), weights)
+        check_name("timm", self.arch, timm.list_models(), weights, "timm.list_models()")
 
     def _settings(self) -> Any:
         import timm

@@ -124,7 +124,7 @@ class Torchvision(bench.Model):
             return [DEFAULT, *(each.name for each in models.get_model_weights(name))]
 
         full = f"{self.arch}.{self.weights}" if self.weights else self.arch
-        check_name("torchvision", full, models.list_models(module=models), weights)
+        check_name("torchvision", full, models.list_models(module=models), weights, "torchvision.models.list_models()")
         return full
 
     def _weights(self) -> Any:

@@ -180,7 +180,7 @@ def test_without_the_reference_row(bench_, finished):
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="there is a GPU")
 def test_a_device_that_is_not_there(bench_):
     code, _, err = bench_("run", "--device", "cuda")
-    assert code == 3 and err == "bench: device cuda: torch finds no GPU here; use --device cpu or auto\n"
+    assert code == 3 and err == "bench: device cuda: torch finds no GPU here; choose the device cpu or auto\n"
 
 
 def test_a_store_that_cannot_be_written_is_found_before_any_work(bench_, tmp_path):

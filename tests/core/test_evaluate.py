@@ -128,18 +128,26 @@ def test_a_network_of_another_precision_is_measured(dtype):
     assert record.value == 1
 
 
+def test_a_network_wrapped_in_its_normalisation_keeps_its_mode():
+    inner = bench.testing.tiny_network(smooth=False, dtype=torch.float32, shape=SHAPE).eval()
+    evaluate(bench.Normalised(inner, [0.5] * 3, [0.2] * 3))  # warnings are errors
+    assert bench.Normalised(inner.train(), [0.5] * 3, [0.2] * 3).training
+
+
 def test_what_needs_labels_is_refused_without_them():
     results = evaluate(metrics=["accuracy", "kept_rate"])
     assert [record.metric for record in results] == ["kept_rate"]
     (trouble,) = results.troubles
-    assert trouble.startswith("refused: accuracy of dataset memory:") and trouble.endswith("has no labels")
-    assert "has no labels" in repr(results) and "has no labels" in results._repr_html_()
+    assert trouble == (
+        "refused: accuracy: metric accuracy: the images in memory have no labels; give labels, or other metrics"
+    )
+    assert "have no labels" in repr(results) and "have no labels" in results._repr_html_()
 
 
 def test_results_without_records_are_still_shown():
     results = evaluate(metrics="accuracy")
-    assert not results and repr(results).startswith("no records\nrefused: accuracy of ") and results.to_frame().empty
-    assert "has no labels" in results._repr_html_()
+    assert not results and repr(results).startswith("no records\nrefused: accuracy: ") and results.to_frame().empty
+    assert "have no labels" in results._repr_html_()
     with pytest.raises(bench.BadValue, match="there are no records to draw; see `troubles`"):
         results.plot()
 
@@ -175,7 +183,8 @@ def test_a_failure_keeps_the_finished_records():
         (lambda i: i[0], r"images have the shape \(3, 8, 8\), must be \(N, C, H, W\); for a single image, give images"),
         (lambda i: i[:0], r"images have the shape \(0, 3, 8, 8\), must be \(N, C, H, W\)$"),
         (lambda i: i.permute(0, 2, 3, 1), r"with channels last; give images.permute\(0, 3, 1, 2\)"),
-        (lambda i: i.numpy(), r"images are a ndarray; give a tensor \(N, C, H, W\)"),
+        (lambda i: i.numpy(), r"images are of type ndarray; give a tensor .*, torch.from_numpy\(images\)"),
+        (list, r"images are of type list; give a tensor \(N, C, H, W\) of .*, torch.stack\(images\)"),
         (lambda i: i.index_fill(0, torch.tensor(2), torch.nan), "image 2 of images contains NaN or infinity"),
     ],
 )
@@ -189,8 +198,11 @@ def test_images_that_cannot_be_measured_are_told_in_a_line(images, text):
     ("labels", "text"),
     [
         ([0, 1], "labels are a list of 2, but there are 6 images"),
+        (["cat"] * 6, "labels are a list of str, but there are 6 images"),
+        (torch.zeros(6), r"labels are in float32; give int64, labels.long\(\)"),
+        (torch.zeros(6, 10), r"labels have the shape \(6, 10\); give one class an image, labels.argmax\(1\)"),
         ([0, 1, 2, 3, 4, 0], "labels range from 0 to 4, but the network has 4 classes; number them from 0 to 3"),
-        (torch.zeros(6), r"labels are a tensor \(6,\) in float32, but there are 6 images; give a tensor \(6,\) in"),
+        (torch.zeros(5), r"labels are a tensor \(5,\) in float32, but there are 6 images; give a tensor \(6,\) in"),
     ],
 )
 def test_labels_that_do_not_fit_are_told_in_a_line(labels, text):
@@ -232,7 +244,7 @@ def test_references_of_another_size_are_told_in_a_line():
         bench.BadValue, match=r"references are \(2, 3, 4, 4\), but images are \(6, 3, 8, 8\); give both"
     ):
         evaluate(references=torch.rand(2, 3, 4, 4))
-    with pytest.raises(bench.BadValue, match="references are a list; give a tensor"):
+    with pytest.raises(bench.BadValue, match="references are of type list; give a tensor"):
         evaluate(references=[1])
 
 

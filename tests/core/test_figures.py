@@ -210,10 +210,10 @@ BAD = [
         "--out no/where.png is not a file in an existing folder; name one, such as ",
     ),
     (["maps", "--data", "f.txt"], 2, "--data f.txt: the name ends in .csv or .json"),
-    (["sweep", "--metric", "cosine"], 2, "figure sweep: give one --vary PARAMETER=VALUE,VALUE, and --over for what "),
-    (["budgets", "--metric", "cosine"], 2, "figure budgets: no score here has several budgets; give two with --eps"),
+    (["sweep", "--metric", "cosine"], 2, "figure sweep: vary one parameter, such as l2=0.01,0.1, and say "),
+    (["budgets", "--metric", "cosine"], 2, "figure budgets: no score here has several budgets; give two as eps"),
     (["levels", "--metric", "cosine"], 2, "figure levels: no metric here has levels; bench show metric:NAME says "),
-    (["tradeoff", "--metric", "cosine"], 2, "figure tradeoff: give --metric accuracy and one that compares maps under"),
+    (["tradeoff", "--metric", "cosine"], 2, "figure tradeoff: give the metric accuracy and one that compares maps"),
     (["transfers", "--metric", "accuracy"], 2, "figure transfers: no score here compares maps under attack; give "),
     (
         ["seeds", "--metric", "crc_bound", "--model", "lenet:activation=relu"],

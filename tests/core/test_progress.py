@@ -62,7 +62,7 @@ def test_the_end_follows_from_what_like_tasks_took(clock):
     watched = shown.watch(executor, tasks)
     watched.start(tasks[0])
     clock.now += 60
-    said = "0 of 2 cells done, 2 left; now training; when all ends cannot be said yet"
+    said = "0 of 2 cells done, 2 left; now training; no estimate of the end yet"
     assert shown.describe() == said
     for task, seconds in ((tasks[0], 0), (tasks[1], 20)):
         if seconds:
@@ -75,7 +75,9 @@ def test_the_end_follows_from_what_like_tasks_took(clock):
     watched.start(tasks[2])
     clock.now += 15
     # 60 s for a training, of which 15 are over, and 20 s for a score.
-    assert shown.describe().startswith("1 of 2 cells done, 1 left; now training; all ends in about 65 s, at ")
+    assert shown.describe().startswith(
+        "1 of 2 cells done, 1 left; now training; the run takes about another 65 s, until "
+    )
 
 
 def test_what_failed_is_not_waited_for(clock):
@@ -89,7 +91,7 @@ def test_what_failed_is_not_waited_for(clock):
         executor.ending = [(task, error)]
         watched.wait(None)
     shown.count("record1")
-    assert "1 left; all ends in about 20 s" in shown.describe()
+    assert "1 left; the run takes about another 20 s" in shown.describe()
     shown.count("record2", failed=True)
     assert shown.describe() == "2 of 2 cells done, 0 left, 1 failed"
 
@@ -105,7 +107,7 @@ def test_tasks_side_by_side_end_sooner(clock):
     executor.ending = [(task, None) for task in tasks[::2]]
     watched.wait(None)
     # Two trainings of 30 s are left, and two run at a time.
-    assert "all ends in about 30 s" in shown.describe()
+    assert "the run takes about another 30 s" in shown.describe()
 
 
 def test_all_does_not_end_before_what_is_under_way(clock):
@@ -123,7 +125,7 @@ def test_all_does_not_end_before_what_is_under_way(clock):
         add(10)
         # The other training took 30 s in all; this one is slower.
         said = shown.describe()
-    assert "now training (step 10 of 50, 80 s left); all ends in about 80 s, at " in said
+    assert "now training (step 10 of 50, 80 s left); the run takes about another 80 s, until " in said
 
 
 def test_what_is_known_of_the_end_is_said(clock):
@@ -131,13 +133,13 @@ def test_what_is_known_of_the_end_is_said(clock):
     shown = Progress(2)
     watched = shown.watch(executor, tasks)
     watched.start(tasks[0])
-    assert shown.describe().endswith("; when all ends cannot be said yet")
+    assert shown.describe().endswith("; no estimate of the end yet")
     with counted(50, "train", "step") as add:
         executor.counts[tasks[0].key] = find_count()
         clock.now += 20
         add(10)
         # 80 s of this training, 100 s of the other one; of scores nothing is known.
-        assert "; all ends in at least about 3 min, after " in shown.describe()
+        assert "; the run takes at least another 3 min, until " in shown.describe()
 
 
 def test_tasks_side_by_side_each_say_how_far_they_are(clock):
@@ -150,8 +152,8 @@ def test_tasks_side_by_side_each_say_how_far_they_are(clock):
         executor.counts = dict.fromkeys((task.key for task in tasks), find_count())
         clock.now += 20
         add(10)
-        said = "now 2 x training (step 10 of 50, 80 s left; step 10 of 50, 80 s left); all ends in about 80 s, at "
-        assert said in shown.describe()
+        said = "now 2 x training (step 10 of 50, 80 s left; step 10 of 50, 80 s left); the run takes about another 80 s"
+        assert f"{said}, until " in shown.describe()
 
 
 def test_of_many_tasks_side_by_side_a_few_say_how_far_they_are(clock, monkeypatch):
@@ -243,7 +245,7 @@ def test_a_log_file_gets_lines_and_a_terminal_none(bench_, monkeypatch, store):
     lines = err.splitlines()
     assert code == 0 and all(line.startswith("bench: ") for line in lines)
     assert re.search(
-        r"^bench: 0 of 1 cells done, 1 left; now training \(step \d+ of 32, \d+ s left\); all ends in at least",
+        r"^bench: 0 of 1 cells done, 1 left; now training \(step \d+ of 32, \d+ s left\); the run takes at least",
         err,
         re.M,
     )

@@ -60,7 +60,7 @@ def test_what_is_refused_is_found_by_itself_and_in_pairs(catalog):
             "--surrogate."
         ],
         ("defense", "hessian"): [
-            "beside `lenet:activation=relu`: the second derivative of this model is zero; choose a smooth --model, "
+            "beside `lenet:activation=relu`: the second derivative of this model is zero; choose a smooth model, "
             "such as activation=softplus."
         ],
         ("metric", "pointing_game"): ["beside `cifar10`: it has no object masks."],

@@ -366,7 +366,7 @@ def test_a_damaged_cost_is_computed_again_and_never_zero(tiny_run, store, warnin
 def test_an_attack_that_needs_a_gradient_refuses_an_explainer_without(tiny_run):
     outcome = tiny_run(surrogate=["random_map"], metric=["kept_rate"])
     assert [c.refusal for c in outcome.cells] == [
-        "attack topk: it follows a gradient, and that of random_map is zero; choose another --surrogate"
+        "attack topk: it follows a gradient, and that of random_map is zero; choose another surrogate"
     ]
 
 

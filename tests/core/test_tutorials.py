@@ -92,7 +92,7 @@ def test_write_a_defense(install, bench_, tmp_path, penalised):
     assert code == 0 and re.search(r"^ce +.*\n(.*\n)?calm ", out, re.MULTILINE)
     if penalised:
         code, out, _ = bench_("plan", "--defense", "calm", "--model", "lenet:activation=relu", "--no-reference")
-        assert "the penalty vanishes on lenet:activation=relu; choose a smooth --model" in out
+        assert "the penalty vanishes on lenet:activation=relu; choose a smooth model" in out
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def test_hessian_refuses_networks_without_curvature(catalog):
 
     asked = select(catalog, {"defense": ["hessian"], "model": ["lenet:activation=relu"]}, reference=False)
     why = bench.component("defense", "hessian").refuse(asked.cases[0])
-    assert why.startswith("the second derivative of lenet:activation=relu is zero; choose a smooth --model")
+    assert why.startswith("the second derivative of lenet:activation=relu is zero; choose a smooth model")
     assert bench.component("defense", "atex:teacher=(hessian)").refuse(asked.cases[0]) == why
 
 

@@ -425,7 +425,7 @@ def test_a_split_that_is_not_there_is_named(parquet, tiny_run):
     file = parquet / "test-00000-of-00001.parquet"
     outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"], split=["validation"])
     (failure,) = outcome.failures.values()
-    assert f"dataset parquet:path={file} has no validation images; choose another --split" in str(failure)
+    assert f"dataset parquet:path={file} has no validation images; choose another split" in str(failure)
     outcome = tiny_run(dataset=[f"parquet:path={file}"], metric=["accuracy"])
     (failure,) = outcome.failures.values()
     assert "the data set has no training images; use another, or trained weights" in str(failure)

@@ -157,6 +157,12 @@ def test_an_activation_that_cannot_be_exchanged_is_named():
             bench.UnknownName,
             "torchvision has no arch 'resnet-18'; did you mean",
         ),
+        (
+            "torchvision:arch=qqqq",
+            (3, 32, 32),
+            bench.UnknownName,
+            r"model torchvision has no arch 'qqqq'; torchvision.models.list_models\(\) lists all \d+$",
+        ),
         ("resnet20", (1, 32, 32), bench.BadComponent, "model resnet20 needs images of three channels, not 1"),
         ("torchvision:arch=resnet18", (1, 32, 32), bench.BadComponent, "needs images of three channels, not 1"),
     ],

@@ -93,14 +93,14 @@ def draw_budgets(scores: Scores) -> Drawing:
     """Each metric over the budgets, with 95% intervals."""
     curves = find_curves([record for _, record in scores.pairs], scores.images)
     if not curves:
-        raise BadValue("figure budgets: no score here has several budgets; give two with --eps, such as 2/255,4/255")
+        raise BadValue("figure budgets: no score here has several budgets; give two as eps, such as 2/255 and 4/255")
     return draw_curves(curves)
 
 
 def draw_sweep(scores: Scores) -> Drawing:
     """Each metric over the values of a parameter, which --vary names; those of --over metric share a panel."""
     if len(scores.varied) != 1:
-        raise BadValue("figure sweep: give one --vary PARAMETER=VALUE,VALUE, and --over for what has the parameter")
+        raise BadValue("figure sweep: vary one parameter, such as l2=0.01,0.1, and say over which axis it lies")
     over, parameter = scores.over, scores.varied[0]
     groups = _group(scores, over, "seed")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
@@ -153,7 +153,7 @@ def draw_seeds(scores: Scores) -> Drawing:
     """Each metric of each row: a point for each seed, and a bar at their mean."""
     groups = [group for group in _group(scores, "seed") if "seed" in group.pairs[0][1].axes]
     if not groups:
-        raise BadValue("figure seeds: no score here depends on the seed; give another --metric")
+        raise BadValue("figure seeds: no score here depends on the seed; give another metric")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
     figure, axes = make_row(len(metrics))
     rows = []
@@ -178,7 +178,7 @@ def draw_transfers(scores: Scores) -> Drawing:
     pair = ("surrogate", "explainer")
     groups = [group for group in _group(scores, "seed", *pair) if set(pair) <= set(group.pairs[0][1].axes)]
     if not groups:
-        raise BadValue("figure transfers: no score here compares maps under attack; give another --metric")
+        raise BadValue("figure transfers: no score here compares maps under attack; give another metric")
     figure, axes = make_row(len(groups))
     rows = []
     for axis, group in zip(axes, groups, strict=True):
@@ -211,7 +211,7 @@ def draw_tradeoff(scores: Scores) -> Drawing:
     found = [_find_beside(group, [other for other in every if other.metric == useful]) for group in groups]
     sides = [side for side in found if side]
     if not groups or len(sides) < len(groups):
-        raise BadValue(f"figure tradeoff: give --metric {useful} and one that compares maps under attack")
+        raise BadValue(f"figure tradeoff: give the metric {useful} and one that compares maps under attack")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
     spent = "trained" if any(_sum_seconds(group, "trained") for group in groups) else "clean_attributions"
     figure, axes = make_panels(len(metrics), 2)
@@ -252,7 +252,7 @@ def draw_histograms(scores: Scores) -> Drawing:
     """How many images have which value of each metric, over all seeds; above, the means with their 95% intervals."""
     groups = [group for group in _group(scores, "seed") if len(_list_values(group, scores)) > 1]
     if not groups:
-        raise BadValue("figure histograms: no metric here has a value for each image; give another --metric")
+        raise BadValue("figure histograms: no metric here has a value for each image; give another metric")
     metrics, names = list(dict.fromkeys(g.metric for g in groups)), [g.name for g in groups]
     together: dict[str, list[float]] = {metric: [] for metric in metrics}
     for group in groups:
