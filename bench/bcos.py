@@ -54,10 +54,10 @@ class BcosConv2d(nn.Conv2d):
             values = values.unflatten(1, (-1, self.max_out)).amax(2)
         if self.b == 1:
             return values
-        size = self.kernel_size[0] * self.kernel_size[1]
-        squares = F.avg_pool2d(input.square().sum(1, keepdim=True), self.kernel_size, self.stride, self.padding)
+        side = self.kernel_size[0]
+        squares = side**2 * F.avg_pool2d(input.square().sum(1, keepdim=True), side, self.stride, side // 2)
         # Not abs, which `softened` replaces: |z| z needs no smoothing.
-        cosines = values * values.sign() / (squares * size + TINY).sqrt()
+        cosines = values * values.sign() / (squares + TINY).sqrt()
         return scale(values, cosines if self.b == 2 else (cosines + TINY) ** (self.b - 1))
 
 

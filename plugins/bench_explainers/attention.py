@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,7 +80,10 @@ def attend_in_heads(
 
 
 # What takes each function of attention apart.
-APART = {"scaled_dot_product_attention": attend, "multi_head_attention_forward": attend_in_heads}
+APART: dict[str, Callable[..., Any]] = {
+    "scaled_dot_product_attention": attend,
+    "multi_head_attention_forward": attend_in_heads,
+}
 
 
 class Attentions(TorchFunctionMode):
