@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,8 @@ TINY = 1e-6  # added to squared lengths, and to cosines that have another power 
 def scale(values: Tensor, factor: Tensor) -> Tensor:
     """The product of what a layer with fixed weights gives and a factor that depends on its input as well."""
     if has_torch_function((values, factor)):
-        return handle_torch_function(scale, (values, factor), values, factor)
+        product: Tensor = handle_torch_function(scale, (values, factor), values, factor)
+        return product
     return values * factor
 
 
@@ -26,7 +26,8 @@ def add_inverse(images: Tensor) -> Tensor:
     A black pixel is then no zero, which could contribute nothing.
     """
     if has_torch_function((images,)):
-        return handle_torch_function(add_inverse, (images,), images)
+        channels: Tensor = handle_torch_function(add_inverse, (images,), images)
+        return channels
     return torch.cat([images, 1 - images], 1)
 
 
@@ -89,5 +90,5 @@ class ClassScores(nn.Module):
         super().__init__()
         self.bias = -math.log(classes - 1)
 
-    def forward(self, maps: Tensor) -> Any:
+    def forward(self, maps: Tensor) -> Tensor:
         return maps.mean((2, 3)) + self.bias
