@@ -149,7 +149,7 @@ def test_a_linf_ball_counts_by_the_l2_ball_around_it():
 def test_what_has_no_certificate_is_refused():
     def refuse(metric, explainer):
         return bench.component("metric", metric).refuse(
-            SimpleNamespace(explainer=bench.component("explainer", explainer))
+            SimpleNamespace(explainer=bench.component("explainer", explainer), ball=bench.Ball("l2", Fraction(1)))
         )
 
     assert refuse("topk_overlap_bound", "votes") is None
@@ -172,6 +172,10 @@ def test_bound_of_more_pixels_than_there_are():
     given = {"explainer": explainer, "images": IMAGES, "clean_attributions": explain(explainer, IMAGES)}
     with pytest.raises(bench.BadValue, match="topk_overlap_bound:k=17: k is 17, but the maps have 16 pixels; lower k"):
         bench.component("metric", "topk_overlap_bound:k=17")(ball=bench.Ball("l2", Fraction(1)), **given)
+    with pytest.raises(
+        bench.BadValue, match="there is no certificate in the ball rotation:30; use one of the norm linf"
+    ):
+        bench.component("metric", "topk_overlap_bound:k=5")(ball=bench.Ball("rotation", Fraction(30)), **given)
 
 
 @pytest.mark.parametrize("ball", ["l0:1", "l0:5", "l0:40", "linf:1/4", "l2:1/2"])

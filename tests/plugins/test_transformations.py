@@ -382,7 +382,9 @@ def test_what_keeps_its_meaning_is_not(catalog):
     assert refusal(catalog, "worst_of_k", "rotation", "30", "mask_auc") is None  # of clean maps alone
     assert refusal(catalog, "topk", "linf", "8/255", "adv_insertion") is None
     words = refusal(catalog, "worst_of_k", "rotation", "30", "topk_overlap_bound", explainer=["votes"])
-    assert words == "metric topk_overlap_bound: it has no certificate in rotation:30; use --norm linf, l2 or l0"
+    assert words == (
+        "metric topk_overlap_bound: there is no certificate in the ball rotation:30; use one of the norm linf, l2 or l0"
+    )
 
 
 def test_the_descent_needs_a_surrogate_with_a_gradient(catalog):
