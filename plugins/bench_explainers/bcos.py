@@ -42,6 +42,11 @@ class Bcos(bench.Explainer):
                     "bcos: the network has no B-cos layers, whose weights for an image can be read off; use --model "
                     "bcos, or another explainer"
                 )
+            if flow.biased:
+                raise bench.BadComponent(
+                    "bcos: a layer of the network adds a bias, which belongs to no pixel; use a network without, or "
+                    "another explainer"
+                )
             weights = flow.propagate(target_logits(logits, images, targets), flow.encoded, keep)
         # Several only where networks are averaged.
         both = torch.stack([encoded * each for encoded, each in zip(flow.encoded, weights, strict=True)]).sum(0)
@@ -57,14 +62,12 @@ class FixedWeights(Flow):
     def __init__(self) -> None:
         super().__init__()
         self.encoded: list[Tensor] = []
+        self.biased = False  # whether a layer adds a bias
 
     def call(self, func: Any, args: Any, named: Any) -> Any:
         name = getattr(func, "__name__", "")
         if name in ("conv2d", "linear") and named.get("bias", args[2] if len(args) > 2 else None) is not None:
-            raise bench.BadComponent(
-                f"bcos: a layer ({name}) adds a bias, which belongs to no pixel; use a network without, or another "
-                "explainer"
-            )
+            self.biased = True
         result = func(*args, **named)
         if func is add_inverse:
             self.encoded.append(result)

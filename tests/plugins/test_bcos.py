@@ -145,11 +145,11 @@ def test_binary_cross_entropy_beside_a_loop():
 
 def test_other_networks_and_layers_with_a_bias_are_refused():
     explainer, (images, targets) = bench.component("explainer", "bcos"), tiny_images(1)
-    without = nn.Sequential(nn.Conv2d(3, 3, 12, bias=False), nn.Flatten()).double()
     with pytest.raises(bench.BadComponent, match=r"the network has no B-cos layers, .* use --model bcos, or another"):
-        explainer.attribute(without, images, targets)
-    with pytest.raises(bench.BadComponent, match=r"a layer \(conv2d\) adds a bias, which belongs to no pixel; use a"):
         explainer.attribute(tiny_network(True), images, targets)
+    smoothed = build("feature_smoothing:model=(bcos:layout=lenet),layer=2")
+    with pytest.raises(bench.BadComponent, match="a layer of the network adds a bias, which belongs to no pixel; use"):
+        explainer.attribute(smoothed, images, targets)
 
 
 def test_images_too_small_to_halve_twice_are_refused():
