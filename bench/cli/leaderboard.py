@@ -142,7 +142,7 @@ def verify(
     device: str,
     **options: tuple[str, ...],
 ) -> None:
-    """Run a board again, and compare the results with the published ones.
+    """Run a board again, and compare with what is published.
 
     Compares the values of every image and their means within the board's tolerance, undefined images, kept predictions,
     flags, objectives, and the metric's direction, unit and range. Costs are not compared. New flags count for a --name
@@ -196,7 +196,7 @@ def verify(
 @click.argument("before", metavar="BEFORE", type=PLACE)
 @click.argument("after", metavar="AFTER", type=PLACE)
 def diff(before: str, after: str) -> None:
-    """Print which ranks and scores differ between two states, as Markdown.
+    """Print which ranks and scores differ, as Markdown.
 
     BEFORE and AFTER are folders of a board, or of all boards.
     """

@@ -41,7 +41,10 @@ def zoo() -> None:
 
 @zoo.command(name="list")
 def list_() -> None:
-    """List the networks, with the figures of their rows where the board is in the folder leaderboards."""
+    """List the networks, with the figures of their rows.
+
+    A figure is shown where the board is in the folder leaderboards.
+    """
     from bench.boards.render import draw_table
     from bench.zoo import list_networks
 
@@ -82,7 +85,7 @@ def _choose_row(network: Network, protocol: Protocol | None, records: list[Recor
 @zoo.command(name="show")
 @NAME
 def show_network(name: str) -> None:
-    """Show all that the index says of a network, and the figures of its row."""
+    """Show what the index says of a network, and its figures."""
     from bench.zoo import find_network
 
     network = find_network(name)
@@ -112,7 +115,10 @@ def show_network(name: str) -> None:
 @DATA_DIR
 @WITHOUT
 def export_entry(name: str, out: str, without: tuple[str, ...]) -> None:
-    """Write the file of a network, and a card that says how to load it in plain torch."""
+    """Write a network's file, and a card on how to load it.
+
+    The card loads it in plain torch.
+    """
     from bench.components import data_dir
     from bench.publishing import export_network
     from bench.zoo import find_network, read_weights
@@ -145,7 +151,9 @@ def export_stored(
     url: str,
     **options: tuple[str, ...],
 ) -> None:
-    """Write trained weights from the store, and a card that says how to load them in plain torch.
+    """Write trained weights, and a card on how to load them.
+
+    The weights are those of the store; the card loads them in plain torch.
 
     The options are those of the run that trained them; or give the KEY that the store has them under.
     """

@@ -54,7 +54,8 @@ class Parameter:
     def accepts(self) -> str:
         """The values that the parameter takes, in words."""
         if typing.get_origin(self.type) is Literal:
-            return " or ".join(map(repr, typing.get_args(self.type)))
+            *first, last = map(repr, typing.get_args(self.type))
+            return " or ".join(filter(None, [", ".join(first), last]))
         if optional(self.type):
             return dataclasses.replace(self, type=optional(self.type)).accepts + " or none"
         if typing.get_origin(self.type) is tuple:

@@ -46,7 +46,7 @@ class Standard(bench.Attack):
     the margin of the prediction, which every image has to keep. An image with nothing left to lose leaves the search.
 
     Maps that draw noise are followed under fresh draws and judged over eight others; noise=known gives the attack the
-    noise of the evaluation. `against` names the metric that is to suffer.
+    noise of the evaluation. `against` names the metric to lower.
 
     Differs from AutoAttack: there are no classes to aim at, members may start from the worst image so far, and the
     images that the first members moved meet the others too.
@@ -68,7 +68,7 @@ class Standard(bench.Attack):
     }
     examples = ("quick", "quick,against=spearman,noise=known", "quick,against=center_shift", "quick,against=cosine")
     size: Literal["full", "quick", "plus"] = bench.param("full", "about 300 steps, a few, or twice as many as in full")
-    against: Against = bench.param("topk_overlap", "the metric that is to suffer")
+    against: Against = bench.param("topk_overlap", "the metric to lower")
     noise: Literal["fresh", "known"] = bench.param("fresh", "of maps that draw: unknown to the attack, or known")
     beta: ClassVar[float] = 20.0
 

@@ -165,6 +165,12 @@ def test_a_name_that_stdout_cannot_show_is_printed_all_the_same(bench_, tmp_path
     assert code == 0 and r"a\udcffb" in out
 
 
+@pytest.mark.parametrize("group", [[], ["store"], ["zoo"], ["leaderboard"]], ids=str)
+def test_no_summary_of_a_command_is_cut(bench_, group):
+    _, out, _ = bench_(*group, "--help")
+    assert "..." not in out.partition("\nCommands:\n")[2]
+
+
 def test_bench_alone_shows_the_help(bench_):
     code, out, err = bench_()
     assert (code, out) == (2, "") and err.startswith("Usage: ") and "\n  run " in err

@@ -386,7 +386,7 @@ def write_notes(records: Collection[Record]) -> list[str]:
     """What the reader of some records must know, a line for each thing, and where they were computed."""
     about: dict[str, list[str]] = {}
     axes = ("defense", "explainer", "attack")
-    varied = [axis for axis in axes if len({record.axes.get(axis) for record in records}) > 1] or axes
+    varied = [a for a in axes if len({r.axes[a] for r in records if a in r.axes}) > 1] or axes
     for record in records:
         texts = [f"* {flag}" for flag in record.flags]
         if record.undefined:
