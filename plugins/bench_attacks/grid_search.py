@@ -28,7 +28,7 @@ class GridSearch(bench.Attack):
     examples = ("values=2", "values=3,against=spearman")
     spaces = ("parameters",)
     values: int = bench.param(11, "values of each parameter, at equal distances", low=2)
-    against: Against = bench.param("topk_overlap", "the metric that is to suffer")
+    against: Against = bench.param("topk_overlap", "the metric to lower")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         with noise.ensured(len(images)):

@@ -36,7 +36,7 @@ class ParameterDescent(bench.Attack):
     step: float = bench.param(0.1, "length of a step, as a share of eps", low=0)
     restarts: int = bench.param(4, "starts, drawn from the ball", low=1)
     beta: float = bench.param(20.0, "sharpness of the softplus that replaces ReLU in the gradients", low=0.1)
-    against: Against = bench.param("topk_overlap", "the metric that is to suffer")
+    against: Against = bench.param("topk_overlap", "the metric to lower")
 
     def refuse(self, case: bench.Case) -> str | None:
         if not case.surrogate.differentiable:

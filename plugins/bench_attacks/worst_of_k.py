@@ -27,7 +27,7 @@ class WorstOfK(bench.Attack):
     examples = ("k=3", "k=2,against=cosine")
     spaces = ("parameters",)
     k: int = bench.param(10, "parameters drawn for each image", low=1)
-    against: Against = bench.param("topk_overlap", "the metric that is to suffer")
+    against: Against = bench.param("topk_overlap", "the metric to lower")
 
     def perturb(self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball) -> Tensor:
         with noise.ensured(len(images)):
