@@ -64,5 +64,5 @@ class ParameterDescent(bench.Attack):
 
     def score(self, worst: Worst, points: Tensor) -> Tensor:
         """What the attack follows: (B, P) -> (B,)."""
-        maps, logits, goal = worst.look(points)
-        return goal.follow(maps) + (MARGIN - margins(logits, worst.prediction)).relu()
+        seen = worst.look(points)
+        return seen.goal.follow(seen.maps) + (MARGIN - margins(seen.logits, worst.prediction)).relu()

@@ -21,11 +21,13 @@ ENGSTROM2019 = bench.Paper(
 
 
 class Seen(NamedTuple):
-    """What parameters make of images: the changed images' maps and logits, and the goal on the clean maps."""
+    """What parameters make of images: the changed images' maps and logits, the goal on the clean maps, and whether both
+    maps are there."""
 
     maps: Tensor  # (B, H, W)
     logits: Tensor  # (B, K)
     goal: Goal
+    defined: Tensor  # (B,) bool
 
 
 class Worst:
@@ -50,13 +52,14 @@ class Worst:
         """Explain the changed images: (B, P)."""
         maps, logits = self.victim.both(self.ball.apply(parameters, self.images), self.targets)
         clean, moved = (reduce(part) for part in self.ball.align(self.clean[:, None], maps[:, None], parameters))
-        return Seen(moved, logits, make_goal(self.against, clean, self.about))
+        defined = clean.flatten(1).any(1) & moved.flatten(1).any(1)
+        return Seen(moved, logits, make_goal(self.against, clean, self.about), defined)
 
     def offer(self, parameters: Tensor) -> None:
         """Take over the parameters that leave less, on the network itself: (B, P)."""
         with torch.no_grad():
-            maps, logits, goal = self.look(parameters)
-            loss = goal.loss(maps)
-        better = (loss < self.loss) & (logits.argmax(1) == self.prediction) & maps.flatten(1).any(1)
+            seen = self.look(parameters)
+            loss = seen.goal.loss(seen.maps)
+        better = (loss < self.loss) & (seen.logits.argmax(1) == self.prediction) & seen.defined
         self.parameters = torch.where(better[:, None], parameters, self.parameters)
         self.loss = torch.where(better, loss, self.loss)

@@ -201,6 +201,14 @@ def test_the_descent_leaves_less_than_its_starts():
     assert (left[1] <= left[0] + 1e-9).all() and left[1].mean() < left[0].mean() - 1e-4
 
 
+def test_a_move_that_leaves_no_map_is_passed_over():
+    network, ball = tiny_network(smooth=True), bench.Ball("translation", Fraction(12))
+    worst = Worst(victim(network), IMAGES, TARGETS, ball, "topk_overlap", "test")
+    worst.prediction = network(torch.zeros_like(IMAGES)).argmax(1)  # that of an image that is all black
+    worst.offer(torch.full((4, 2), 12.0, dtype=torch.float64))
+    assert not worst.parameters.any()
+
+
 @dataclass(frozen=True)
 class Brightness(bench.Explainer):
     """The sum over channels: it turns and moves with its image."""
