@@ -232,7 +232,7 @@ def check_targets(targets: Any, images: Tensor, name: str = "targets") -> Tensor
 
     Raises BadValue for all else.
     """
-    given, form = targets, ""
+    given, form, hint = targets, "", ""
     if isinstance(targets, list | tuple) and all(_is_whole(each) for each in targets):
         given = torch.tensor(targets, dtype=torch.int64)
         form = f"a list of {len(targets)}"
@@ -243,14 +243,14 @@ def check_targets(targets: Any, images: Tensor, name: str = "targets") -> Tensor
     if isinstance(given, Tensor):
         if given.dtype == torch.int64 and given.shape == (len(images),):
             return given.to(images.device)
-        if given.shape == (len(images),) and form == "":
-            raise BadValue(f"{name} are in {str(given.dtype).removeprefix('torch.')}; give int64, {name}.long()")
-        if given.ndim == 2 and len(given) == len(images):
-            raise BadValue(f"{name} have the shape {tuple(given.shape)}; give one class an image, {name}.argmax(1)")
+        if given.ndim == 2 and given.shape[1] > 1:
+            hint = f" (one-hot rows: {name}.argmax(1))"
+        elif given.shape == (len(images),):
+            hint = f" ({name}.long())"
         form = form or f"a tensor {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
     raise BadValue(
         f"{name} are {form or f'a {type(targets).__name__}'}, but there are {len(images)} images; give a tensor "
-        f"({len(images)},) in int64, a list of {len(images)} numbers, or one number for all"
+        f"({len(images)},) in int64, a list of {len(images)} numbers, or one number for all{hint}"
     )
 
 

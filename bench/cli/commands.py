@@ -104,7 +104,7 @@ def _end_process(code: Any) -> NoReturn:
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="robust-explanation-bench", message="%(version)s")
 def main() -> None:
-    """Attack saliency maps, train networks that withstand attacks, and rank both.
+    """Attack saliency maps, train networks that withstand attacks, and rank the results.
 
     Data sets, models, schedules, defenses, explainers, attacks and metrics are components, which plugins provide. Write
     a component as NAME or NAME:parameter=value,parameter=value.

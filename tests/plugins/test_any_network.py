@@ -257,7 +257,7 @@ NO_TARGETS = {
     "a tensor (4,) in float32": torch.tensor([0.0, 1.0, 2.0, 3.0]),
     "a tensor (4,) in bool": torch.tensor([True, False, True, False]),
     "a list of 3": [0, 1, 2],
-    "a list": [0.5, 1, 2, 3],
+    "a list of float, int": [0.5, 1, 2, 3],
     "a bool": True,
     "a float": 1.0,
     "a NoneType": None,

@@ -118,7 +118,7 @@ def _plot_tradeoff(board: Board, group: str, rows: Sequence[Row], size: tuple[in
     if far := find_far(shown, (best[0], best[1])):
         apart = ", ".join(f"{one.name} ({names[0]} {one.points[0][0]:g})" for one in far)
         caption += f" Outside the picture, at the arrow{'s' * (len(far) > 1)}: {apart}."
-    return Figure(svg, f"{group.capitalize()}. {caption}" if group else caption)
+    return Figure(svg, f"{group[:1].upper()}{group[1:]}. {caption}" if group else caption)
 
 
 def _join(names: Sequence[str]) -> str:
