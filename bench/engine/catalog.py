@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 from collections.abc import Collection
@@ -49,8 +50,12 @@ class Catalog:
     plugins: list[Plugin] = field(default_factory=list)
     components: dict[str, dict[str, type[Component]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     sources: dict[type[Component], Plugin] = field(default_factory=dict)
-    library: Library = field(default_factory=Library)
     without: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def library(self) -> Library:
+        """What components must not change, as it is when the catalog has been loaded."""
+        return Library(sys.modules[cls.__module__] for cls in self.sources)
 
     @property
     def broken(self) -> list[Plugin]:
@@ -113,13 +118,13 @@ def load(without: Collection[str] = ()) -> Catalog:
     for name in without:
         if name not in names:
             raise UnknownName(f"--without {name}: no such plugin{suggestion(name, names)}")
-    has_begun = False  # with plugins of others, from which the suite's own are guarded
+    guarded: Library | None = None  # from plugins of others; the suite's own are trusted, which saves a look at it all
     for point, plugin in found:
         if plugin.name not in without and plugin.distribution not in without:
-            if plugin.distribution != DISTRIBUTION and not has_begun:
-                catalog.library, has_begun = Library(), True
+            if plugin.distribution != DISTRIBUTION and guarded is None:
+                guarded = Library()
             try:
-                with unchanged(plugin.about, catalog.library):
+                with unchanged(plugin.about, guarded):
                     classes = _components(manager, point, plugin)
                 for cls in classes:
                     _add(catalog, cls, plugin)
@@ -128,9 +133,9 @@ def load(without: Collection[str] = ()) -> Catalog:
             except BenchError as problem:
                 remedy = f"fix it, or continue with --without {plugin.distribution}"
                 plugin = dataclasses.replace(plugin, problem=f"{problem}; {remedy}")
-                catalog.library = Library()  # what this plugin replaced is not the fault of the next one
+                guarded = guarded and Library()  # what this plugin replaced is not the fault of the next one
             catalog.plugins.append(plugin)
-    catalog.library = Library(sys.modules[cls.__module__] for cls in catalog.sources)
+    _ = catalog.library  # before anything runs
     return catalog
 
 

@@ -139,7 +139,7 @@ def _name(changes: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def unchanged(about: str, library: Library) -> Iterator[None]:
+def unchanged(about: str, library: Library | None) -> Iterator[None]:
     """Raise PluginError where what happens inside changes settings or a library; settings are put back."""
     before = read_settings()
     try:
@@ -147,6 +147,6 @@ def unchanged(about: str, library: Library) -> Iterator[None]:
     finally:
         changes = find_changes(before)
         put_settings(before)
-        changes += library.find_changes()
+        changes += library.find_changes() if library else []
         if changes and not isinstance(sys.exception(), KeyboardInterrupt):
             raise PluginError(f"{about} changed {_name(changes)}, which all components share")
