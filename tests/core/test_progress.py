@@ -165,7 +165,7 @@ def test_of_many_tasks_side_by_side_a_few_say_how_far_they_are(clock, monkeypatc
         watched.start(task)
     with counted(50, "train", "step"):
         executor.counts = dict.fromkeys((task.key for task in tasks), find_count())
-        assert "now 2 x training (step 0 of 50; 1 more); when" in shown.describe()
+        assert "now 2 x training (step 0 of 50; 1 more); no estimate" in shown.describe()
 
 
 def test_before_any_part_is_done_passes_of_the_network_show_that_work_goes_on(clock):

@@ -56,8 +56,7 @@ def test_what_is_refused_is_found_by_itself_and_in_pairs(catalog):
     assert found == {
         ("defense", "harmonize"): ["by default: dataset shapes has no gaze."],
         ("attack", "topk"): [
-            "beside `random_map`: it follows a gradient, and that of this surrogate is zero; choose another "
-            "--surrogate."
+            "beside `random_map`: it follows a gradient, and that of this surrogate is zero; choose another surrogate."
         ],
         ("defense", "hessian"): [
             "beside `lenet:activation=relu`: the second derivative of this model is zero; choose a smooth model, "

@@ -30,8 +30,14 @@ TEXTS = {
     kind: [f"{name}:{cls.examples[0]}".rstrip(":") for name, cls in CATALOG.of(kind).items()]
     for kind in ("attack", "explainer")
 }
+# One that is differentiated once, one with rules of its own, one that has no gradient and one that learns. The others
+# take minutes.
+QUICK = ("gradient", "lrp", "occlusion", "expected_gradients")
+EXPLAINERS = [
+    pytest.param(text, marks=() if text.partition(":")[0] in QUICK else pytest.mark.slow) for text in TEXTS["explainer"]
+]
 ATTACKS = [*TEXTS["attack"], "random_search:queries=2,like=(topk_l2)", "uniform_noise:candidates=2,like=(mass_center)"]
-BALL = bench.Ball("linf", Fraction(8, 255))
+BALLS = {"images": bench.Ball("linf", Fraction(8, 255)), "parameters": bench.Ball("rotation", Fraction(30))}
 IMAGES, TARGETS = tiny_images(2)
 NETWORK, TRANSFORMERS = tiny_network(smooth=True), [tiny_transformer(smooth=True, seed=seed) for seed in (24, 25)]
 BCOS_NETWORKS = [tiny_bcos_network(smooth=True, seed=seed) for seed in (24, 25)]
@@ -53,7 +59,7 @@ def test_some_explainers_learn(learned):
     assert {"expected_gradients", "rtsal"} <= {text.partition(":")[0] for text in learned}
 
 
-@pytest.mark.parametrize("explainer", TEXTS["explainer"])
+@pytest.mark.parametrize("explainer", EXPLAINERS)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explainer, learned, tiny_case):
     method, explaining = bench.component("attack", attack), bench.component("explainer", explainer)
@@ -66,11 +72,12 @@ def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explai
     if explaining.needs_class_token or explaining.needs_bcos_layers:
         network, other = TRANSFORMERS if explaining.needs_class_token else BCOS_NETWORKS
         victim = dataclasses.replace(victim, network=network, trained_by=lambda defense: other)
+    ball = BALLS[method.spaces[0]]
     with noise.rows(1, "attack", range(len(IMAGES))):
-        moved = method.perturb(victim, IMAGES, TARGETS, BALL)
+        moved = method.perturb(victim, IMAGES, TARGETS, ball)
         objective = method.make_objective(victim, IMAGES, TARGETS)
-    assert moved.shape == IMAGES.shape and moved.isfinite().all()
-    assert_close(BALL.project(moved, IMAGES), moved, rtol=0, atol=1e-12)
+    assert moved.shape == ball.center(IMAGES).shape and moved.isfinite().all()
+    assert_close(ball.project(moved, IMAGES), moved, rtol=0, atol=1e-12)
     if objective is None:
         return
     with torch.no_grad(), contextlib.nullcontext() if method.beta is None else softened(method.beta):
