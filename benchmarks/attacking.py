@@ -134,8 +134,7 @@ def steps(steps: int = 4, count: int = 16) -> str:
         few = [f"{parameter}=4" for parameter in ("samples", "steps", "average") if parameter in parameters(cls)]
         text = f"{name}:{','.join(few)}" if few else name
         explainer = bench.component("explainer", text)
-        is_special = explainer.needs_class_token or explainer.needs_bcos_layers
-        if not explainer.differentiable or is_special or cls.prepare is not bench.Explainer.prepare:
+        if not explainer.differentiable or explainer.needs or cls.prepare is not bench.Explainer.prepare:
             continue
         times = interleaved(
             {

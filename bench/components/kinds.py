@@ -231,16 +231,10 @@ class Explainer(Component, ABC):
         return False
 
     @property
-    def needs_class_token(self) -> bool:
-        """Whether it refuses networks without a class token that attends to all patches. Its contracts then run on a
-        tiny transformer. Those that do set a class attribute to True."""
-        return False
-
-    @property
-    def needs_bcos_layers(self) -> bool:
-        """Whether it refuses networks without layers of `bench.bcos`. Its contracts then run on a tiny network that has
-        them. Those that do set a class attribute to True."""
-        return False
+    def needs(self) -> Literal["", "class_token", "bcos_layers"]:
+        """What networks it refuses lack: a class token that attends to all patches, or layers of `bench.bcos`. Its
+        contracts run on a tiny network that has it. Those that need something set a class attribute."""
+        return ""
 
     @property
     def mask_rule(self) -> MaskRule:

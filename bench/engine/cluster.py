@@ -109,7 +109,7 @@ class Cluster:
         )
         options: dict[str, Any] = {"num_gpus": 1 / sharing, "max_calls": CALLS} if on_gpu else {"num_cpus": 1 / sharing}
         self.remote = ray.remote(max_retries=RETRIES, **options)(compute)
-        self.counts = ray.remote(num_cpus=0)(Counts).remote()
+        self.counts: Any = ray.remote(num_cpus=0)(Counts).remote()
         self.looked, self.known = -math.inf, dict[str, Count]()
         self.running: dict[Any, Task] = {}
 
@@ -152,6 +152,6 @@ class Cluster:
         if now - self.looked >= TELLING:
             self.looked = now
             with contextlib.suppress(Exception):  # of a cluster that is gone, which `wait` says
-                told = self.ray.get(self.counts.read.remote(), timeout=PATIENCE)
+                told: dict[str, Count] = self.ray.get(self.counts.read.remote(), timeout=PATIENCE)
                 self.known = {key: count.moved(now) for key, count in told.items()}
         return self.known.get(task.key)

@@ -114,9 +114,8 @@ def tiny_bcos_network(
 
 def network_for(explainer: Explainer, smooth: bool, *options: Any) -> nn.Module:
     """A tiny network that an explainer can explain; `options` as of `tiny_network`."""
-    if explainer.needs_bcos_layers:
-        return tiny_bcos_network(smooth, *options)
-    return (tiny_transformer if explainer.needs_class_token else tiny_network)(smooth, *options)
+    make = {"": tiny_network, "class_token": tiny_transformer, "bcos_layers": tiny_bcos_network}[explainer.needs]
+    return make(smooth, *options)
 
 
 class Overwriting(nn.Module):

@@ -27,7 +27,7 @@ class AttentionRollout(bench.Explainer):
 
     name = "attention_rollout"
     differentiable = True
-    needs_class_token = True
+    needs = "class_token"
     paper = bench.Paper(
         "Quantifying Attention Flow in Transformers",
         "Samira Abnar and Willem Zuidema",

@@ -28,7 +28,7 @@ class Bcos(bench.Explainer):
 
     name = "bcos"
     differentiable = True
-    needs_bcos_layers = True
+    needs = "bcos_layers"
     paper = bench.papers.BOHLE2022
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

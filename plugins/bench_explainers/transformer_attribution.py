@@ -35,7 +35,7 @@ class TransformerAttribution(bench.Explainer):
 
     name = "transformer_attribution"
     differentiable = True
-    needs_class_token = True
+    needs = "class_token"
     paper = bench.Paper(
         "Transformer Interpretability Beyond Attention Visualization",
         "Hila Chefer and Shir Gur and Lior Wolf",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -36,17 +37,15 @@ class CertifiedPixels(bench.Metric):
         return find_refusal(case, {"votes": {}})
 
     def __call__(self, explainer: Any, ball: bench.Ball, images: Tensor, clean_attributions: Tensor) -> Tensor:
-        from scipy import special  # here: it takes a while to import, and plugins load with every command
-
         radius = l2_radius(ball, images)
         chances = least_chances(clean_attributions[:, 0], explainer.samples, self.confidence)
-        safe = (chances > special.ndtr(radius / explainer.noise)).double().mean((1, 2))
+        safe = (chances > NormalDist().cdf(radius / explainer.noise)).double().mean((1, 2))
         return torch.where(clean_attributions.flatten(1).any(1), safe, torch.nan)
 
 
 def least_chances(votes: Tensor, samples: int, confidence: float) -> Tensor:
     """Return the least chance of the side of one half on which the share of votes is: (N, H, W) -> (N, H, W)."""
-    from scipy import special
+    from scipy import special  # here: it takes a while to import, and plugins load with every command
 
     hits = (votes * samples).round().double()
     hits = torch.maximum(hits, samples - hits)

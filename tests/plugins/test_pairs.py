@@ -39,8 +39,12 @@ EXPLAINERS = [
 ATTACKS = [*TEXTS["attack"], "random_search:queries=2,like=(topk_l2)", "uniform_noise:candidates=2,like=(mass_center)"]
 BALLS = {"images": bench.Ball("linf", Fraction(8, 255)), "parameters": bench.Ball("rotation", Fraction(30))}
 IMAGES, TARGETS = tiny_images(2)
-NETWORK, TRANSFORMERS = tiny_network(smooth=True), [tiny_transformer(smooth=True, seed=seed) for seed in (24, 25)]
-BCOS_NETWORKS = [tiny_bcos_network(smooth=True, seed=seed) for seed in (24, 25)]
+NETWORK = tiny_network(smooth=True)
+# By what explainers need: a network, and another one to attack from.
+SPECIAL = {
+    "class_token": [tiny_transformer(smooth=True, seed=seed) for seed in (24, 25)],
+    "bcos_layers": [tiny_bcos_network(smooth=True, seed=seed) for seed in (24, 25)],
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +73,8 @@ def test_the_attack_stays_in_the_ball_and_its_objective_is_finite(attack, explai
         assert not explaining.differentiable and followed.beta is not None
         return
     victim = dataclasses.replace(tiny_victim(NETWORK), explainer=explaining, prepared=learned.get(explainer))
-    if explaining.needs_class_token or explaining.needs_bcos_layers:
-        network, other = TRANSFORMERS if explaining.needs_class_token else BCOS_NETWORKS
+    if explaining.needs:
+        network, other = SPECIAL[explaining.needs]
         victim = dataclasses.replace(victim, network=network, trained_by=lambda defense: other)
     ball = BALLS[method.spaces[0]]
     with noise.rows(1, "attack", range(len(IMAGES))):
