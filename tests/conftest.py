@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -21,14 +22,18 @@ from bench.engine.cells import list_cells
 from bench.engine.selection import select
 from bench.engine.store import Store
 
+numbers = itertools.count()
 progress.EVERY = 3600.0  # so that a slow machine prints nothing more
 
 TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
 
 
 @pytest.fixture(autouse=True)
-def own_store(tmp_path, monkeypatch):
-    monkeypatch.setenv("BENCH_STORE", str(tmp_path / "store"))
+def own_store(request, tmp_path_factory, monkeypatch):
+    # Most tests ask for no folder, and to make one and remove it takes longer than many of them.
+    asked = "tmp_path" in request.fixturenames
+    folder = request.getfixturevalue("tmp_path") if asked else tmp_path_factory.getbasetemp() / f"test{next(numbers)}"
+    monkeypatch.setenv("BENCH_STORE", str(folder / "store"))
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
 
 
