@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import functools
 import inspect
 import operator
@@ -46,11 +45,12 @@ class _Place:
 
     def has_changed(self) -> bool:
         """Whether to look closer. What is compared by identity first is compared as fast as C."""
-        with contextlib.suppress(RuntimeError, ValueError):  # of tensors and arrays that are not the same
+        try:
             if self.whole is not None:
                 return self.names != self.whole
             return list(map(self.names.get, self.kept)) != self.values
-        return True
+        except (RuntimeError, ValueError):  # of tensors and arrays that are not the same
+            return True
 
     def find_changes(self) -> Iterator[str]:
         for name, value in self.kept.items():

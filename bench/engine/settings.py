@@ -90,7 +90,7 @@ def _put_environment(kept: dict[str, str]) -> None:
 
 
 def _read_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(OWN)}
+    return {name: os.environ[name] for name in os.environ if name.startswith(OWN)}  # values are slow to decode
 
 
 def _put_saved_hooks(kept: Any) -> None:
