@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from bench.components import Defense
 from bench.engine import Catalog, Fit, seeded
 from bench.testing.contracts.shared import ensure, forbid_global_rng
-from bench.testing.fixtures import tiny_fit
+from bench.testing.fixtures import TinySchedule, tiny_fit
+
+# An epoch of them: a resumed training that has forgotten whether a step is odd or even ends otherwise.
+THREE_STEPS = TinySchedule(batch=8)
 
 
 def trains_all_weights_reproducibly(component: Defense, catalog: Catalog) -> None:
     states = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder, forbid_global_rng():
-            fit = tiny_fit(folder)
+            fit = tiny_fit(folder, THREE_STEPS)
             start = copy.deepcopy(fit.fresh().state_dict())
             with seeded(fit.seed, "weights"):
                 form = component.build(fit.model, fit.data.shape, len(fit.data.classes)).state_dict()
@@ -42,15 +45,15 @@ def trains_all_weights_reproducibly(component: Defense, catalog: Catalog) -> Non
 
 def resumes_where_it_stopped(component: Defense, catalog: Catalog) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        fit = tiny_fit(folder)
+        fit = tiny_fit(folder, THREE_STEPS)
         whole = _train(component, fit)
     for phase in dict.fromkeys(phase.name for phase in fit.log):
         with tempfile.TemporaryDirectory() as folder:
-            fit = tiny_fit(folder)
+            fit = tiny_fit(folder, THREE_STEPS)
             _stop_after_checkpoint(fit, phase)
             with contextlib.suppress(_Stopped):
                 component.train(fit)
-            resumed = _train(component, tiny_fit(folder))
+            resumed = _train(component, tiny_fit(folder, THREE_STEPS))
         for name, tensor in whole.items():
             ensure(
                 torch.equal(tensor, resumed[name]),
