@@ -110,6 +110,10 @@ def test_a_plugin_that_cannot_be_used_is_named_with_the_way_out(install, case):
     assert len(catalog.broken) == 1 and catalog.of("metric")
     with pytest.raises(bench.PluginError, match=message):
         catalog.require_whole()
+
+
+def test_a_plugin_that_cannot_be_used_is_left_out_by_either_name(install):
+    install("acme", {"acme_plugin": "raise SystemExit(3)"})
     assert not catalogs.load(without=["acme"]).broken
     assert not catalogs.load(without=["acme_plugin"]).broken
 
