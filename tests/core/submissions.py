@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -63,6 +64,13 @@ def identity(axis, text):
     return f"{KINDS[axis]}/{name}@1({rest})" if axis in KINDS else text
 
 
+@functools.cache
+def summarised(values, rows, names, kept, bounds):
+    """As `summarise`, of the bytes of arrays: most records here have the same values."""
+    mask = None if kept is None else np.frombuffer(kept, bool)
+    return summarise(np.frombuffer(values).reshape(rows, -1), names, mask, bounds)
+
+
 def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), spec=(), **fields):
     """A record and its values: `fields` are put into it as they are, `spec` into its spec: identities by axis, "made"
     and "versions"."""
@@ -75,7 +83,8 @@ def made(metric, axes, values, names=("",), kept=None, images=(3, 8, 5), spec=()
     }
     spec = json.dumps([parts.pop("made"), parts.pop("versions"), parts])
     values = np.array(values, float).reshape(len(values), -1)
-    summary = summarise(values, names, kept, fields.get("range", (0.0, 1.0)))
+    kept_bytes = None if kept is None else np.asarray(kept, bool).tobytes()
+    summary = summarised(values.tobytes(), len(values), tuple(names), kept_bytes, fields.get("range", (0.0, 1.0)))
     record = Record(
         metric=metric,
         axes=axes,
