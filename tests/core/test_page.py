@@ -687,8 +687,13 @@ def test_a_link_to_a_row_opens_it(opened):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        *(("light", 1280), ("dark", 390)),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("dark", 1280), ("light", 390))),
+    ],
+)
 def test_an_accessibility_checker_finds_nothing(opened, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     for name in ("made-up/index.html", "large/index.html", "index.html"):
