@@ -16,6 +16,8 @@ if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 # Before `datasets` is imported, so that its cache goes with the tests and it never asks the hub.
 os.environ.update(HF_HOME=tempfile.mkdtemp(prefix="hf-"), HF_HUB_OFFLINE="1")
 
+from bench_models import lenet
+
 from bench.cli.commands import main
 from bench.engine import catalog as catalogs, progress, runner
 from bench.engine.cells import list_cells
@@ -24,6 +26,8 @@ from bench.engine.store import Store
 
 numbers = itertools.count()
 progress.EVERY = 3600.0  # so that a slow machine prints nothing more
+WIDE = lenet.CHANNELS, lenet.UNITS
+lenet.CHANNELS, lenet.UNITS = (8, 16), 32  # runs of tests spend most of their time in its convolutions
 
 TINY = {"schedule": ["quick:epochs=1,batch=32,limit=64"], "attack": ["topk:k=5,steps=2"], "samples": ["10"]}
 
@@ -35,6 +39,13 @@ def own_store(request, tmp_path_factory, monkeypatch):
     folder = request.getfixturevalue("tmp_path") if asked else tmp_path_factory.getbasetemp() / f"test{next(numbers)}"
     monkeypatch.setenv("BENCH_STORE", str(folder / "store"))
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
+
+
+@pytest.fixture
+def wide_lenet(monkeypatch):
+    """LeNet as it is for users, for numbers that are known."""
+    monkeypatch.setattr(lenet, "CHANNELS", WIDE[0])
+    monkeypatch.setattr(lenet, "UNITS", WIDE[1])
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import bench
 from bench_models.activation import activation, initialise
 from bench_models.cifar import normalise
 
+CHANNELS, UNITS = (32, 64), 256
+
 
 @dataclass(frozen=True)
 class LeNet(bench.Model):
@@ -41,23 +43,24 @@ class LeNet(bench.Model):
         def act() -> nn.Module:
             return activation(self.activation, self.beta)
 
+        first, second = CHANNELS
         return normalise(
             initialise(
                 nn.Sequential(
-                    nn.Conv2d(channels, 32, 3, padding=1),
+                    nn.Conv2d(channels, first, 3, padding=1),
                     act(),
-                    nn.Conv2d(32, 32, 3, padding=1),
+                    nn.Conv2d(first, first, 3, padding=1),
                     act(),
                     nn.MaxPool2d(2),
-                    nn.Conv2d(32, 64, 3, padding=1),
+                    nn.Conv2d(first, second, 3, padding=1),
                     act(),
-                    nn.Conv2d(64, 64, 3, padding=1),
+                    nn.Conv2d(second, second, 3, padding=1),
                     act(),
                     nn.MaxPool2d(2),
                     nn.Flatten(),
-                    nn.Linear(64 * (height // 4) * (width // 4), 256),
+                    nn.Linear(second * (height // 4) * (width // 4), UNITS),
                     act(),
-                    nn.Linear(256, classes),
+                    nn.Linear(UNITS, classes),
                 )
             ),
             channels,

@@ -16,7 +16,10 @@ from bench.engine.settings import read_settings
 from bench.engine.store import Store
 from bench.errors import PluginError
 
-pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    *(pytest.mark.campaign, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")),
+    pytest.mark.usefixtures("wide_lenet"),  # as other processes have it
+]
 
 ASKED = itertools.cycle(["attribute", "call", "train", "forward", "perturb", "recorded", "refuse", "prepare", "build"])
 TRIALS = [

@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from bench_models import lenet
 from faulty import HONEST, OPTIONS, SOURCE
 from marks import mostly_slow
 
@@ -32,8 +33,12 @@ SCHEDULE = {"schedule": ["quick:epochs=1,batch=32,limit=64"]}
 def clean(tmp_path_factory):
     """Values of honest components, by key, in a process that knows no other plugin."""
     words = [w for option, texts in {**HONEST, **SCHEDULE}.items() for text in texts for w in (f"--{option}", text)]
+    as_here = f"from bench_models import lenet; lenet.CHANNELS, lenet.UNITS = {lenet.CHANNELS}, {lenet.UNITS}"
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "run", *words, "--no-reference", "--device", "cpu", "--json"],
+        [
+            *(sys.executable, "-c", f"{as_here}; from bench.cli import main; main()", "run", *words),
+            *("--no-reference", "--device", "cpu", "--json"),
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -222,8 +227,8 @@ def test_a_call_gives_what_its_function_gives():
         "os._exit(0)",
     ),
 )
-def test_a_process_of_its_own(install, store, clean, monkeypatch, tiny_run, code, timeout, why):
-    tiny_run(reference=False, **{**HONEST, **SCHEDULE})  # so that what is honest takes no time
+def test_a_process_of_its_own(install, store, wide_lenet, monkeypatch, tiny_run, code, timeout, why):
+    honest = values(tiny_run(reference=False, **{**HONEST, **SCHEDULE}))  # so that it takes no time
     install("acme", {"acme_faulty": SOURCE})
     monkeypatch.setenv("FAULT_PLACE", "call")
     monkeypatch.setenv("FAULT_CODE", code)
@@ -234,4 +239,4 @@ def test_a_process_of_its_own(install, store, clean, monkeypatch, tiny_run, code
     with Processes(catalog, store, here, timeout=timeout, retries=0) as processes:
         outcome = run_cells(cells, catalog, store, here, processes)
     assert [why in str(error) for error in outcome.failures.values()] == [True] and outcome.exit_code == 1
-    assert values(outcome) == clean
+    assert values(outcome) == honest

@@ -28,7 +28,7 @@ def one_thread():
 
 
 @pytest.fixture
-def scores(tiny_run, one_thread, monkeypatch):
+def scores(tiny_run, one_thread, wide_lenet, monkeypatch):
     monkeypatch.setattr(evidence, "CHECKED", 2)  # checks are not pinned, and take longer than the scores
     outcome = tiny_run(
         defense=["ce", "l2", "cosd", "l2_cosd"],

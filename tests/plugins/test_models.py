@@ -37,7 +37,7 @@ def build(text, shape=(3, 64, 64), classes=7):
 @pytest.mark.parametrize(
     ("text", "count"), [("lenet", 1_116_970), ("resnet18_cifar", 11_173_962), ("resnet20", 269_722)]
 )
-def test_the_number_of_weights_is_the_papers(text, count):
+def test_the_number_of_weights_is_the_papers(text, count, wide_lenet):
     assert sum(p.numel() for p in build(text, (3, 32, 32), 10).parameters()) == count
 
 
