@@ -369,10 +369,11 @@ def split_columns(out):
 
 
 def test_check_of_a_kind(bench_):
-    code, out, err = bench_("check", "metric")
+    code, out, err = bench_("check", "schedule")
     lines = split_columns(out)
     assert (code, err) == (0, "") and {line[2] for line in lines} == {"ok"}
-    assert {line[0] for line in lines} >= {"metric accuracy", "metric topk_overlap", "metric topk_overlap:k=5"}
+    short = "limit=64,epochs=1,batch=16"
+    assert {line[0] for line in lines} >= {f"schedule quick:{short}", f"schedule singh2020:{short}"}
 
 
 def test_check_of_a_component_with_parameters(bench_):
