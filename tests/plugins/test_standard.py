@@ -155,22 +155,18 @@ def test_momentum_sums_unit_gradients_and_shortens_its_steps():
         assert_close((image - moved).flatten() / length, torch.tensor(sign, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("smooth", [True, False], ids=["softplus", "relu"])
-@pytest.mark.parametrize("ball", [LINF, L2], ids=str)
+@pytest.mark.parametrize(("smooth", "ball"), [(True, LINF), (False, L2)], ids=["softplus", "relu"])
 def test_it_leaves_less_than_topk_of_as_many_steps(smooth, ball):
     network = tiny_network(smooth)
     left = overlap(network, attacked("standard:quick", network, ball=ball)).mean()
     assert left < overlap(network, attacked("topk:steps=35", network, ball=ball)).mean() - 0.02
 
 
-@pytest.mark.parametrize("explainer", ["gradient", "smoothgrad:samples=3"])
-def test_an_image_alone_meets_the_same_attack(explainer):
-    network = tiny_network(True)
+def test_an_image_alone_meets_the_same_attack():
+    network, explainer = tiny_network(True), "smoothgrad:samples=3"  # the contracts take one that draws nothing
     together = attacked("standard:quick", network, explainer)
-    for row in (0, 3):
-        part = slice(row, row + 1)
-        alone = attacked("standard:quick", network, explainer, images=IMAGES[part], targets=TARGETS[part], rows=[row])
-        assert_close(alone, together[part], rtol=0, atol=1e-9)
+    alone = attacked("standard:quick", network, explainer, images=IMAGES[3:], targets=TARGETS[3:], rows=[3])
+    assert_close(alone, together[3:], rtol=0, atol=1e-9)
 
 
 def test_every_member_runs_and_reports_what_it_leaves_and_costs():
