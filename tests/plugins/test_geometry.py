@@ -143,7 +143,7 @@ def test_the_printed_bound_of_the_cosine_holds_on_random_networks(seed):
         assert 0 < found <= tight <= printed
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_curvature_bounds_the_change_of_the_loss_gradient(seed):
     """Wang et al., theorem 3: |grad L(x') - grad L(x)| <= eps max |eigenvalue|, to first order in eps."""
     network, images = curved(seed), random_images(3, seed)
@@ -268,9 +268,9 @@ def test_the_bound_and_the_curvature_are_refused_on_piecewise_linear_networks(be
 
 def test_the_hessian_norm_is_that_of_the_whole_matrix():
     network, images = curved(3), random_images(3, 5)
-    found = bench.component("metric", "hessian_norm:draws=2000")(network=network, **{**GIVEN, "images": images})
+    found = bench.component("metric", "hessian_norm:draws=500")(network=network, **{**GIVEN, "images": images})
     exact = torch.tensor([hessian_frobenius(network, images[i], int(TARGETS[i])) for i in range(3)])
-    assert_close(found, exact.double(), rtol=0.03, atol=0)
+    assert_close(found, exact.double(), rtol=0.06, atol=0)
 
 
 @pytest.mark.parametrize("text", ["draws=4", "draws=4,scaled=false", "draws=4,perturbation=square"])
