@@ -186,14 +186,16 @@ def test_settings_that_are_changed_are_found_and_put_back():
     torch.set_default_dtype(torch.float64)
     torch.autograd.set_detect_anomaly(True)
     torch.device("meta").__enter__()
+    os.environ["BENCH_DATA_DIR"] = "/"
     assert find_changes(before) == [
         "torch's default device",
         "torch's modes of functions",
         "torch's default dtype",
         "torch's anomaly detection",
+        "the environment's variables",
     ]
     assert put_settings(before) == [] and read_settings() == before
-    assert torch.ones(1).device.type == "cpu"
+    assert torch.ones(1).device.type == "cpu" and "BENCH_DATA_DIR" not in os.environ
 
 
 def test_what_torch_wraps_itself_is_no_change():
