@@ -485,6 +485,16 @@ def train_differently(self, fit):
     return fit.minimise(fit.fresh(), lambda network, batch: cross_entropy(network, batch) * (1 + len(CALLS) % 7))
 
 
+def count_odd_and_even(self, fit):
+    calls = []
+
+    def loss(network, batch):
+        calls.append(1)
+        return cross_entropy(network, batch) * (1 + len(calls) % 2)
+
+    return fit.minimise(fit.fresh(), loss)
+
+
 AGAIN, RESUMES = "trains all weights reproducibly", "resumes where it stopped"
 DEFENSES = {
     "nothing": (lambda s, fit: fit.fresh(), AGAIN, "train did not call fit.minimise, so nothing was trained"),
@@ -522,6 +532,11 @@ DEFENSES = {
     ),
     "forgets": (
         remember,
+        RESUMES,
+        "stops in phase 'train' and resumes ends with a different network.0.weight; keep in",
+    ),
+    "forgets whether a step is odd": (
+        count_odd_and_even,
         RESUMES,
         "stops in phase 'train' and resumes ends with a different network.0.weight; keep in",
     ),
