@@ -89,7 +89,7 @@ EXPLAINERS = {
 pytestmark = pytest.mark.filterwarnings("ignore:the gradient that the attack follows is zero on every image")
 
 
-@pytest.mark.parametrize("trick", mostly_slow(EXPLAINERS, "constant", "decoy", "tiny", "seeded_noise"))
+@pytest.mark.parametrize("trick", mostly_slow(EXPLAINERS, "decoy", "seeded_noise"))
 def test_a_cheating_explainer_is_flagged(flags_of, trick):
     flags = flags_of(explainer=f"cheat:trick={trick}")
     assert [start for start in EXPLAINERS[trick] if not any(flag.startswith(start) for flag in flags)] == [], flags

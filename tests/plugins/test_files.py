@@ -18,6 +18,7 @@ import torch
 from bench_datasets.images import gaze_map
 from bench_datasets.masks import object_mask
 from bench_datasets.tables import parquet_files
+from marks import mostly_slow
 from PIL import Image
 from slow_metrics import gaussian_gaze
 from torch.testing import assert_close
@@ -494,7 +495,7 @@ def fill(place, splits, classes, size=(40, 30)):
 NAMED = {"imagenette": (10, ("train", "val")), "imagenet100": (100, ("train", "val")), "flowers": (102, None)}
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", mostly_slow(NAMED, "imagenette", "flowers"))
 def test_sets_of_a_name_are_read_as_they_are_unpacked(tmp_path, name):
     classes, splits = NAMED[name]
     fill(tmp_path / name, splits or ("train", "val", "test"), classes)
