@@ -28,8 +28,20 @@ class Transformation:
     trace: Callable[[Tensor, int, int], Places] | None = None
     recolour: Callable[[Tensor, Tensor], Tensor] | None = None
 
+    def find_misfit(self, channels: int) -> str | None:
+        """Why images of some channels cannot be changed, or None."""
+        if not self.recolour or channels == 3:
+            return None
+        return (
+            f"a ball of colour needs images of 3 channels, and these have {channels}; use --norm rotation or "
+            "translation"
+        )
+
     def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
-        """Changed images: (B, C, H, W), (B, P) -> (B, C, H, W) in [0, 1]."""
+        """Changed images: (B, C, H, W), (B, P) -> (B, C, H, W) in [0, 1]. Raises BadValue for grey images in
+        a ball of colour."""
+        if why := self.find_misfit(images.shape[1]):
+            raise BadValue(why)
         if self.recolour:
             return self.recolour(images, parameters)
         return self.carry(images, parameters)
@@ -99,15 +111,7 @@ def shift(parameters: Tensor, height: int, width: int) -> Places:
 
 def shift_colours(images: Tensor, parameters: Tensor) -> Tensor:
     """Add turns to the hue of each pixel, and multiply its saturation by one plus a share, in HSV (Smith, SIGGRAPH
-    1978): (B, 3, H, W), (B, 2) -> (B, 3, H, W). The value stays; grey has no hue and stays grey.
-
-    Raises BadValue for images without three channels.
-    """
-    if images.shape[1] != 3:
-        raise BadValue(
-            f"a ball of colour needs images of 3 channels, and these have {images.shape[1]}; "
-            "use --norm rotation or translation"
-        )
+    1978): (B, 3, H, W), (B, 2) -> (B, 3, H, W). The value stays; grey has no hue and stays grey."""
     red, green, blue = images.unbind(1)
     value = images.amax(1)
     chroma = value - images.amin(1)

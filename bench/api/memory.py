@@ -50,6 +50,10 @@ class MemoryDataset(Dataset):
     def identity(self) -> str:
         return super(Dataset, self).identity  # the content is a parameter; that of files would be kept for good
 
+    @property
+    def form(self) -> tuple[tuple[int, int, int], int]:
+        return self.test.shape, len(self.test.classes)
+
     def load(self, split: str) -> Data:
         return self.test if split == "test" else self.train
 

@@ -17,6 +17,7 @@ from bench.engine import (
     Cell,
     Store,
     choose_device,
+    describe_refusals,
     group_reasons,
     installed,
     list_cells,
@@ -71,6 +72,8 @@ def run(
         cells = list_cells(catalog, selection.cases, selection.metrics)
         place = open_store(store, tell)
         place_networks(selection.networks, place, catalog)
+        for text in describe_refusals(cells):
+            tell(text)
         return compute(cells, place, choose_device(device))
 
 

@@ -175,7 +175,8 @@ def run(
         Executor,
         Processes,
         choose_device,
-        describe_troubles,
+        describe_failures,
+        describe_refusals,
         format_records,
         list_curves,
         open_store,
@@ -191,6 +192,8 @@ def run(
         raise BadValue(f"--plot {plot}: no score has several budgets; give two with --eps, such as 2/255,4/255")
     place, chosen = open_store(store, complain), choose_device("auto" if ray else device)
     place_networks(networks, place, catalog)
+    for text in describe_refusals(cells):
+        complain(text)
     with contextlib.ExitStack() as around:
         executor: Executor | None = None
         if ray:
@@ -209,7 +212,7 @@ def run(
         from bench.publishing import draw_curves
 
         write_file(file, draw_curves(curves).png)
-    for text in describe_troubles(outcome):
+    for text in describe_failures(outcome):
         complain(text)
     finish(outcome.exit_code)
 

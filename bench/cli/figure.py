@@ -74,7 +74,7 @@ def figure_command(
     For example: bench figure sweep --defense l2_cosd --vary cosine=0.1,1,10 --metric rps
     """
     from bench.boards import quick_protocol
-    from bench.engine import Shared, choose_device, expand, group_reasons, open_store, place_networks, read_varied
+    from bench.engine import Shared, choose_device, describe_refusals, expand, open_store, place_networks, read_varied
     from bench.publishing import OF_PICTURES, OF_SCORES, draw_pictures, draw_scores
 
     if name not in {**OF_SCORES, **OF_PICTURES}:
@@ -92,7 +92,7 @@ def figure_command(
         texts = options[over] or tuple(protocol.metrics if over == "metric" else protocol.axes[over])
         options[over] = tuple(map(str, expand(load_catalog(without), OPTIONS[over].kind, texts, varied)))
     catalog, cells, networks = select_cells(without, reference, board, options)
-    for text in group_reasons((f"refused: {cell}", cell.refusal) for cell in cells if cell.refusal):
+    for text in describe_refusals(cells):
         complain(text)
     cells = [cell for cell in cells if not cell.refusal]
     if not cells:

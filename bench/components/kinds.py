@@ -93,14 +93,23 @@ class Dataset(Component, ABC):
     @property
     def identity(self) -> str:
         """The component's identity, with the fingerprint of the files that it reads, if any."""
-        fingerprint = _fingerprint(self, data_dir())
+        fingerprint = _look_into(self, data_dir())[0]
         return super().identity + (f"#{fingerprint}" if fingerprint else "")
+
+    @property
+    def form(self) -> tuple[tuple[int, int, int], int]:
+        """The shape of an image, (C, H, W), and the number of classes. Raises EnvironmentProblem where the set's files
+        are not there."""
+        _, (_, channels, height, width), classes = _look_into(self, data_dir())
+        return (channels, height, width), classes
 
 
 @functools.cache
-def _fingerprint(dataset: Dataset, folder: Path | None) -> str:
+def _look_into(dataset: Dataset, folder: Path | None) -> tuple[str, tuple[int, ...], int]:
+    """The fingerprint of a data set, the shape of all its test images, and the number of its classes."""
     try:
-        return dataset.load("test").fingerprint
+        data = dataset.load("test")
+        return data.fingerprint, tuple(data.images.shape), len(data.classes)
     except BenchError:
         raise
     except Exception as error:
@@ -235,6 +244,12 @@ class Explainer(Component, ABC):
         """What networks it refuses lack: a class token that attends to all patches, or layers of `bench.bcos`. Its
         contracts run on a tiny network that has it. Those that need something set a class attribute."""
         return ""
+
+    @property
+    def selective(self) -> bool:
+        """Whether it refuses some networks. It is then tried on an untrained network and one image before anything is
+        trained. An explainer that refuses some, and takes few passes, sets a class attribute."""
+        return bool(self.needs)
 
     @property
     def mask_rule(self) -> MaskRule:

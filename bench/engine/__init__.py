@@ -17,6 +17,8 @@ from bench.engine.pretrained import build_network, load_model, place_networks
 from bench.engine.printed import describe_printed, list_printed
 from bench.engine.report import (
     arrange_records,
+    describe_failures,
+    describe_refusals,
     describe_troubles,
     format_records,
     group_reasons,

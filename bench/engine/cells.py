@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from bench.engine.catalog import Catalog
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import dependencies
 from bench.engine.shared import unchanged
-from bench.errors import BenchError, PluginError, summarise_error
+from bench.engine.trials import find_unfit
+from bench.errors import BenchError, EnvironmentProblem, PluginError, summarise_error
 from bench.keys import Spec, describe_record, hash_spec
 
 ByText = Mapping[tuple[str, frozenset[tuple[str, str]]], Sequence[Record]]
@@ -133,14 +135,17 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
     try:
         for component in used.values():
             source = f"refuse of {component.kind} {component.name}"
-            why = component.refuse(case)
-            if why:
-                return f"{component.kind} {component.name}: {why}"
+            with contextlib.suppress(EnvironmentProblem):  # data that are not there refuse nothing
+                if why := component.refuse(case):
+                    return f"{component.kind} {component.name}: {why}"
         if "attack" in axes:
             if case.ball.space not in case.attack.spaces:
                 return f"attack {case.attack}: {_name_others(catalog, case.ball)}"
             if metric is not None and (why := find_misfit(case, names)):
                 return f"{owner}: {why}"
+            with contextlib.suppress(EnvironmentProblem):
+                if case.ball.transformation and (why := case.ball.transformation.find_misfit(case.dataset.form[0][0])):
+                    return why
         needed = along | ({"labels"} if "targets" in along and case.target == "label" else set())
         source = f"provides of dataset {case.dataset.name}"
         for name in ("labels", "object_masks", "gaze"):
@@ -155,6 +160,11 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
             for defense in own or (case.defense, *defenses_in(case.defense)):
                 if not defense.trains:
                     return f"{owner}: it trains again on other data, which {defense.name} cannot do"
+        if "trained" in along:
+            source = "the network or the explainer"
+            with contextlib.suppress(EnvironmentProblem):
+                if why := find_unfit(case, used):
+                    return why
         source = "the hook bench_refuse"
         refusal: str | None = catalog.hooks.hook.bench_refuse(case=case, used=used)
         return refusal

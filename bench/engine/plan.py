@@ -12,7 +12,7 @@ from bench.components import freeze_files
 from bench.engine.cells import Cell
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import COST
-from bench.engine.report import group_reasons
+from bench.engine.report import describe_refusals
 from bench.engine.store import SPEC, Store
 from bench.engine.tasks import CHECK, RECORD, list_tasks
 from bench.files import parse_json
@@ -25,7 +25,7 @@ Kind = tuple[str, ...]
 
 @dataclass
 class Plan:
-    """Counts of cells, refusals by cell, and the stored values still to be made, by name.
+    """Counts of cells, those that are refused, and the stored values still to be made, by name.
 
     `seconds` and `size` estimate what these take, from stored values of the same names, models, schedules and numbers
     of images; `unknown` lists names of which the store has none like that. `load` lists networks that are taken from
@@ -34,7 +34,7 @@ class Plan:
 
     done: int = 0
     todo: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: list[Cell] = field(default_factory=list)
     make: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     size: float = 0.0
@@ -51,7 +51,7 @@ def make_plan(cells: list[Cell], store: Store, networks: Iterable[Network] = ())
     todo = []
     for cell in {cell.key: cell for cell in cells}.values():
         if cell.refusal:
-            plan.refused[str(cell)] = cell.refusal
+            plan.refused.append(cell)
         elif store.has("record", cell.key):
             plan.done += 1
         else:
@@ -89,7 +89,7 @@ def _list_costs(store: Store, name: str) -> dict[Kind, tuple[float, float]]:
 def describe_plan(plan: Plan, store: Store) -> str:
     """A plan in words."""
     lines = [f"{plan.done} cells done, {plan.todo} to do, {len(plan.refused)} refused"]
-    lines += group_reasons((f"refused: {cell}", reason) for cell, reason in plan.refused.items())
+    lines += describe_refusals(plan.refused)
     if plan.load:
         size = sum(network.bytes for network in plan.load) / 1e6
         lines.append(f"from the zoo: {', '.join(network.name for network in plan.load)} ({size:.1f} MB)")

@@ -8,6 +8,7 @@ from typing import Any
 from bench.boards import VALUES, Curve, Record, average_levels, find_curves
 from bench.boards.render import format_table
 from bench.boards.submissions.attachments import Values, read_values
+from bench.engine.cells import Cell
 from bench.engine.runner import Outcome
 from bench.engine.store import Store
 from bench.errors import explain_failure
@@ -47,13 +48,19 @@ def read_stored_values(records: Iterable[Record], store: Store) -> dict[str, Val
 
 def describe_troubles(outcome: Outcome) -> list[str]:
     """What was refused and what failed, one line for each reason."""
-    reasons = []
-    for cell in {cell.key: cell for cell in outcome.cells}.values():
-        if cell.refusal:
-            reasons.append((f"refused: {cell}", cell.refusal))
-        elif cell.key in outcome.failures:
-            reasons.append((f"failed: {cell}", explain_failure(outcome.failures[cell.key])))
-    return group_reasons(reasons)
+    return [*describe_refusals(outcome.cells), *describe_failures(outcome)]
+
+
+def describe_refusals(cells: Iterable[Cell]) -> list[str]:
+    """What is refused, which is known before anything is computed, one line for each reason."""
+    distinct = {cell.key: cell for cell in cells}.values()
+    return group_reasons((f"refused: {cell}", cell.refusal) for cell in distinct if cell.refusal)
+
+
+def describe_failures(outcome: Outcome) -> list[str]:
+    """What failed, one line for each reason."""
+    by_key = {cell.key: cell for cell in outcome.cells}
+    return group_reasons((f"failed: {by_key[key]}", explain_failure(why)) for key, why in outcome.failures.items())
 
 
 def group_reasons(reasons: Iterable[tuple[str, str]]) -> list[str]:

@@ -42,15 +42,17 @@ class ActiveFooling(bench.Defense):
         return None
 
     def refuse(self, case: bench.Case) -> str | None:
-        return refuse_teacher(self.teacher, case)
+        return refuse_teacher(self.teacher, case) or self._find_misfit(case.dataset.form[1])
+
+    def _find_misfit(self, count: int) -> str | None:
+        last = max(self.first, self.second)
+        if last >= count:
+            return f"there is no class {last}, the data set has {count}; they are counted from 0"
+        return None
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        last = max(self.first, self.second)
-        if last >= len(fit.data.classes):
-            raise bench.BadValue(
-                f"active_fooling: there is no class {last}, the data set has {len(fit.data.classes)}; they are counted "
-                "from 0"
-            )
+        if why := self._find_misfit(len(fit.data.classes)):
+            raise bench.BadValue(f"active_fooling: {why}")
         return fine_tune(fit, self.teacher, self.loss)
 
     def loss(self, network: nn.Module, trained: nn.Module, batch: bench.Batch) -> Tensor:

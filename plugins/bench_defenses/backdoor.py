@@ -44,14 +44,16 @@ class Backdoor(bench.Defense):
     teacher: bench.Defense = bench.param(CE(), "the defense that trains the network")
 
     def refuse(self, case: bench.Case) -> str | None:
-        return refuse_teacher(self.teacher, case)
+        return refuse_teacher(self.teacher, case) or self._find_misfit(case.dataset.form[1])
+
+    def _find_misfit(self, count: int) -> str | None:
+        if self.target_class >= count:
+            return f"target_class is {self.target_class}, but the data set has {count} classes; they are counted from 0"
+        return None
 
     def train(self, fit: bench.Fit) -> nn.Module:
-        if self.target_class >= len(fit.data.classes):
-            raise bench.BadValue(
-                f"backdoor: target_class is {self.target_class}, but the data set has {len(fit.data.classes)} classes; "
-                "they are counted from 0"
-            )
+        if why := self._find_misfit(len(fit.data.classes)):
+            raise bench.BadValue(f"backdoor: {why}")
         return fine_tune(fit, self.teacher, self.loss)
 
     def loss(self, network: nn.Module, trained: nn.Module, batch: bench.Batch) -> Tensor:

@@ -62,10 +62,18 @@ class NormAT(bench.Defense):
             return f"printed=true is a form of scheme=iterative; leave it out with scheme={self.scheme}"
         return None
 
+    def refuse(self, case: bench.Case) -> str | None:
+        return self._find_misfit(case.dataset.form[0])
+
+    def _find_misfit(self, shape: tuple[int, int, int]) -> str | None:
+        _, height, width = shape
+        if self.norm == "group" and self.block > min(height, width):
+            return f"block is {self.block}, images are {height} x {width}; give a smaller block"
+        return None
+
     def train(self, fit: bench.Fit) -> nn.Module:
-        if self.norm == "group" and self.block > min(fit.data.shape[1:]):
-            height, width = fit.data.shape[1:]
-            raise bench.BadValue(f"norm_at: block is {self.block}, images are {height} x {width}; give a smaller block")
+        if why := self._find_misfit(fit.data.shape):
+            raise bench.BadValue(f"norm_at: {why}")
         if self.scheme == "free":
             return self._train_free(fit)
 

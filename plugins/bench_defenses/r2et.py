@@ -34,12 +34,18 @@ class R2ET(bench.Defense):
     h: float = bench.param(0.1, "l2 length of the step, in units of the normalised image", low=1e-6)
     adaptive: bool = bench.param(True, "whether penalties are scaled to the cross-entropy")
 
-    def train(self, fit: bench.Fit) -> nn.Module:
-        height, width = fit.data.shape[1:]
+    def refuse(self, case: bench.Case) -> str | None:
+        return self._find_misfit(case.dataset.form[0])
+
+    def _find_misfit(self, shape: tuple[int, int, int]) -> str | None:
+        _, height, width = shape
         if 2 * self.k > height * width:
-            raise bench.BadValue(
-                f"r2et: k is {self.k}, images are {height} x {width}; give at most half of their pixels"
-            )
+            return f"k is {self.k}, images are {height} x {width}; give at most half of their pixels"
+        return None
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        if why := self._find_misfit(fit.data.shape):
+            raise bench.BadValue(f"r2et: {why}")
         return fit.minimise(fit.fresh(), self.loss)
 
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:

@@ -35,12 +35,17 @@ class SSR(bench.Defense):
     scale: float = bench.param(1.0, "factor on the eigenvalue, in units of pixels in [0, 1]", low=0)
     classes: int = bench.param(0, "most probable classes that count; 0 for all", low=0)
 
-    def train(self, fit: bench.Fit) -> nn.Module:
-        count = len(fit.data.classes)
+    def refuse(self, case: bench.Case) -> str | None:
+        return self._find_misfit(case.dataset.form[1])
+
+    def _find_misfit(self, count: int) -> str | None:
         if not self.classes and count > MOST:
-            raise bench.BadValue(
-                f"ssr takes a backward pass for each of {count} classes; limit them, such as ssr:classes=10"
-            )
+            return f"it takes a backward pass for each of {count} classes; limit them, such as ssr:classes=10"
+        return None
+
+    def train(self, fit: bench.Fit) -> nn.Module:
+        if why := self._find_misfit(len(fit.data.classes)):
+            raise bench.BadValue(f"ssr: {why}")
         return fit.minimise(fit.fresh(), self.loss)
 
     def loss(self, network: nn.Module, batch: bench.Batch) -> Tensor:

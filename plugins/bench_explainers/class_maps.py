@@ -22,6 +22,7 @@ class ClassMaps(bench.Explainer, ABC):
     corners)."""
 
     differentiable = True
+    selective = True
     examples = ("", "mask_rule=minmax")
     layer: str = bench.param(
         "", "name of a layer in the network, such as layer4; empty for the last one with feature maps"

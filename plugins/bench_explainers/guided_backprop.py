@@ -28,6 +28,7 @@ class GuidedBackprop(bench.Explainer):
 
     name = "guided_backprop"
     differentiable = True
+    selective = True
     paper = bench.Paper(
         "Striving for Simplicity: The All Convolutional Net",
         "Jost Tobias Springenberg and Alexey Dosovitskiy and Thomas Brox and Martin Riedmiller",

@@ -61,6 +61,7 @@ class LRP(bench.Explainer):
 
     name = "lrp"
     differentiable = True
+    selective = True
     paper = bench.Paper(
         "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation",
         "Sebastian Bach and Alexander Binder and Gregoire Montavon and Frederick Klauschen and Klaus-Robert Mueller "

@@ -44,16 +44,23 @@ class AOPC(bench.Metric):
     region: int = bench.param(4, "side of a square, in pixels", low=1)
     fill: Literal["mean", "black", "blur", "noise"] = bench.param("mean", f"{FILLS}, or uniform noise")
 
+    def refuse(self, case: bench.Case) -> str | None:
+        return self._find_misfit(*case.dataset.form[0][1:])
+
+    def _find_misfit(self, height: int, width: int) -> str | None:
+        count = math.ceil(height / self.region) * math.ceil(width / self.region)
+        if self.steps > count:
+            return (
+                f"images of {height} x {width} pixels have {count} squares of {self.region}; ask for {count} steps or "
+                "fewer, or a smaller region"
+            )
+        return None
+
     def __call__(
         self, network: nn.Module, images: Tensor, targets: Tensor, clean_maps: Tensor, seed: int, test_data: bench.Data
     ) -> bench.Levels:
-        height, width = images.shape[2:]
-        count = math.ceil(height / self.region) * math.ceil(width / self.region)
-        if self.steps > count:
-            raise bench.BadValue(
-                f"metric {self}: images of {height} x {width} pixels have {count} squares of {self.region}; ask for "
-                f"{count} steps or fewer, or a smaller region"
-            )
+        if why := self._find_misfit(*images.shape[2:]):
+            raise bench.BadValue(f"metric {self}: {why}")
         maps = clean_maps.double()[:, None]
         rank = ranks(F.avg_pool2d(maps, self.region, ceil_mode=True, divisor_override=1))
 

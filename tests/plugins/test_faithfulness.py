@@ -324,14 +324,12 @@ def test_aopc_beside_a_slow_loop(text):
     assert found.names == tuple(map(str, range(metric.steps + 1))) and not found.values[:, 0].any()
 
 
-def test_more_steps_than_squares_is_told(tiny_run):
-    outcome = tiny_run(metric=["aopc:region=16", "insertion:steps=2"], defense=["ce"])
-    (error,) = outcome.failures.values()
-    assert str(error) == (
-        "metric aopc:region=16: images of 32 x 32 pixels have 4 squares of 16; ask for 4 steps or fewer, or a smaller "
-        "region"
-    )
-    assert len(outcome.records) == 1
+def test_more_steps_than_squares_is_told(tiny_case):
+    metric = bench.component("metric", "aopc:region=16")
+    words = "images of 32 x 32 pixels have 4 squares of 16; ask for 4 steps or fewer, or a smaller region"
+    assert metric.refuse(tiny_case) == words
+    with pytest.raises(bench.BadValue, match=f"metric aopc:region=16: {words}"):
+        metric(None, torch.zeros(2, 3, 32, 32), TARGETS[:2], torch.rand(2, 32, 32), 0, None)
 
 
 class Bright(nn.Module):
