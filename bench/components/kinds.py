@@ -410,6 +410,19 @@ class Attack(Component, ABC):
         found: Callable[[Tensor], Tensor] | None = earlier(victim, images, targets)
         return found
 
+    def make_point_objective(
+        self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball
+    ) -> Callable[[Tensor], Tensor] | None:
+        """`make_objective` as a function of the points of a ball. An attack that follows a gradient by the parameters
+        of a transformation defines it, (B, P) -> (B,), and with it `make_point_loss`."""
+        return self.make_objective(victim, images, targets) if ball.space == "images" else None
+
+    def make_point_loss(
+        self, victim: Victim, images: Tensor, targets: Tensor, ball: Ball
+    ) -> Callable[[Tensor], Tensor] | None:
+        """`make_loss` as a function of the points of a ball."""
+        return self.make_loss(victim, images, targets) if ball.space == "images" else None
+
     def make_loss(self, victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What the attack chooses an image by, of those that it has met: its objective, unless it says otherwise."""
         return self.make_objective(victim, images, targets)

@@ -24,6 +24,7 @@ Figures = Mapping[str, Tensor]
 
 COMPARED = 3  # images on which the gradient that an attack follows is compared with fine differences
 STEP = 1e-8  # half the width of these: small, since a max-pooling that switches within it makes a map jump
+TURN = 3e-5  # the same in degrees and pixels: places of pixels are rounded, and have to move by more
 CHECKED = 8  # test images on which an attack is checked
 TOP = 20  # pixels whose overlap is the score that checks compare
 TRIES = 50  # images that the blind search tries, or as many as the attack takes steps where these are fewer
@@ -68,15 +69,15 @@ def check_attack(
     attacked: Tensor,
     rows: Tensor,
 ) -> dict[str, Tensor]:
-    """Figures per image, (n,) each, of an attack and the images that it returned; `rows` are the images' indices.
+    """Figures per image, (n,) each, of an attack and the points that it returned; `rows` are the images' indices.
 
     The overlap with the clean maps that is left: by the attack ("left"), with twice its steps ("doubled"), in a ball of
-    twice the size ("larger"), in one a quarter of the largest ("wide"), and by a blind search ("blind"). NaN where a
-    run failed. Whether the map of the attacked image alone is zero ("lost"), and the gradient of the objective
-    ("flat"). How the objective changes along its gradient, over a grey level or a fifth of eps, as predicted and on the
-    real network ("predicted", "actual").
+    twice the size ("larger"), by a blind search ("blind"), and in a ball a quarter of the largest ("wide"). There is no
+    "wide" for a transformation, where a map may rightly stay the same. NaN where a run failed. Whether the map of the
+    attacked image alone is zero ("lost"), and the gradient of the objective ("flat"). How the objective changes along
+    its gradient, over a grey level or a fifth of eps, as predicted and on the real network ("predicted", "actual").
     """
-    score = _make_score(victim, images, targets)
+    score = _make_score(victim, ball, images, targets)
 
     def left(attack: Attack, ball: Ball) -> Tensor:
         try:
@@ -92,18 +93,19 @@ def check_attack(
             "left": score(attacked),
             "doubled": left(attack.doubled, ball) if attack.doubled else score(attacked),
             "larger": left(attack, ball.resize(min(2 * ball.eps, whole))),
-            "wide": left(attack, ball.resize(max(WIDE * whole, ball.eps))),
             "blind": score(_search_blindly(victim, score, ball, images, getattr(attack, "steps", TRIES))),
         }
+        if ball.space == "images":
+            figures["wide"] = left(attack, ball.resize(max(WIDE * whole, ball.eps)))
         with noise.call(0):
             figures["lost"] = _is_map(victim.maps(images, targets))
         with noise.call(0):
-            figures["lost"] &= _is_map(victim.maps(attacked, targets)).logical_not()
+            figures["lost"] &= _is_map(victim.maps(ball.apply(attacked, images), targets)).logical_not()
     return figures | _compare_slopes(victim, attack, ball, images, targets)
 
 
-def _make_score(victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function (n, C, H, W) -> (n,): overlap with the clean maps on the real network, under the same noise."""
+def _make_score(victim: Victim, ball: Ball, images: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function (n, ...) -> (n,) of points: overlap with the clean maps on the real network, under the same noise."""
 
     def draw(number: int, moved: Tensor) -> Tensor:
         with noise.call(number):
@@ -113,33 +115,54 @@ def _make_score(victim: Victim, images: Tensor, targets: Tensor) -> Callable[[Te
         clean = [draw(number, images) for number in range(2)]
         same = torch.equal(*clean)
         clean = clean[:1] if same else [*clean, *(draw(number, images) for number in range(2, DRAWS))]
-    return lambda moved: torch.stack([overlap(c, draw(n, moved)) for n, c in enumerate(clean)]).mean(0)
+
+    def compare(number: int, points: Tensor) -> Tensor:
+        maps = draw(number, ball.apply(points, images))
+        first, second = ball.align(clean[number][:, None], maps[:, None], points)
+        return overlap(first[:, 0], second[:, 0])
+
+    return lambda points: torch.stack([compare(number, points) for number in range(len(clean))]).mean(0)
 
 
 def _largest(ball: Ball, images: Tensor) -> Ball:
-    """The ball of a norm that holds every image."""
-    pixels = images[0, 0].numel()
-    whole = {"linf": Fraction(1), "l2": Fraction(images[0].numel() ** 0.5), "l0": Fraction(pixels)}[ball.norm]
+    """The ball of a norm that holds every image, or of a transformation that holds all that it makes of one."""
+    whole = {
+        "linf": Fraction(1),
+        "l2": Fraction(images[0].numel() ** 0.5),
+        "l0": Fraction(images[0, 0].numel()),
+        "rotation": Fraction(180),
+        "translation": Fraction(max(images.shape[2:])),
+        "colour": Fraction(1),
+    }[ball.norm]
     return ball.resize(max(whole, Fraction(ball.eps)))
 
 
 def _search_blindly(
     victim: Victim, score: Callable[[Tensor], Tensor], ball: Ball, images: Tensor, steps: int
 ) -> Tensor:
-    """The best of the draws from the ball, and of random blocks moved on the best so far, that keep the prediction."""
-    best, least, prediction = images, score(images), victim.logits(images).argmax(1)
+    """The best points that keep the prediction, of draws from the ball and of random blocks moved on the best so far,
+    or of parameters near the best."""
+    best, prediction = ball.center(images), victim.logits(images).argmax(1)
+    least = score(best)
     tries = min(steps, TRIES)
     for number in range(tries):
         if number % 2:
             tried = ball.sample(images)
+        elif ball.space == "parameters":
+            tried = ball.project(best + 0.5 * (1 - number / tries) * ball.sample(images), images)
         else:
             side = max(1, round(min(images.shape[2:]) * 0.5 * (1 - number / tries)))
             corner = images + ball.reach * noise.signs(images[:, :, :1, :1])
             tried = ball.project(torch.where(_draw_blocks(images, side), corner, best), images)
         now = score(tried)
-        better = (now <= least) & (victim.logits(tried).argmax(1) == prediction)
-        best, least = torch.where(better[:, None, None, None], tried, best), torch.where(better, now, least)
+        better = (now <= least) & (victim.logits(ball.apply(tried, images)).argmax(1) == prediction)
+        best, least = torch.where(_broadcast(better, tried), tried, best), torch.where(better, now, least)
     return best
+
+
+def _broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """Shape values (n,) so that they meet the rows of a tensor (n, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _draw_blocks(images: Tensor, side: int) -> Tensor:
@@ -153,10 +176,12 @@ def _draw_blocks(images: Tensor, side: int) -> Tensor:
     return inside[0][:, None, :, None] & inside[1][:, None, None, :]
 
 
-def check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tensor, seed: int, rows: Tensor) -> Tensor:
+def check_gradient(
+    victim: Victim, attack: Attack, ball: Ball, images: Tensor, targets: Tensor, seed: int, rows: Tensor
+) -> Tensor:
     """Error of the gradient that an attack follows against finite differences, relative to either: (n,).
 
-    Taken in float64, near the clean images.
+    Taken in float64, near the clean images, or at parameters drawn from the ball.
     """
     exact = dataclasses.replace(
         victim,
@@ -166,9 +191,13 @@ def check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tens
     )
     clean = images.double()
     with noise.rows(seed, "gradient_error", rows):
-        objective = attack.make_objective(exact, clean, targets)
+        objective = attack.make_point_objective(exact, clean, targets, ball)
         assert objective is not None  # the caller has seen one
-        start, direction = clean + 0.01 * noise.uniform(clean), noise.normal(clean)
+        if ball.space == "images":
+            start, step = clean + 0.01 * noise.uniform(clean), STEP
+        else:
+            start, step = ball.sample(clean), TURN if ball.moves_pixels else STEP
+        direction = noise.normal(start)
 
         def value(moved: Tensor) -> Tensor:
             with noise.call(0), contextlib.nullcontext() if attack.beta is None else softened(attack.beta):
@@ -178,14 +207,14 @@ def check_gradient(victim: Victim, attack: Attack, images: Tensor, targets: Tens
             leaf = start.requires_grad_()
             gradient = slope(value(leaf), leaf)
         with torch.no_grad():
-            difference = (value(start + STEP * direction) - value(start - STEP * direction)) / (2 * STEP)
+            difference = (value(start + step * direction) - value(start - step * direction)) / (2 * step)
     followed = (gradient * direction).flatten(1).sum(1)
     return (followed - difference).abs() / (followed.abs() + difference.abs()).clamp(min=1e-12)
 
 
 def _compare_slopes(victim: Victim, attack: Attack, ball: Ball, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        objective = attack.make_objective(victim, images, targets)
+        objective = attack.make_point_objective(victim, images, targets, ball)
         assert objective is not None  # the caller has seen one
         start = ball.sample(images)
 
@@ -198,7 +227,9 @@ def _compare_slopes(victim: Victim, attack: Attack, ball: Ball, images: Tensor, 
         gradient = slope(value(leaf), leaf)
     half = min(ball.reach / 10, LEVEL * _largest(ball, images).reach) * ball.steepest(gradient)
     with torch.no_grad():
-        above, below = (start + half).clamp(0, 1), (start - half).clamp(0, 1)
+        above, below = start + half, start - half
+        if ball.space == "images":
+            above, below = above.clamp(0, 1), below.clamp(0, 1)
         return {
             "flat": gradient.flatten(1).any(1).logical_not(),
             "predicted": (gradient * (above - below)).flatten(1).sum(1).double(),
@@ -261,11 +292,12 @@ def flag_attack(figures: Figures, chance: float) -> Iterator[str]:
         yield f"attack stuck: half the budget leaves {better}"
     if better := compare(left, figures["blind"]):
         yield f"attack beaten: a blind search leaves {better}"
-    # A wide ball holds the smaller ones.
-    least = torch.stack([left, figures["larger"], figures["wide"]]).amin(0)
-    if float(least.mean()) > chance + ABOVE_CHANCE:
-        yield f"attack blocked: with a wide budget it leaves {float(least.mean()):.3f} {about}, chance is {chance:.3f}"
-    if failed := [name for name in ("doubled", "larger", "wide") if figures[name].isnan().any()]:
+    if "wide" in figures:  # such a ball holds the smaller ones
+        least = torch.stack([left, figures["larger"], figures["wide"]]).amin(0)
+        if float(least.mean()) > chance + ABOVE_CHANCE:
+            wide = f"with a wide budget it leaves {float(least.mean()):.3f} {about}, chance is {chance:.3f}"
+            yield f"attack blocked: {wide}"
+    if failed := [name for name in ("doubled", "larger", "wide") if name in figures and figures[name].isnan().any()]:
         yield f"attack unstable: it fails in the checks {', '.join(failed)}"
     if figures["flat"].any():
         yield f"gradient masked: it is zero on {_share(figures['flat'])} of {n} images"

@@ -236,8 +236,8 @@ def attack_run(
 ) -> dict[str, Tensor]:
     """The attacked images, and what the attack reports of each; in the ball of a transformation, also its parameters.
 
-    For an attack with an objective, in other balls, also its values before and after on the real network, and the error
-    of its gradient against finite differences on the first images.
+    For an attack with an objective, also its values before and after on the real network, and the error of its gradient
+    against finite differences on the first images.
     """
 
     reports: dict[str, Tensor] = {}
@@ -258,21 +258,19 @@ def attack_run(
             raise BadComponent(f"attack {attack} returned {ball.space} with NaN or infinity")
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         points = ball.project(raw.detach(), images)
-        if ball.space == "parameters":  # an objective knows nothing of how its maps move
-            return (ball.apply(points, images), points, *reports.values())
-        attacked = points
+        made = [points] if ball.space == "images" else [ball.apply(points, images), points]
         with torch.no_grad():
-            loss = attack.make_loss(victim, images, targets)
+            loss = attack.make_point_loss(victim, images, targets, ball)
             if loss is None:
-                return (attacked, *reports.values())
+                return (*made, *reports.values())
             # The same noise before and after, so that the difference is the attack's.
             with noise.call(0):
-                before = loss(images)
+                before = loss(ball.center(images))
             with noise.call(0):
-                after = loss(attacked)
+                after = loss(points)
         if not (before.isfinite() & after.isfinite()).all():
             raise BadComponent(f"attack {attack} has an objective that is not finite on the maps of {surrogate}")
-        return attacked, *reports.values(), before, after
+        return *made, *reports.values(), before, after
 
     with contextlib.ExitStack() as around, _frozen(network), measure(services.log, "attack", network) as passes, passes:
         for other in others:
@@ -285,7 +283,7 @@ def attack_run(
         return dict(zip(names, results, strict=True))
     few = slice(COMPARED)
     try:
-        error = check_gradient(victim, attack, images[few], targets[few], seed, test_data.rows[few])
+        error = check_gradient(victim, attack, ball, images[few], targets[few], seed, test_data.rows[few])
     except RuntimeError:  # a network that computes in single precision whatever its input; the attack stands, flagged
         error = torch.full((len(images[few]),), torch.nan, dtype=torch.float64)
     return {**dict(zip([*names, "before", "after"], results, strict=True)), "gradient_error": error}
@@ -320,7 +318,8 @@ def attack_checks(
         names[:] = figures
         return tuple(figures.values())
 
-    few = [rows[:CHECKED] for rows in (images, targets, attack_run["images"], test_data.rows)]
+    points = attack_run["parameters" if ball.space == "parameters" else "images"]
+    few = [rows[:CHECKED] for rows in (images, targets, points, test_data.rows)]
     with _frozen(network), measure(services.log, "check", network) as passes, passes:
         figures = chunked(check, *few, seed=seed, name="attack_checks", indices=test_data.rows)
     return dict(zip(names, figures, strict=True))

@@ -56,7 +56,7 @@ def _try(
                 if explainer:
                     network.eval().requires_grad_(False)
                     for weight in network.parameters():
-                        weight += JITTER * torch.randn_like(weight)
+                        weight.add_(JITTER * torch.randn_like(weight))
                     explainer.attributions(network, torch.rand(1, *shape), torch.zeros(1, dtype=torch.int64))
         except BadComponent as error:
             return str(error)

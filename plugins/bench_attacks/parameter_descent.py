@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ class ParameterDescent(bench.Attack):
     """
 
     name = "parameter_descent"
+    version = 2
     paper = ENGSTROM2019
     examples = ("steps=3,restarts=1", "steps=2,restarts=2,against=cosine")
     spaces = ("parameters",)
@@ -54,6 +56,23 @@ class ParameterDescent(bench.Attack):
                     points = ball.project(points - self.step * ball.reach * way, images)
                     worst.offer(points)
         return worst.parameters
+
+    def make_point_objective(
+        self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball
+    ) -> Callable[[Tensor], Tensor] | None:
+        worst = Worst(victim, images, targets, ball, self.against, self.name)
+        return lambda points: self.score(worst, points)
+
+    def make_point_loss(
+        self, victim: bench.Victim, images: Tensor, targets: Tensor, ball: bench.Ball
+    ) -> Callable[[Tensor], Tensor] | None:
+        worst = Worst(victim, images, targets, ball, self.against, self.name)
+
+        def loss(points: Tensor) -> Tensor:
+            seen = worst.look(points)
+            return seen.goal.loss(seen.maps)
+
+        return loss
 
     def gradient(self, worst: Worst, points: Tensor) -> Tensor:
         """The gradient of what the attack follows by parameters, zero where it is not finite: (B, P) -> (B, P)."""

@@ -23,6 +23,7 @@ import bench
 from bench import noise
 from bench.boards.protocol import parse_protocol
 from bench.engine.cells import list_cells
+from bench.engine.checks import check_attack, check_gradient, flag_attack
 from bench.engine.selection import select
 from bench.gradients import softened
 from bench.testing import tiny_images, tiny_network
@@ -199,6 +200,51 @@ def test_the_descent_leaves_less_than_its_starts():
         worst.offer(attacked(text, network, ball))
         left.append(worst.loss)
     assert (left[1] <= left[0] + 1e-9).all() and left[1].mean() < left[0].mean() - 1e-4
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_the_gradient_by_parameters_passes_its_check_and_a_wrong_one_does_not(norm):
+    @dataclass(frozen=True)
+    class Halved(ParameterDescent):
+        def score(self, worst, points):
+            return super().score(worst, 0.5 * points + 0.5 * points.detach())
+
+    given = (victim(tiny_network(smooth=True)), IMAGES, TARGETS, 0, range(4))
+    errors = [check_gradient(given[0], attack, BALLS[norm], *given[1:]) for attack in (ParameterDescent(), Halved())]
+    assert float(errors[0].median()) < 1e-3 and float(errors[1].median()) == pytest.approx(1 / 3, rel=1e-2)
+
+
+def check(attack, norm, explainer="gradient"):
+    """The figures of the checks of an attack in the ball of a transformation, and their flags."""
+    ball, target = BALLS[norm], dataclasses.replace(victim(tiny_network(smooth=True)), explainer=explainer)
+    with noise.rows(0, "attack_run", range(4)):
+        points = attack.perturb(target, IMAGES, TARGETS, ball)
+    with noise.rows(0, "attack_checks", range(4)):
+        figures = check_attack(target, attack, ball, 0, IMAGES, TARGETS, points, range(4))
+    return points, figures, list(flag_attack(figures, 0.1))
+
+
+@pytest.mark.parametrize("norm", BALLS)
+def test_a_descent_that_stands_still_is_beaten_by_a_blind_search(norm):
+    @dataclass(frozen=True)
+    class Still(ParameterDescent):
+        def perturb(self, victim, images, targets, ball):
+            return ball.center(images)
+
+    gradient = bench.component("explainer", "gradient")
+    _, figures, flags = check(Still(), norm, gradient)
+    assert figures["left"].tolist() == [1] * 4 and "wide" not in figures
+    assert any(flag.startswith("attack beaten: a blind search leaves 0.") for flag in flags)
+    points, figures, flags = check(ParameterDescent(), norm, gradient)
+    if norm == "rotation":
+        assert_close(figures["left"].float(), look_by_hand(tiny_network(smooth=True), points)[0])
+    assert not any(flag.startswith("attack beaten") for flag in flags)
+
+
+def test_a_map_that_moves_with_its_image_is_no_sign_of_a_blocked_attack():
+    _, figures, flags = check(ParameterDescent(), "translation", Brightness())
+    assert figures["left"].tolist() == figures["blind"].tolist() == pytest.approx([1] * 4)
+    assert not any(flag.startswith(("attack blocked", "attack beaten")) for flag in flags)
 
 
 def test_a_move_that_leaves_no_map_is_passed_over():
@@ -435,3 +481,4 @@ def test_each_attack_gives_a_record(tiny_run):
     found = {record.axes["attack"]: record.value for record in records}
     assert list(found) == attacks and all(record.axes["ball"] == "translation:2" for record in records)
     assert found["no_attack"] == pytest.approx(1) and all(0 < found[attack] < 1 for attack in attacks[1:])
+    assert [set(record.objective) for record in records] == [set()] * 4 + [{"before", "after", "success"}]

@@ -85,18 +85,19 @@ def attacks_networks_of_strangers(component: Attack, catalog: Catalog) -> None:
 
 
 def lowers_its_objective(component: Attack, catalog: Catalog) -> None:
-    images, targets = tiny_images()
+    (images, targets), ball = tiny_images(), _first_ball(component)
+    start = ball.center(images)
     for smooth in (True, False):
         with torch.no_grad():
-            objective = component.make_objective(tiny_victim(tiny_network(smooth)), images, targets)
-            loss = component.make_loss(tiny_victim(tiny_network(smooth)), images, targets)
+            objective = component.make_point_objective(tiny_victim(tiny_network(smooth)), images, targets, ball)
+            loss = component.make_point_loss(tiny_victim(tiny_network(smooth)), images, targets, ball)
             if objective is None or loss is None:
                 return
-            before = loss(images)
+            before = loss(start)
         ensure(before.shape == (5,), f"for 5 images, its objective has shape {tuple(before.shape)}, not (5,)")
         if component.beta is None and not smooth:
             ensure(
-                _has_gradient(objective, images),
+                _has_gradient(objective, start),
                 "its objective has no gradient on a ReLU network; give the attack a parameter beta, the sharpness of "
                 "the softplus that replaces ReLU",
             )
