@@ -99,8 +99,11 @@ class Dataset(Component, ABC):
     @property
     def form(self) -> tuple[tuple[int, int, int], int]:
         """The shape of an image, (C, H, W), and the number of classes. Raises EnvironmentProblem where the set's files
-        are not there."""
-        _, (_, channels, height, width), classes = _look_into(self, data_dir())
+        are not there, or hold no such images."""
+        _, shape, classes = _look_into(self, data_dir())
+        if len(shape) != 4:
+            raise EnvironmentProblem(f"dataset {self}: its images have the shape {shape}, must be (N, C, H, W)")
+        _, channels, height, width = shape
         return (channels, height, width), classes
 
 
@@ -109,7 +112,7 @@ def _look_into(dataset: Dataset, folder: Path | None) -> tuple[str, tuple[int, .
     """The fingerprint of a data set, the shape of all its test images, and the number of its classes."""
     try:
         data = dataset.load("test")
-        return data.fingerprint, tuple(data.images.shape), len(data.classes)
+        return data.fingerprint, tuple(getattr(data.images, "shape", ())), len(data.classes)
     except BenchError:
         raise
     except Exception as error:

@@ -74,6 +74,19 @@ def test_ssr_is_refused_for_more_than_100_classes(tiny_case):
     assert bench.component("defense", "ssr:classes=10").refuse(case) is None
 
 
+def test_images_of_another_form_are_told_and_refuse_nothing(catalog, tiny_case):
+    @dataclasses.dataclass(frozen=True)
+    class Flat(type(tiny_case.dataset)):
+        def load(self, split):
+            return bench.Data(torch.rand(4, 32, 32), torch.arange(4) % 2, ("a", "b"))
+
+    case = dataclasses.replace(tiny_case, dataset=Flat())
+    with pytest.raises(bench.errors.EnvironmentProblem, match=r"have the shape \(4, 32, 32\), must be \(N, C, H, W\)"):
+        _ = case.dataset.form
+    (cell,) = list_cells(catalog, [case], [bench.component("metric", "accuracy")])
+    assert cell.refusal is None
+
+
 def test_a_trial_leaves_no_trace_in_the_generator(tiny_case):
     case = dataclasses.replace(tiny_case, explainer=bench.component("explainer", "bcos"))
     state = torch.get_rng_state()
