@@ -80,7 +80,7 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError(f"brackets are more than {DEEPEST} deep") from None
     level = [value]
     for _ in range(DEEPEST + 1):
-        tables = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        tables = [part.values() if type(part) is dict else part for part in level if type(part) in (dict, list)]
         if not tables:
             return value
         level = [part for parts in tables for part in parts]

@@ -1,7 +1,7 @@
 """Records to tables and pages, and what strangers submit. Needs no torch and runs no plugin."""
 
 from bench.boards.board import ROW, devices, read_board, row_name
-from bench.boards.curves import Curve, average_levels, find_curves
+from bench.boards.curves import Curve, average_levels, find_curves, group_by_budget
 from bench.boards.folder import (
     EXAMPLES,
     RECORDS,

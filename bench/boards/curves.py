@@ -32,18 +32,25 @@ class Curve:
         return area(parts, normalised) if len(parts) > 1 else None
 
 
-def find_curves(records: Iterable[Record], images: Mapping[str, Sequence[float | None]]) -> list[Curve]:
-    """The curves of some records with several budgets. `images` has the values of the images by key."""
-    rows: dict[tuple[str, str, tuple[tuple[str, str], ...]], dict[str, list[Record]]] = {}
+Row = tuple[str, str, tuple[tuple[str, str], ...]]  # metric, norm, and the other axes but the seed
+
+
+def group_by_budget(records: Iterable[Record]) -> dict[Row, dict[str, list[Record]]]:
+    """The records of each row that has several budgets, by eps."""
+    rows: dict[Row, dict[str, list[Record]]] = {}
     for record in records:
         norm, eps = split_ball(record.axes.get("ball", ""))
         axes = tuple((axis, text) for axis, text in record.axes.items() if axis not in ("ball", "seed"))
         if eps:
             rows.setdefault((record.metric, norm, axes), {}).setdefault(eps, []).append(record)
+    return {row: parts for row, parts in rows.items() if len(parts) > 1}
+
+
+def find_curves(records: Iterable[Record], images: Mapping[str, Sequence[float | None]]) -> list[Curve]:
+    """The curves of some records with several budgets. `images` has the values of the images by key."""
     return [
         Curve(metric, norm, dict(axes), {eps: estimate(parts[eps], images) for eps in sorted(parts, key=Fraction)})
-        for (metric, norm, axes), parts in rows.items()
-        if len(parts) > 1
+        for (metric, norm, axes), parts in group_by_budget(records).items()
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 
 
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 def collect_later() -> Iterator[None]:
     """Keep the garbage collector from what loads inside, which stays until the process ends.
 
-    It would look at all of that again and again, which is a sixth of the time that torch takes to load.
+    It would look at all of that again and again, which is a sixth of the time that torch takes to load, and once more
+    afterwards.
     """
-    enabled = gc.isenabled()
+    enabled, loaded = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
+        if len(sys.modules) > loaded:  # else garbage alone would be kept
+            gc.freeze()
         if enabled:
             gc.enable()

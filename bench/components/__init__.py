@@ -4,7 +4,7 @@ from bench.components.ball import Ball
 from bench.components.base import Component, check_parameters, param, parameters, write
 from bench.components.case import Case, cases
 from bench.components.data import Data
-from bench.components.files import data_dir, freeze_files, know_files, use_data_dir
+from bench.components.files import data_dir, freeze_files, know_files, remember, use_data_dir
 from bench.components.kinds import (
     KINDS,
     Attack,

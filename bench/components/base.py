@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal
 
-from bench.components.files import checksum, locate, remember_text
+from bench.components.files import checksum, locate, remember
 from bench.errors import BadValue, PluginError
 from bench.keys import needs_quotes
 from bench.papers import Paper
@@ -110,7 +110,7 @@ class Component:
 
     def __str__(self) -> str:
         """The text form without defaults: `l2_cosd:cosine=0.5`."""
-        return self._text("text")
+        return remember(self, "text", lambda: self._text("text"))
 
     def _text(self, form: Form) -> str:
         given = [
@@ -123,7 +123,7 @@ class Component:
     @property
     def published(self) -> str:
         """The text form with each path as NAME#CHECKSUM, which reveals nothing about the machine."""
-        return self._text("published")
+        return remember(self, "published", lambda: self._text("published"))
 
     @property
     def identity(self) -> str:
@@ -131,7 +131,7 @@ class Component:
 
         Added parameters are left out while they have their defaults.
         """
-        return remember_text(self, self._identity)
+        return remember(self, "identity", self._identity)
 
     def _identity(self) -> str:
         values = ",".join(

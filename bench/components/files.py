@@ -9,12 +9,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.downloads import Download, fetch_path
 from bench.errors import EnvironmentProblem
 from bench.files import check_file, check_folder
 
+T = TypeVar("T")
 VARIABLE = "BENCH_DATA_DIR"
 
 _named: contextvars.ContextVar[Path | None] = contextvars.ContextVar("data_dir", default=None)
@@ -61,30 +62,34 @@ def locate(path: Path) -> Path:
 
 
 _frozen: contextvars.ContextVar[dict[Path, str] | None] = contextvars.ContextVar("frozen", default=None)
-# By the number of an object in memory, with the object, so that no other gets the number.
-_texts: contextvars.ContextVar[dict[int, tuple[Any, str]] | None] = contextvars.ContextVar("texts", default=None)
+# By the number of an object in memory and the name of the fact, with the object, so that no other gets the number.
+_facts: contextvars.ContextVar[dict[tuple[int, str], tuple[Any, Any]] | None] = contextvars.ContextVar(
+    "facts", default=None
+)
 
 
 @contextlib.contextmanager
 def freeze_files() -> Iterator[None]:
     """Inside, files are assumed not to change: each path is walked and hashed once, each identity made once."""
-    frozen, texts = _frozen.get(), _texts.get()
-    tokens = _frozen.set({} if frozen is None else frozen), _texts.set({} if texts is None else texts)
+    frozen, facts = _frozen.get(), _facts.get()
+    tokens = _frozen.set({} if frozen is None else frozen), _facts.set({} if facts is None else facts)
     try:
         yield
     finally:
         _frozen.reset(tokens[0])
-        _texts.reset(tokens[1])
+        _facts.reset(tokens[1])
 
 
-def remember_text(owner: Any, make: Callable[[], str]) -> str:
-    """A text that follows from an object and its files. Inside `freeze_files`, it is made once."""
-    known = _texts.get()
+def remember(owner: Any, name: str, make: Callable[[], T]) -> T:
+    """What follows from an object and its files. Inside `freeze_files`, it is made once."""
+    known = _facts.get()
     if known is None:
         return make()
-    if id(owner) not in known:
-        known[id(owner)] = owner, make()
-    return known[id(owner)][1]
+    place = id(owner), name
+    if place not in known:
+        known[place] = owner, make()
+    fact: T = known[place][1]
+    return fact
 
 
 def checksum(path: Path) -> str:

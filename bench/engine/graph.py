@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.axes import AXES
-from bench.components import Case, Component, Defense
+from bench.components import Case, Component, Defense, remember
 from bench.engine.locks import Busy
 from bench.engine.phases import Phase
 from bench.engine.shared import Shared
@@ -77,6 +77,7 @@ class Vocabulary:
         self.values = {v.name: v for v in values}
         self.reached: dict[tuple[str, ...], tuple[frozenset[str], frozenset[str]]] = {}
         self.ordered: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self.sorted: dict[tuple[str, ...], tuple[list[str], list[str]]] = {}
 
     def check(self, owner: str, function: Callable[..., Any]) -> None:
         """Raise UnknownName where a function names evidence that does not exist."""
@@ -116,9 +117,14 @@ class Vocabulary:
 
     def spec(self, made: str, names: tuple[str, ...], case: Case) -> Spec:
         """The spec of what is made from some names in a case."""
-        axes, along = self.reach(names)
-        versions = {name: self.values[name].version for name in sorted(along)}
-        return Spec(made, versions, {axis: identity(getattr(case, axis)) for axis in sorted(axes)})
+        if names not in self.sorted:
+            axes, along = self.reach(names)
+            self.sorted[names] = sorted(axes), sorted(along)
+        axes, along = self.sorted[names]
+        choices: dict[str, str] = remember(case, "identities", dict)
+        choices |= {axis: identity(getattr(case, axis)) for axis in axes if axis not in choices}
+        versions = {name: self.values[name].version for name in along}
+        return Spec(made, versions, {axis: choices[axis] for axis in axes})
 
 
 def identity(choice: Any) -> str:
@@ -172,6 +178,7 @@ class Graph:
         self.given = dict(given or {})
         self.private = Memory(memory.shared)
         self.specs: dict[str, str] = {}
+        self.keys: dict[str, str] = {}
 
     def spec(self, name: str) -> str:
         if name not in self.specs:
@@ -179,7 +186,9 @@ class Graph:
         return self.specs[name]
 
     def key(self, name: str) -> str:
-        return hash_spec(self.spec(name))
+        if name not in self.keys:
+            self.keys[name] = hash_spec(self.spec(name))
+        return self.keys[name]
 
     def get(self, name: str) -> Any:
         """The choice along an axis, or a value, which is computed at most once. A failure is not tried again."""

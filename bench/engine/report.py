@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.boards import VALUES, Curve, Record, average_levels, find_curves
+from bench.boards import VALUES, Curve, Record, average_levels, find_curves, group_by_budget
 from bench.boards.render import format_table
 from bench.boards.submissions.attachments import Values, read_values
+from bench.components import freeze_files
 from bench.engine.cells import Cell
 from bench.engine.runner import Outcome
 from bench.engine.store import Store
 from bench.errors import explain_failure
 
 
+@freeze_files()
 def format_records(outcome: Outcome, width: int | None = None) -> str:
     """A table with a row for each case and a column for each metric; "" where there are no records.
 
@@ -34,9 +36,8 @@ def arrange_records(outcome: Outcome) -> list[tuple[dict[str, str], dict[str, Re
 
 def list_curves(records: Iterable[Record], store: Store) -> list[Curve]:
     """The scores of some stored records over budgets, where there are several."""
-    measured = [record for record in records if "ball" in record.axes]
-    if len({record.axes["ball"] for record in measured}) < 2:
-        return []
+    rows = group_by_budget(records)
+    measured = [record for parts in rows.values() for some in parts.values() for record in some]
     return find_curves(measured, average_levels(read_stored_values(measured, store)))
 
 

@@ -29,7 +29,7 @@ from bench.boards import (
     write_whole,
 )
 from bench.boards.submissions.metadata import NAME, SUFFIX, draft, read_meta, read_supersedes
-from bench.components import Case
+from bench.components import Case, freeze_files
 from bench.engine import (
     TENSORS,
     VOCABULARY,
@@ -236,6 +236,7 @@ def _has_table(file: Path, table: Any) -> bool:
         return False
 
 
+@freeze_files()
 def describe_stale(folder: Path, cells: Iterable[Cell]) -> list[str]:
     """What has changed since the published records of some cells were made, a line for each change."""
     records = group_by_text(read_records(folder).records)
