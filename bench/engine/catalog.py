@@ -101,10 +101,11 @@ class Catalog:
             raise PluginError(plugin.problem)
 
 
-def load(without: Collection[str] = ()) -> Catalog:
+def load(without: Collection[str] = (), absent: bool = False) -> Catalog:
     """Load all plugins of the entry-point group `bench`, in order of distribution and name.
 
-    `without` names distributions or entry points to leave out. A plugin that cannot be used is listed with its problem.
+    `without` names distributions or entry points to leave out; `absent`: whether they may be missing, as on another
+    machine. A plugin that cannot be used is listed with its problem.
     """
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
@@ -116,7 +117,7 @@ def load(without: Collection[str] = ()) -> Catalog:
     )
     names = {name for _, plugin in found for name in (plugin.distribution, plugin.name)}
     for name in without:
-        if name not in names:
+        if name not in names and not absent:
             raise UnknownName(f"--without {name}: no such plugin{suggestion(name, names)}")
     guarded: Library | None = None  # from plugins of others; the suite's own are trusted, which saves a look at it all
     for point, plugin in found:

@@ -8,7 +8,9 @@ import math
 import pickle
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +18,17 @@ import torch
 from bench.components import data_dir, use_data_dir
 from bench.engine.bars import Count, find_count
 from bench.engine.catalog import Catalog
-from bench.engine.executors import ERRORS, PATIENCE, TELLING, Here, Order, answer, as_error, open_worker
+from bench.engine.executors import ERRORS, PATIENCE, TELLING, Here, Order, answer, as_error, name_error, open_worker
 from bench.engine.store import Store
 from bench.engine.tasks import Ended, Task
-from bench.errors import CellFailed, EnvironmentProblem, quote_error, summarise_error
+from bench.errors import BenchError, CellFailed, EnvironmentProblem, quote_error, summarise_error
 
 LOCAL = "here"  # the address that starts a cluster on this machine
 WAITING = 2000  # tasks that Ray holds at a time, running or not
 RETRIES = 2  # of a task whose worker or machine is lost
 CALLS = 50  # tasks of a worker on a GPU before it ends, so that its memory comes back
 
-_open: dict[bytes, Here] = {}
+_open: dict[bytes, tuple[Path | None, Here]] = {}  # of the run that this worker is ready for, with its data folder
 
 
 class Counts:
@@ -67,13 +69,14 @@ def compute(order: bytes, counts: Any, key: str, task: bytes) -> tuple[str, ...]
     if order not in _open:
         _open.clear()
         told: Order = pickle.loads(order)
-        use_data_dir(told.data).__enter__()  # for as long as the worker lives
         try:
-            _open[order] = open_worker(told)
-        except EnvironmentProblem as problem:
-            return "stopped", "EnvironmentProblem", str(problem)
-    with _telling(counts, key):
-        return answer(_open[order], task)
+            with use_data_dir(told.data):
+                _open[order] = told.data, open_worker(told)
+        except BenchError as problem:
+            return "stopped", name_error(problem), str(problem)
+    folder, executor = _open[order]
+    with use_data_dir(folder), _telling(counts, key):
+        return answer(executor, task)
 
 
 class Cluster:
@@ -104,8 +107,20 @@ class Cluster:
             raise EnvironmentProblem(f"--ray {address}: no machine of the cluster has a GPU; use --device cpu or auto")
         on_gpu = device != "cpu" and has_gpu
         place = torch.device("cuda" if on_gpu else "cpu")
+        self.around = contextlib.ExitStack()
+        sign = self.around.enter_context(store.unfinished(uuid.uuid4().hex[:16])).place.absolute()
+        data, plugins = data_dir(), catalog.list_plugins()
         self.order = pickle.dumps(
-            Order(catalog.without, catalog.list_plugins(), data_dir(), store.root.absolute(), place, 1, sharing > 1)
+            Order(
+                catalog.without,
+                plugins,
+                data and data.absolute(),
+                store.root.absolute(),
+                place,
+                threads=1,
+                shares=sharing > 1,
+                sign=sign,
+            )
         )
         options: dict[str, Any] = {"num_gpus": 1 / sharing, "max_calls": CALLS} if on_gpu else {"num_cpus": 1 / sharing}
         self.remote = ray.remote(max_retries=RETRIES, **options)(compute)
@@ -121,6 +136,7 @@ class Cluster:
             for reference in self.running:
                 self.ray.cancel(reference, force=True)
         self.ray.shutdown()
+        self.around.close()
 
     def has_room(self) -> bool:
         return len(self.running) < WAITING

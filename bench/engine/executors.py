@@ -117,7 +117,8 @@ def read_record(store: Store, cell: Cell) -> Record | None:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process is told at its start. `shares`: whether its device, or its cores, are others' as well."""
+    """What a process is told at its start. `shares`: whether its device, or its cores, are others' as well. `sign`: a
+    place in the store that is there during the run, by which another machine sees that the store is the same."""
 
     without: tuple[str, ...]
     plugins: tuple[str, ...]
@@ -126,6 +127,7 @@ class Order:
     device: torch.device
     threads: int
     shares: bool
+    sign: Path | None = None
 
 
 @dataclass(eq=False)
@@ -240,7 +242,7 @@ class Processes:
         """What a process tells."""
         try:
             what, *told = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of a word
             return self._bury(worker)
         if what == "ready":
             worker.since = time.monotonic()
@@ -326,10 +328,15 @@ class _NoTerminal(io.TextIOWrapper):
 
 
 def open_worker(order: Order) -> Here:
-    """Make this process ready for tasks. Raises EnvironmentProblem where it lacks a plugin."""
+    """Make this process ready for tasks. Raises EnvironmentProblem where it lacks a plugin, or sees another store."""
+    if order.sign and not order.sign.exists():
+        raise EnvironmentProblem(
+            f"worker {os.uname().nodename} does not see the store {order.root} of this run; mount it there at this "
+            "path, or name a place that all machines share with --store"
+        )
     torch.set_num_threads(order.threads)
     phases.share_device(order.shares)
-    catalog = load(order.without)
+    catalog = load(order.without, absent=True)
     catalog.require_whole()
     missing = sorted(set(order.plugins) - set(catalog.list_plugins()))
     if missing:
@@ -346,12 +353,12 @@ def answer(executor: Here, order: bytes) -> tuple[str, ...]:
     try:
         error = executor.compute(*pickle.loads(order))
     except StoreError as problem:
-        return "stopped", _name(problem), str(problem)
+        return "stopped", name_error(problem), str(problem)
     if error is None:
         return ("done",)
     if isinstance(error, Busy):
         return "busy", error.key
-    return "spoiled" if isinstance(error, Spoiled) else "failed", _name(error), explain_failure(error)
+    return "spoiled" if isinstance(error, Spoiled) else "failed", name_error(error), explain_failure(error)
 
 
 def as_error(told: tuple[str, ...]) -> Exception | None:
@@ -380,7 +387,7 @@ def serve(connection: Connection, order: Order) -> None:
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
     except BenchError as error:
-        connection.send(("stopped", _name(error), str(error)))
+        connection.send(("stopped", name_error(error), str(error)))
 
 
 def _tell_counts(connection: Connection, speaking: threading.Lock) -> None:
@@ -400,6 +407,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _name(error: Any) -> str:
+def name_error(error: Any) -> str:
     """The name of the error class, among those that the other side knows."""
     return next((name for name, cls in ERRORS.items() if isinstance(error, cls)), "CellFailed")

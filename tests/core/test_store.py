@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -243,6 +244,25 @@ def test_a_lock_beats_while_it_is_held_and_is_released_by_its_owner_alone(tmp_pa
     assert (tmp_path / "lock").exists()
     first.release()
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_lock_that_cannot_be_read_for_now_is_not_lost(tmp_path, monkeypatch):
+    lock = Lock(tmp_path / "lock", Watch())
+    assert lock.take()
+
+    def fail(number):
+        def read(path, limit):
+            raise OSError(number, "no answer")
+
+        return read
+
+    monkeypatch.setattr("bench.engine.locks.read_file", fail(errno.ESTALE))
+    assert not lock.is_lost()
+    monkeypatch.setattr("bench.engine.locks.read_file", fail(errno.ENOENT))
+    assert lock.is_lost()
+    monkeypatch.undo()
+    lock.release()
+    assert not lock.is_lost()
 
 
 def test_a_lock_taken_between_look_and_removal_is_given_back(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import collections
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -16,12 +17,13 @@ import pytest
 import torch
 
 import bench
+from bench.engine import cluster
 from bench.engine.bars import counted, find_count
 from bench.engine.executors import Order, Processes, _Worker, divide, open_worker
 from bench.engine.locks import Busy
 from bench.engine.store import Store
 from bench.engine.tasks import Task, perform
-from bench.errors import CellFailed, EnvironmentProblem
+from bench.errors import CellFailed, EnvironmentProblem, PluginError
 
 CPU = torch.device("cpu")
 
@@ -274,6 +276,54 @@ def test_a_worker_without_a_plugin_says_so(tmp_path):
     order = Order((), ("acme 1.0",), None, tmp_path, CPU, 1, False)
     with pytest.raises(EnvironmentProblem, match=r"worker .* lacks the plugin acme 1.0; .* --without acme$"):
         open_worker(order)
+
+
+def test_a_worker_need_not_have_what_is_left_out(tmp_path):
+    executor = open_worker(Order(("acme",), (), None, tmp_path, CPU, 1, False))
+    assert executor.catalog.without == ("acme",)
+
+
+def test_a_worker_that_sees_another_store_says_so(tmp_path):
+    order = Order((), (), None, tmp_path, CPU, 1, False, tmp_path / "partial" / "0123")
+    with pytest.raises(EnvironmentProblem, match=r"worker .* does not see the store .*; mount it there .*--store$"):
+        open_worker(order)
+
+
+def test_a_worker_of_a_cluster_uses_the_data_folder_for_each_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_open", {})
+    monkeypatch.setattr(cluster, "open_worker", lambda order: bench.data_dir())
+    monkeypatch.setattr(cluster, "answer", lambda executor, task: (str(executor), str(bench.data_dir())))
+    order = pickle.dumps(Order((), (), tmp_path, tmp_path, CPU, 1, False))
+    for _ in range(2):
+        assert cluster.compute(order, None, "key", b"") == (str(tmp_path), str(tmp_path))
+
+
+def test_a_worker_of_a_cluster_says_in_a_line_why_it_cannot_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_open", {})
+    nowhere = pickle.dumps(Order((), (), tmp_path / "none", tmp_path, CPU, 1, False))
+    stopped, name, text = cluster.compute(nowhere, None, "key", b"")
+    assert (stopped, name) == ("stopped", "EnvironmentProblem") and text.endswith("check --data-dir and BENCH_DATA_DIR")
+
+    problem = "plugin 'acme' of acme does not import"
+
+    def fail(order):
+        raise PluginError(problem)
+
+    monkeypatch.setattr(cluster, "open_worker", fail)
+    order = pickle.dumps(Order((), (), None, tmp_path, CPU, 1, False))
+    assert cluster.compute(order, None, "key", b"") == ("stopped", "CellFailed", problem)
+
+
+def test_a_process_that_is_killed_while_it_speaks_costs_a_try(catalog, store):
+    here, there = multiprocessing.Pipe()
+    os.write(there.fileno(), b"\0\0\0\x20half")
+    there.close()
+    processes = Processes(catalog, store, CPU)
+    process = SimpleNamespace(join=lambda *_: None, kill=lambda: None, exitcode=-9)
+    worker = _Worker(process, here, 0, SimpleNamespace(key="key"), since=0.0)
+    processes.working.append(worker)
+    ((_, error),) = processes.wait(None)
+    assert str(error) == "its process ended by SIGKILL, perhaps by a component"
 
 
 def test_gpus_are_dealt_out(catalog, store, monkeypatch):
