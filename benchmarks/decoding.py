@@ -3,8 +3,8 @@
 python benchmarks/decoding.py [--images N] [--batch N] [--workers N,N] [--rounds N]
 
 Both give batches of float images to a loop that does nothing else, in the same random order, with the same number of
-workers: threads here, processes there. A DataLoader's processes are started before the clock. Rounds alternate; the
-medians are printed, with the largest number of bytes that batches decoded ahead can hold.
+workers: threads here, processes there, and with 0 the loop itself. A DataLoader's processes are started before the
+clock. Rounds alternate; the medians are printed, with the largest number of bytes that batches decoded ahead can hold.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def count_rate(batches: Iterator[torch.Tensor], count: int) -> float:
 
 
 def ours(place: Path, order: torch.Tensor, batch: int, workers: int) -> Iterator[torch.Tensor]:
-    torch.set_num_threads(workers)
+    torch.set_num_threads(max(1, workers))
     data = bench.component("dataset", f"folder:path={place}").load("test")
     batches = Batches(data, order, torch.device("cpu"), "none", resident=0)
-    for rows, columns in batches.read_ahead(order.split(batch)):
+    parts = order.split(batch)
+    for rows, columns in batches.read_ahead(parts) if workers else ((rows, None) for rows in parts):
         yield batches.at(rows, columns).images
 
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--workers", default="0,1,2")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     rows = []
@@ -83,7 +84,7 @@ def main() -> None:
                 rate = count_rate(make(Path(folder), order, options.batch, workers), options.images)
                 rates[make] += [rate] if round_ else []  # the first one reads the files from the disk
             mine, other = (statistics.median(each) for each in rates.values())
-            ahead = (AHEAD + 1) * options.batch * 3 * SIDE * SIDE * 4
+            ahead = (AHEAD + 1 if workers else 1) * options.batch * 3 * SIDE * SIDE * 4
             rows.append([workers, f"{mine:.0f}", f"{other:.0f}", f"{mine / other:.2f}", f"{ahead / 1e6:.0f} MB"])
     print(tabulate(rows, headers=["workers", "images/s", "of a DataLoader", "ratio", "held ahead"]))
 

@@ -2,15 +2,19 @@
 
 Each value takes the seconds that the board's records give, or the median of its name. A record takes --record seconds,
 and each task --overhead seconds of the one process that hands tasks out. Efficiency is the least time that any order
-could take (all work divided by the workers, or the longest chain of needs) divided by the time taken.
+could take (all work divided by the workers, or the longest chain of needs, which the last column names) divided by the
+time taken. Busy is the share of the workers' time in which they compute: where the chain is the limit, more workers
+only wait.
 
 python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 20
+python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 3 --axis attack topk uniform_noise no_attack
 python benchmarks/scheduling.py --ray    # measures the overhead of a task on a local Ray
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
 import statistics
 import tempfile
@@ -79,9 +83,11 @@ def find_longest(tasks: list[Task], seconds: dict[str, float]) -> float:
     return max(ends.values())
 
 
-def read_cells(board: Path, seeds: int) -> list[Cell]:
+def read_cells(board: Path, seeds: int, axes: list[list[str]]) -> list[Cell]:
+    """The cells of a board that are not refused, with other choices along some axes: lists of a name and choices."""
     catalog = installed()
     chosen: dict[str, Any] = {"seed": [str(seed) for seed in range(seeds)]} if seeds else {}
+    chosen |= {axis: texts for axis, *texts in axes}
     selection = select(catalog, chosen, protocol=read_protocol(board))
     cells = list_cells(catalog, selection.cases, selection.metrics)
     return list({cell.key: cell for cell in cells if not cell.refusal}.values())
@@ -108,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("board", nargs="?", type=Path)
     parser.add_argument("--seeds", type=int, default=0, help="of the board, unless given")
+    parser.add_argument("--axis", nargs="+", action="append", default=[], metavar=("AXIS", "TEXT"))
     parser.add_argument("--record", type=float, default=0.5)
     parser.add_argument("--overhead", type=float, default=0.005)
     parser.add_argument("--ray", action="store_true")
@@ -115,7 +122,7 @@ def main() -> None:
     if given.ray:
         print("{:.2f} ms to hand out a task, {:.2f} ms until it is back".format(*(1e3 * s for s in measure_ray())))
         return
-    cells = read_cells(given.board, given.seeds)
+    cells = read_cells(given.board, given.seeds, given.axis)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), print)
         tasks = list_tasks(cells, store)
@@ -123,16 +130,18 @@ def main() -> None:
         work, longest = sum(seconds.values()), find_longest(tasks, seconds)
         print(f"{len(cells)} records, {len(tasks)} tasks, {work / 3600:.1f} h of work")
         print(f"{longest / 3600:.2f} h: the longest chain of needs")
-        print("workers  hours   least  efficiency  seconds to hand out")
+        print("workers  hours   least  efficiency   busy  seconds to hand out  limit")
         for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
             executor = Simulated(workers, seconds, given.overhead)
             start = time.perf_counter()
-            for _ in perform(list_tasks(cells, store), executor, store):
+            fresh = [dataclasses.replace(task, needs=set(task.needs)) for task in tasks]
+            for _ in perform(fresh, executor, store):
                 pass
             spent = time.perf_counter() - start
             least = max(work / workers, longest)
-            hours, best = executor.now / 3600, least / 3600
-            print(f"{workers:7d} {hours:6.2f} {best:7.2f} {best / hours:11.3f} {spent:10.2f}")
+            hours, best, busy = executor.now / 3600, least / 3600, work / executor.now / workers
+            limit = "chain" if longest > work / workers else "work"
+            print(f"{workers:7d} {hours:6.2f} {best:7.2f} {best / hours:11.3f} {busy:6.3f} {spent:20.2f}  {limit}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def commands(text):
     """The command lines of a page's shell blocks that call `bench`, as words."""
     for block in re.findall(r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE):
         for line in block.replace("\\\n", " ").splitlines():
-            match = re.search(r"(?:^|&& |-- |srun (?:-n \d+ )?)(bench .*)", line)
+            match = re.search(r"(?:^|&& |-- |srun (?:-\S+ |\d+ )*)(bench .*)", line)
             if match:
                 yield shlex.split(match[1].partition(" > ")[0], comments=True)[1:]
 
