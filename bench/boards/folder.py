@@ -50,6 +50,8 @@ def read_records(folder: Path) -> RecordSet:
                 raise BadValue(f"{file}, line {number}: no record of this version; publish it again") from None
             if record.key not in records or origin[record.key] in supersedes.get(file.stem, ()):
                 records[record.key], origin[record.key] = record, file.stem
+    if not any(supersedes.values()):
+        return RecordSet(list(records.values()), origin)
     cases: dict[tuple[str, str], list[Record]] = {}
     for record in records.values():
         cases.setdefault(_case_of(record), []).append(record)

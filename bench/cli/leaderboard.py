@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.loading import collect_later
 from bench.cli.options import BOARDS, PLACE, answer, complain, finish, know_board, load_catalog, select_cells, selecting
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 from bench.files import write_file
@@ -69,8 +70,10 @@ def _generate(places: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
 
     boards = {}
     for place in places:
-        boards[place.resolve()] = board = read_board(place)
-        yield place, render_board(board)
+        with collect_later():
+            boards[place.resolve()] = board = read_board(place)
+            files = render_board(board)
+        yield place, files
     if any(place.parent == Path(BOARDS).resolve() for place in boards):
         every = [boards.get(place.resolve()) or read_board(place) for place in all_boards()]
         yield Path(BOARDS), render_overview(every)
