@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("board", nargs="?", type=Path)
     parser.add_argument("--seeds", type=int, default=0, help="of the board, unless given")
     parser.add_argument("--axis", nargs="+", action="append", default=[], metavar=("AXIS", "TEXT"))
+    parser.add_argument("--workers", nargs="+", type=int, default=[2**power for power in range(10)])
     parser.add_argument("--record", type=float, default=0.5)
     parser.add_argument("--overhead", type=float, default=0.005)
     parser.add_argument("--ray", action="store_true")
@@ -131,7 +132,7 @@ def main() -> None:
         print(f"{len(cells)} records, {len(tasks)} tasks, {work / 3600:.1f} h of work")
         print(f"{longest / 3600:.2f} h: the longest chain of needs")
         print("workers  hours   least  efficiency   busy  seconds to hand out  limit")
-        for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        for workers in given.workers:
             executor = Simulated(workers, seconds, given.overhead)
             start = time.perf_counter()
             fresh = [dataclasses.replace(task, needs=set(task.needs)) for task in tasks]
