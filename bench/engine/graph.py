@@ -118,8 +118,8 @@ class Vocabulary:
     def spec(self, made: str, names: tuple[str, ...], case: Case) -> Spec:
         """The spec of what is made from some names in a case."""
         if names not in self.sorted:
-            axes, along = self.reach(names)
-            self.sorted[names] = sorted(axes), sorted(along)
+            of_axes, keyed = self.reach(names)
+            self.sorted[names] = sorted(of_axes), sorted(keyed)
         axes, along = self.sorted[names]
         choices: dict[str, str] = remember(case, "identities", dict)
         choices |= {axis: identity(getattr(case, axis)) for axis in axes if axis not in choices}

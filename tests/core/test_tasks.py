@@ -289,6 +289,22 @@ def test_a_worker_that_sees_another_store_says_so(tmp_path):
         open_worker(order)
 
 
+def test_a_cluster_leaves_a_sign_in_the_store_while_it_runs(catalog, store, monkeypatch):
+    actor = SimpleNamespace(remote=lambda *given: None)
+    ray = SimpleNamespace(
+        init=lambda **options: None,
+        cluster_resources=lambda: {"CPU": 2.0},
+        remote=lambda *target, **options: (lambda inner: actor) if options else actor,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with cluster.Cluster(catalog, store, "auto", cluster.LOCAL, sharing=2) as executor:
+        told = pickle.loads(executor.order)
+        assert told.sign.is_absolute() and told.sign.is_relative_to(told.root) and told.sign.is_dir()
+        assert (told.device, told.threads, told.shares) == (CPU, 1, True)
+    assert not told.sign.exists()
+
+
 def test_a_worker_of_a_cluster_uses_the_data_folder_for_each_task(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_open", {})
     monkeypatch.setattr(cluster, "open_worker", lambda order: bench.data_dir())
