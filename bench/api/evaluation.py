@@ -41,8 +41,8 @@ def evaluate(
     metrics that compare with labels are refused in `troubles`. references: (R, C, H, W), other images, for attacks that
     aim at the map of one and explainers that average over some. What is left out comes from the suite's quick.toml.
 
-    An attack of n steps takes n passes over an image, and with its checks 6 n over each of the first 8: on a CPU, begin
-    with few steps and images, such as attacks="topk:steps=10".
+    The checks of an attack cost two to five times as much as the attack, on half of the images, but on at least 4 and
+    at most 8. For a quick look on a CPU, take few steps and images: attacks="topk:steps=5" and images[:4].
 
     Everything is computed as by `bench run`, on a copy of the network in eval mode. Results are kept in `store` if it
     is given, and used again for the same network and images. Raises BadValue or BadComponent for what cannot be

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from bench import noise
 from bench.components import Attack, Ball, Victim
+from bench.engine.bars import counted
+from bench.engine.chunks import chunked
 from bench.errors import BenchError
 from bench.gradients import slope, softened
 from bench.maps import top_pixels
@@ -25,7 +27,8 @@ Figures = Mapping[str, Tensor]
 COMPARED = 3  # images on which the gradient that an attack follows is compared with fine differences
 STEP = 1e-8  # half the width of these: small, since a max-pooling that switches within it makes a map jump
 TURNS = {"rotation": 1e-5, "translation": 1e-6}  # the same where places of pixels are rounded, and must move by more
-CHECKED = 8  # test images on which an attack is checked
+CHECKED = 8  # test images on which an attack is checked, or half of these where they are fewer than 16
+LEAST = 4  # of these, where there are as many
 TOP = 20  # pixels whose overlap is the score that checks compare
 TRIES = 50  # images that the blind search tries, or as many as the attack takes steps where these are fewer
 DRAWS = 4  # calls over which the score of an explainer that draws is averaged
@@ -74,33 +77,72 @@ def check_attack(
 
     The overlap with the clean maps that is left: by the attack ("left"), with twice its steps ("doubled"), in a ball of
     twice the size ("larger"), in one a quarter of the largest ("wide"), and by a blind search ("blind"). NaN where a
-    run failed. Whether the map of the attacked image alone is zero ("lost"), and the gradient of the objective
-    ("flat"). How the objective changes along its gradient, over a grey level or a fifth of eps, as predicted and on the
-    real network ("predicted", "actual").
+    run failed. A run that cannot raise a flag, given those before it, is left out, and its figures raise none. Whether
+    the map of the attacked image alone is zero ("lost"), and the gradient of the objective ("flat"). How the objective
+    changes along its gradient, over a grey level or a fifth of eps, as predicted and on the real network ("predicted",
+    "actual").
 
     A transformation has no "wide", since a map may rightly stay the same in any of its balls, and no slopes: places
     between pixels and max-pooling make the objective of honest explainers so uneven that it often rises over a step.
     """
-    score = _make_score(victim, ball, images, targets)
+    names: list[str] = []
+
+    def look(*chunk: Tensor) -> tuple[Tensor, ...]:
+        figures = _check_chunk(victim, attack, ball, *chunk)
+        names[:] = figures
+        return tuple(figures.values())
 
     def left(attack: Attack, ball: Ball) -> Tensor:
-        try:
-            with noise.rows(seed, "attack_run", rows):  # the noise of the attack proper
-                moved = attack.perturb(victim, images.clone(), targets.clone(), ball).detach()
-        except BenchError:  # such as a gradient that is not finite, where the attack proper met none
-            return torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
-        return score(ball.project(moved, images))
+        def run(images: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+            try:
+                with noise.rows(seed, "attack_run", rows):  # the noise of the attack proper
+                    moved = attack.perturb(victim, images.clone(), targets.clone(), ball).detach()
+            except BenchError:  # such as a gradient that is not finite, where the attack proper met none
+                return torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
+            return _make_score(victim, ball, images, targets)(ball.project(moved, images))
 
+        with torch.no_grad():
+            result: Tensor = chunked(run, images, targets, rows, seed=seed, name="attack_checks", indices=rows)
+        return result
+
+    whole = _largest(ball, images).eps
+    with counted(4 if ball.space == "images" else 3, "attack_checks", "run") as add:
+        figures = chunked(look, images, targets, attacked, seed=seed, name="attack_checks", indices=rows)
+        seen = dict(zip(names, figures, strict=True))
+        add(1)
+        own = seen["left"]
+        seen["larger"] = left(attack, ball.resize(min(2 * ball.eps, whole)))
+        add(1)
+        seen["doubled"] = left(attack.doubled, ball) if attack.doubled and may_gain(own) else own
+        add(1)
+        if ball.space == "images":
+            # A wide ball holds the smaller ones.
+            least = torch.minimum(own, seen["larger"])
+            is_low = float(least.mean()) <= ABOVE_CHANCE  # not where a run failed
+            seen["wide"] = least if is_low else left(attack, ball.resize(max(WIDE * whole, ball.eps)))
+            add(1)
+    return seen
+
+
+def may_gain(left: Tensor) -> bool:
+    """Whether any run could leave so much less on some images, (n,), that its gain is beyond twice the standard error.
+
+    On m of n images with anything left, an equal gain is the clearest one. It is then m / n in units of itself, and its
+    standard error is sqrt(m (n - m) / (n - 1)) / n.
+    """
+    n, m = len(left), int((left > 0).sum())
+    return m > 0 and (n == 1 or m * (n - 1) > 4 * (n - m))
+
+
+def _check_chunk(
+    victim: Victim, attack: Attack, ball: Ball, images: Tensor, targets: Tensor, attacked: Tensor
+) -> dict[str, Tensor]:
     with torch.no_grad():
-        whole = _largest(ball, images).eps
+        score = _make_score(victim, ball, images, targets)
         figures = {
             "left": score(attacked),
-            "doubled": left(attack.doubled, ball) if attack.doubled else score(attacked),
-            "larger": left(attack, ball.resize(min(2 * ball.eps, whole))),
+            "blind": score(_search_blindly(victim, score, ball, images, getattr(attack, "steps", TRIES))),
         }
-        if ball.space == "images":
-            figures["wide"] = left(attack, ball.resize(max(WIDE * whole, ball.eps)))
-        figures["blind"] = score(_search_blindly(victim, score, ball, images, getattr(attack, "steps", TRIES)))
         with noise.call(0):
             figures["lost"] = _is_map(victim.maps(images, targets))
         with noise.call(0):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench import noise
 from bench.components import Attack, Ball, Data, Dataset, Defense, Explainer, Model, Prepared, Schedule, Victim
-from bench.engine.checks import CHECKED, COMPARED, check_attack, check_gradient, check_maps, compare_maps
+from bench.engine.checks import CHECKED, COMPARED, LEAST, check_attack, check_gradient, check_maps, compare_maps
 from bench.engine.chunks import chunked
 from bench.engine.graph import Services, Value, Vocabulary, value
 from bench.engine.phases import Phase, measure
@@ -311,18 +311,10 @@ def attack_checks(
         return {}
 
     victim = make_victim(network, defense, surrogate, prepared_surrogate, attack, train_data, images, services)
-    names: list[str] = []
-
-    def check(*rows: Tensor) -> tuple[Tensor, ...]:
-        figures = check_attack(victim, attack, ball, seed, *rows)
-        names[:] = figures
-        return tuple(figures.values())
-
     points = attack_run["parameters" if ball.space == "parameters" else "images"]
-    few = [rows[:CHECKED] for rows in (images, targets, points, test_data.rows)]
+    few = slice(min(CHECKED, max(LEAST, len(images) // 2)))
     with _frozen(network), measure(services.log, "check", network) as passes, passes:
-        figures = chunked(check, *few, seed=seed, name="attack_checks", indices=test_data.rows)
-    return dict(zip(names, figures, strict=True))
+        return check_attack(victim, attack, ball, seed, images[few], targets[few], points[few], test_data.rows[few])
 
 
 @value(stored=True, runs=("explainer", "model"))

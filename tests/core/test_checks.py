@@ -13,7 +13,7 @@ from marks import mostly_slow
 import bench
 from bench import noise
 from bench.engine import catalog as catalogs
-from bench.engine.checks import check_attack, check_maps, compare_maps, flag_attack, flag_maps, overlap
+from bench.engine.checks import check_attack, check_maps, compare_maps, flag_attack, flag_maps, may_gain, overlap
 from bench.engine.evidence import VOCABULARY
 from bench.engine.graph import Graph, Memory
 from bench.engine.scoring import find_flags
@@ -248,6 +248,69 @@ def test_slopes_of_an_objective_whose_derivative_is_known(victim, rows):
     assert (figures["blind"] <= 1).all() and (figures["blind"] < 1).any()
 
 
+@dataclasses.dataclass(frozen=True)
+class Ramp(bench.Explainer):
+    """A ramp over the image, which turns where the corner is bright."""
+
+    name = "ramp"
+
+    def attribute(self, network, images, targets):
+        ramp = torch.arange(1.0, 145.0).reshape(1, 1, 12, 12)
+        return torch.where(images[:, :1, :1, :1] > 0.51, 145 - ramp, ramp)
+
+
+LARGER, TWICE, WIDE = (1, "linf:16/255"), (2, "linf:8/255"), (1, "linf:1/4")
+
+
+@pytest.mark.parametrize(
+    ("attack_left", "moving", "ran"),
+    [
+        (0, True, [LARGER]),  # it cannot leave less
+        (0, False, [LARGER]),
+        (1, True, [LARGER, TWICE]),  # in the larger ball it leaves nothing
+        (1, False, [LARGER, TWICE, WIDE]),
+    ],
+)
+def test_an_attack_runs_again_only_where_that_can_raise_a_flag(victim, rows, attack_left, moving, ran):
+    runs = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Brighter(bench.Attack):
+        name = "brighter"
+        steps: int = bench.param(1, "steps", low=1)
+
+        def perturb(self, victim, images, targets, ball):
+            runs.append((self.steps, str(ball)))
+            return ball.project(images + 1, images) if moving else images
+
+        def make_objective(self, victim, images, targets):
+            return lambda moved: moved.sum((1, 2, 3))
+
+    images, targets = rows
+    images[:, :, 0, 0] = 0.5
+    attacked = images if attack_left else images + 8 / 255
+    victim = dataclasses.replace(victim, explainer=Ramp())
+    figures = check_attack(victim, Brighter(), BALL, 0, images, targets, attacked, torch.arange(5))
+    assert runs == ran and figures["left"].tolist() == [attack_left] * 5
+    assert figures["larger"].tolist() == [1 - moving] * 5
+    if TWICE not in ran:
+        assert torch.equal(figures["doubled"], figures["left"])
+    if WIDE not in ran:
+        assert torch.equal(figures["wide"], torch.minimum(figures["left"], figures["larger"]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_no_run_gains_where_few_images_have_anything_left(count):
+    torch.manual_seed(0)
+    for some in range(count + 1):
+        left = torch.zeros(count, dtype=torch.float64)
+        left[:some] = 0.5
+        runs = [left * torch.rand(count) for _ in range(50)] + [torch.zeros(count, dtype=torch.float64)]
+        usual = {name: figure[:count] for name, figure in attack_figures(left=left, larger=left, wide=left).items()}
+        flags = [flag for run in runs for flag in flag_attack({**usual, "doubled": run}, 0.04)]
+        assert any(flag.startswith(SHORT) for flag in flags) == may_gain(left)  # the last run is the clearest
+
+
 def test_two_classes_may_mirror_each_other(victim, rows):
     images, targets = rows
     figures = check_maps(victim, images, targets % 2, 2, 0, torch.arange(5))
@@ -285,6 +348,13 @@ def test_no_attack_takes_more_steps_than_it_may():
 
     assert Brief().doubled is None and Brief(steps=5).doubled == Brief(steps=10)
     assert dataclasses.dataclass(frozen=True)(Fixed)(steps=4).doubled.steps == 8
+
+
+@pytest.mark.parametrize(("images", "checked"), [(3, 3), (6, 4), (12, 6), (20, 8)])
+def test_half_of_the_images_are_checked_and_at_most_eight(tiny_case, store, images, checked):
+    case = dataclasses.replace(tiny_case, samples=images)
+    graph = Graph(VOCABULARY, case, store, torch.device("cpu"), Memory())
+    assert len(graph.get("attack_checks")["left"]) == checked
 
 
 def test_no_budget_and_no_gradient_are_no_matter_of_checks(tiny_case, catalog, store):
