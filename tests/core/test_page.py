@@ -22,6 +22,7 @@ from bench.boards import board as boards
 from bench.boards.board import read_board
 from bench.boards.columns import WORST, Column
 from bench.boards.record import Record, values_file
+from bench.boards.render.figures import describe_pictures, find_against
 from bench.boards.render.page import DOCS, SOURCE
 from bench.boards.render.plots import Series, choose_ticks, draw_curves, draw_histogram, draw_points, spread_labels
 from bench.boards.render.site import render_board, render_overview
@@ -339,6 +340,17 @@ def test_a_page_says_all_that_there_is_of_a_row(folder):
         assert text in page, text
     assert page.count("<svg") > 8 and "Overlap, worst case, by the budget of the attack." in page
     assert "Insertion, by level: what insertion is." in page
+
+
+def test_below_a_picture_stand_the_scores_of_its_image(folder):
+    board = read_board(folder)
+    row = board.rows[0]
+    shown = dataclasses.replace(board, protocol=dataclasses.replace(board.protocol, examples=[1]))
+    values = {c: list(board.cell(row, c).estimate.images.values()) for c in (find_against(board), board.measured)}
+    accuracy, score = (sum(seed[1] for seed in some) / len(some) for some in values.values())
+    text = describe_pictures(shown, row)
+    assert text.startswith("Test image 1, under ")
+    assert f"This image alone: accuracy {accuracy:.2f}; " in text and text.endswith(f" {score:.2f}.")
 
 
 def test_pages_of_two_machines_are_the_same_and_one_file_each(folder):

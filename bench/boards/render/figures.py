@@ -185,6 +185,24 @@ def draw_histograms(board: Board) -> dict[str, Markup]:
     return {name: draw_histogram(those, low, high) for name, those in values.items() if len(those) > 1}
 
 
+def describe_pictures(board: Board, row: Row) -> str:
+    """Which images a row's pictures show, and how they score: whether the network is right about them, too."""
+    places, attack = board.protocol.examples, board.protocol.axes["attack"][0]
+    shown = dict.fromkeys(filter(None, [find_against(board), board.measured]))
+    scores = []
+    for column in shown:
+        estimate = board.cell(row, column).estimate
+        images = [values for values in estimate.images.values() if len(values) > max(places)] if estimate else []
+        found = [[value for values in images if (value := values[place]) is not None] for place in places]
+        if all(found):
+            numbers = ", ".join(format(math.fsum(some) / len(some), ".2f") for some in found)
+            under = f" ({board.protocol.name(column.attack)})" if column.attack else ""
+            scores.append(f"{board.protocol.name(column.metric)}{under} {numbers}")
+    which = f"image{'s' * (len(places) > 1)} {', '.join(map(str, places))}"
+    alone = f" {'These images' if len(places) > 1 else 'This image'} alone: {'; '.join(scores)}." if scores else ""
+    return f"Test {which}, under {board.protocol.name(attack)}.{alone}"
+
+
 def _list_values(board: Board, row: Row) -> list[float]:
     estimate = board.cell(row, board.measured).estimate if board.measured else None
     images = estimate.images.values() if estimate else ()

@@ -16,7 +16,14 @@ from bench.boards.board import Board, Row
 from bench.boards.columns import WORST
 from bench.boards.folder import ROWS
 from bench.boards.render import wording
-from bench.boards.render.figures import draw_figures, draw_histograms, draw_picture, find_against, find_cost
+from bench.boards.render.figures import (
+    describe_pictures,
+    draw_figures,
+    draw_histograms,
+    draw_picture,
+    find_against,
+    find_cost,
+)
 from bench.boards.render.leads import list_leads, split_about, tell_evidence
 from bench.boards.render.rows import describe_row, list_citations, make_link, write_rows
 from bench.boards.submissions.metadata import Meta
@@ -59,6 +66,7 @@ def render_page(board: Board) -> dict[str, str]:
         figures=draw_figures(board),
         histograms=draw_histograms(board),
         pictures={row.name: _list_pictures(board, row) for row in board.leading},
+        describe_pictures=functools.partial(describe_pictures, board),
         citations=list_citations(board),
         submissions=_list_submissions(board),
         paper=paper if paper_rows else None,
