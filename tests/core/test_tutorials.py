@@ -74,7 +74,8 @@ def test_write_a_defense(install, bench_, tmp_path, penalised):
     text = read("docs/tutorials/defense.md")
     source = printed(text, "bench_calm.py", "python")
     if penalised:
-        _, loss, refuse = blocks("docs/tutorials/defense.md")
+        _, loss, parameter, refuse = blocks("docs/tutorials/defense.md")
+        source = re.sub(r"    smoothing: .*\n", lambda _: f"    {parameter}", source)
         inner = re.search(r"        def loss.*?\n\n", source, re.DOTALL)[0]
         source = source.replace(inner, "".join(f"        {line}\n" for line in loss.splitlines()) + "\n")
         source = source.replace(
