@@ -22,11 +22,11 @@ def list_components(catalog: Catalog, kind: str | None, width: int | None = None
     for each in [kind] if kind else catalog.components:
         for name, cls in catalog.of(each).items():
             plugin = catalog.sources[cls]
-            rows.append([each, name, _summarise(cls), f"{plugin.distribution} {plugin.version}"])
-    sources = {row[-1] for row in rows}
+            rows.append([each, name, f"{plugin.distribution} {plugin.version}", _summarise(cls)])
+    sources = {source for _, _, source, _ in rows}
     if width is None or len(sources) != 1:
-        return draw_table(["kind", "name", "what", "from"], rows, width, (0, 1))
-    table = draw_table(["kind", "name", "what"], [row[:-1] for row in rows], width, (0, 1))
+        return draw_table(["kind", "name", "from", "what"], rows, width, (0, 1))
+    table = draw_table(["kind", "name", "what"], [[kind, name, what] for kind, name, _, what in rows], width, (0, 1))
     return f"from {sources.pop()}\n\n{table}"
 
 

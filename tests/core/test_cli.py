@@ -281,6 +281,9 @@ def test_list_names_components_and_their_plugins(bench_):
 def test_list_of_a_kind(bench_):
     code, out, _ = bench_("list", "attack")
     assert code == 0 and {line.split()[1] for line in out.splitlines()[2:]} >= {"topk", "uniform_noise"}
+    lines = out.splitlines()
+    assert lines[0].split() == ["kind", "name", "from", "what"]
+    assert lines == [line.rstrip() for line in lines]  # a short sentence makes a short line
 
 
 def test_list_of_evidence(bench_):

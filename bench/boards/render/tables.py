@@ -26,7 +26,8 @@ def draw_table(
     """
     if width is None:
         sides = ["right" if place in right else "left" for place in range(len(headers))] if rows else ()
-        return str(tabulate(rows, headers=headers, tablefmt="simple", colalign=sides, disable_numparse=True))
+        text = tabulate(rows, headers=headers, tablefmt="simple", colalign=sides, disable_numparse=True)
+        return "\n".join(line.rstrip() for line in text.splitlines())
     from rich import box
     from rich.console import Console
     from rich.table import Table
