@@ -39,7 +39,7 @@ def evaluate(
     images: (N, C, H, W), floats in [0, 1]; the network maps them to logits (N, K) and normalises inside, as one in
     `bench.Normalised` does. labels: (N,); without them, the network's predictions are explained all the same, and
     metrics that compare with labels are refused in `troubles`. references: (R, C, H, W), other images, for attacks that
-    aim at the map of one and explainers that average over some. What is left out comes from the suite's quick.toml.
+    aim at the map of one and explainers that average over some. Options that are left out come from quick.toml.
 
     The checks of an attack cost two to five times as much as the attack, on half of the images, but on at least 4 and
     at most 8. For a quick look on a CPU, take few steps and images: attacks="topk:steps=5" and images[:4].

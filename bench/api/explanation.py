@@ -77,11 +77,11 @@ def explain(
     seed: int | None = None,
     device: str = "auto",
 ) -> Explanation:
-    """Explain what any network sees in images, and with an attack also what it sees in the attacked ones.
+    """Explain what any network predicts for images, and with an attack also for the attacked images.
 
-    images: (N, C, H, W), floats in [0, 1], of which the network makes logits (N, K). targets: the classes to explain,
-    one for each image or one for all; by default the predicted ones. names: of the K classes, for the panel.
-    references: as `bench.evaluate` has them. Raises BadValue or BadComponent for what cannot be explained.
+    images: (N, C, H, W), floats in [0, 1], which the network maps to logits (N, K). targets: the classes to explain,
+    one for each image or one for all; by default the predicted ones. names: those of the K classes, for the panel.
+    references: as for `bench.evaluate`. Raises BadValue or BadComponent for what cannot be explained.
     """
     catalog, place = installed(), choose_device(device)
     dataset, model = hold(network, images, targets, references, place, "targets")

@@ -107,7 +107,7 @@ def hold(
     """The data set of images (N, C, H, W), labels (N,) or None and references (R, C, H, W) or None; and the model.
 
     `name` is what messages call the labels. Raises BadValue or BadComponent for what cannot be measured, and warns of a
-    network that would be measured otherwise than its owner may think.
+    network that would be measured in another way than its owner may expect.
     """
     check_network(network)
     dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)

@@ -1,4 +1,4 @@
-"""The records of a run as a list that also is a table."""
+"""The records of a run as a list that is also a table."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Results(list[Record]):
         return draw_records(kind, pairs, self.values, over, [] if vary is None else [vary]).plot
 
     def to_frame(self) -> DataFrame:
-        """One row a record: its metric and axes as text, its value, the 95% interval as `low` and `high`, counts."""
+        """One row per record: its metric and axes as text, its value, the 95% interval as `low` and `high`, counts."""
         from pandas import DataFrame
 
         axes = [axis for axis in AXES if any(axis in record.axes for record in self)]
