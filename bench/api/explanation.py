@@ -89,7 +89,7 @@ def explain(
     if names:
         if len(names) != len(shown.classes):
             raise BadValue(
-                f"names are {len(names)}, but the network has {len(shown.classes)} classes; name each of them"
+                f"names has {len(names)}, but the network has {len(shown.classes)} classes; give one for each class"
             )
         shown = dataclasses.replace(shown, classes=tuple(names))
     options = {

@@ -138,14 +138,14 @@ def main() -> None:
     type=click.IntRange(1),
     metavar="N",
     default=1,
-    help="Let N jobs share a core or a GPU, and have records say so.",
+    help="Let N jobs share a core or a GPU, and say so in the records.",
 )
 @click.option("--isolate", is_flag=True, help="Compute in a process of its own, so that a crash costs one cell.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Give up a value that takes longer, such as a training or an attack. Isolates.",
+    help="Give up a value that takes longer, such as a training or an attack. Implies --isolate.",
 )
 def run(
     without: tuple[str, ...],

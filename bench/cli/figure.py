@@ -46,7 +46,7 @@ class Figures(click.Command):
     type=click.Choice([option.name for option in OPTIONS.values() if option.kind]),
     default="defense",
     show_default=True,
-    help="What has the parameters of --vary.",
+    help="Axis whose components have the parameters of --vary.",
 )
 @click.option("--vary", multiple=True, metavar="PARAMETER=VALUE,...", help="Values of a parameter.")
 @click.option("--image", type=click.IntRange(0), default=0, show_default=True, help="Which measured image to draw.")

@@ -131,8 +131,8 @@ def publish(
 @selecting
 @click.option("--name", metavar="NAME", type=PLACE, help="Run the records of this submission instead of the protocol.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run only N records, drawn by lot.")
-@click.option("--nonce", metavar="TEXT", help="What the lot is drawn with. [default: new, and printed]")
-@click.option("--mark", is_flag=True, help="Where all agrees, note it in the board's verified.toml; for maintainers.")
+@click.option("--nonce", metavar="TEXT", help="Text that the lot is drawn with. [default: a new one, printed]")
+@click.option("--mark", is_flag=True, help="If everything agrees, note it in verified.toml; for maintainers.")
 def verify(
     board: str,
     name: str | None,
@@ -230,7 +230,9 @@ def diff(before: str, after: str) -> None:
     type=PLACE,
     help="The board, or all boards, before the change: published results must stay.",
 )
-@click.option("--author", default="", metavar="LOGIN", help="Whose new submissions must be; empty for anybody's.")
+@click.option(
+    "--author", default="", metavar="LOGIN", help="Login whose submissions new ones must be; empty for anybody's."
+)
 def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
     """Check submissions without running any of their code.
 

@@ -219,7 +219,7 @@ def load_catalog(without: Sequence[str] = (), broken: bool = False) -> Catalog:
 
 
 SCALE = click.option(
-    "--scale", metavar="NAME", help="Smaller protocol of the --board, such as tiny, to see that it works."
+    "--scale", metavar="NAME", help="Run a smaller protocol of the --board, such as tiny, to see that it works."
 )
 
 

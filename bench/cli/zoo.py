@@ -136,7 +136,9 @@ def export_entry(name: str, out: str, without: tuple[str, ...]) -> None:
     (WITHOUT, DATA_DIR, STORE), ["dataset", "model", "schedule", "defense", "seed"], defense="Way of training."
 )
 @OUT
-@click.option("--board", metavar="FOLDER", type=PLACE, help="Board that has the network's row, and options left out.")
+@click.option(
+    "--board", metavar="FOLDER", type=PLACE, help="Board with the network's row and the options that you leave out."
+)
 @click.option("--index", metavar="FILE", type=PLACE, help="Add an entry to this index. Needs --board and --licence.")
 @click.option("--licence", default="", metavar="SPDX", help="Licence of the weights, such as CC0-1.0.")
 @click.option("--url", default="", metavar="URL", help="Address of the folder that will hold the file.")

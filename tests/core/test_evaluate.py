@@ -310,7 +310,7 @@ def test_each_explainer_has_its_attacked_images_in_the_ball():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"names": ["ant"]}, "names are 1, but the network has 4 classes; name each of them"),
+        ({"names": ["ant"]}, "names has 1, but the network has 4 classes; give one for each class"),
         ({"targets": 4}, "targets range from 4 to 4, but the network has 4 classes; number them from 0 to 3"),
         ({"targets": [0]}, "targets are a list of 1, but there are 6 images"),
         ({"attack": ["pgd", "topk"]}, "one attack, eps, norm and seed can be shown; call bench.explain once for each"),
