@@ -161,7 +161,7 @@ def test_its_plugin_is_listed_shown_and_keeps_the_contracts(corner, bench_):
     code, out, err = bench_("list", "explainer")
     assert (code, err) == (0, "")
     assert re.search(
-        r"^explainer +corner +Ranks pixels by their distance to the corner: a control +bench-corner 1\.0$", out, re.M
+        r"^explainer +corner +bench-corner 1\.0 +Ranks pixels by their distance to the corner: a control$", out, re.M
     )
     code, out, _ = bench_("show", "explainer:corner")
     assert code == 0 and "exponent of the distance" in out
