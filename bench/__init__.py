@@ -29,10 +29,10 @@ if typing.TYPE_CHECKING:
     from bench.components.base import Component as Component, param as param
     from bench.components.case import Case as Case
     from bench.components.data import Data as Data
+    from bench.components.dataset import Dataset as Dataset
     from bench.components.files import checksum as checksum, data_dir as data_dir
     from bench.components.kinds import (
         Attack as Attack,
-        Dataset as Dataset,
         Defense as Defense,
         Explainer as Explainer,
         Levels as Levels,

@@ -4,11 +4,11 @@ from bench.components.ball import Ball
 from bench.components.base import Component, check_parameters, param, parameters, write
 from bench.components.case import Case, cases
 from bench.components.data import Data
+from bench.components.dataset import Dataset
 from bench.components.files import data_dir, freeze_files, know_files, remember, use_data_dir
 from bench.components.kinds import (
     KINDS,
     Attack,
-    Dataset,
     Defense,
     Explainer,
     Levels,

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 from bench.axes import AXES, TARGET, TARGETS
 from bench.components.ball import Ball
 from bench.components.base import Component
-from bench.components.kinds import Attack, Dataset, Defense, Explainer, Model, Schedule
+from bench.components.dataset import Dataset
+from bench.components.kinds import Attack, Defense, Explainer, Model, Schedule
 from bench.errors import BadValue
 
 Split = Literal["test", "validation", "train"]
