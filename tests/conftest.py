@@ -9,6 +9,11 @@ import sys
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no fault of what is tested.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # Processes of tests side by side share the cores. Before torch is imported, also for the processes that tests start.
 if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
