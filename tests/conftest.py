@@ -11,10 +11,6 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A slow machine is no fault of what is tested.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("suite")
-
 # Processes of tests side by side share the cores. Before torch is imported, also for the processes that tests start.
 if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // int(count)))
@@ -29,6 +25,10 @@ from bench.engine import catalog as catalogs, progress, runner
 from bench.engine.cells import list_cells
 from bench.engine.selection import select
 from bench.engine.store import Store
+
+# A slow machine is no fault of what is tested.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 numbers = itertools.count()
 progress.EVERY = 3600.0  # so that a slow machine prints nothing more
