@@ -36,6 +36,10 @@ class Simulated:
         self.now = 0.0
         self.running: list[tuple[float, int, Task]] = []
 
+    @property
+    def is_wide(self) -> bool:
+        return self.workers > 1
+
     def has_room(self) -> bool:
         return len(self.running) < self.workers
 

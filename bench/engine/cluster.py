@@ -85,6 +85,8 @@ class Cluster:
     `address`: of a cluster, "auto" for the one that this machine belongs to, "here" for one that ends with the run.
     """
 
+    is_wide = True
+
     def __init__(self, catalog: Catalog, store: Store, device: str, address: str, sharing: int = 1) -> None:
         try:
             import ray

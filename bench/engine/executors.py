@@ -43,6 +43,8 @@ ERRORS = {cls.__name__: cls for cls in (StoreError, EnvironmentProblem, CellFail
 class Here:
     """Computes tasks in this process, each as it is taken."""
 
+    is_wide = False
+
     def __init__(self, catalog: Catalog, store: Store, device: torch.device) -> None:
         self.catalog, self.store, self.device = catalog, store, device
         self.shared = Shared(catalog.library)
@@ -185,6 +187,10 @@ class Processes:
         for worker in workers:
             worker.process.kill()
             worker.process.join()
+
+    @property
+    def is_wide(self) -> bool:
+        return self.jobs > 1
 
     def has_room(self) -> bool:
         return len(self.working) < self.jobs

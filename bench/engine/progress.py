@@ -67,6 +67,10 @@ class Progress:
         self.executor, self.began, self.tasks = executor, time.monotonic(), tasks
         return self
 
+    @property
+    def is_wide(self) -> bool:
+        return self.executor.is_wide
+
     def has_room(self) -> bool:
         return self.executor.has_room()
 

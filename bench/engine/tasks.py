@@ -35,15 +35,16 @@ class Task:
     needs: set[str]
     cells: set[str] = field(default_factory=set)
 
-    def __lt__(self, other: Task) -> bool:
-        return self.place < other.place
-
 
 Ended = tuple[Task, Exception | None]
 
 
 class Executor(Protocol):
     """Computes tasks somewhere, and has their results in the store."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it computes several tasks at once."""
 
     def has_room(self) -> bool:
         """Whether it takes another task."""
@@ -91,15 +92,22 @@ def list_tasks(cells: Iterable[Cell], store: Store) -> list[Task]:
 def perform(tasks: list[Task], executor: Executor, store: Store) -> Iterator[Ended]:
     """Have tasks computed; yield each record's as it ends, with its error. What needs a failed task fails with it.
 
-    A task that another process works on is left to it, and looked at again when all others are done.
+    In one place, tasks come in their order. In several, what most records wait for comes first, so that no training is
+    left for the end. A task that another process works on is left to it, and looked at again when all others are done.
     """
+
+    def put(task: Task) -> None:
+        heapq.heappush(ready, (-len(task.cells) if executor.is_wide else 0, task.place, task))
+
     waiting = {task.key: task for task in tasks}
     followers: dict[str, list[Task]] = {}
     for task in tasks:
         for key in task.needs:
             followers.setdefault(key, []).append(task)
-    ready = [task for task in tasks if not task.needs]
-    heapq.heapify(ready)
+    ready: list[tuple[int, int, Task]] = []
+    for task in tasks:
+        if not task.needs:
+            put(task)
     running, busy, ended = 0, dict[str, list[Task]](), set[str]()
     tell = functools.cache(store.warn)  # a text once
 
@@ -114,11 +122,11 @@ def perform(tasks: list[Task], executor: Executor, store: Store) -> Iterator[End
             if error is not None:
                 yield from end(follower, error)
             elif not follower.needs and follower.key in waiting:
-                heapq.heappush(ready, follower)
+                put(follower)
 
     while ready or running or busy:
         while ready and executor.has_room():
-            task = heapq.heappop(ready)
+            _, _, task = heapq.heappop(ready)
             if task.key in waiting and not task.cells <= ended:  # else nobody needs it any more
                 executor.start(task)
                 running += 1
@@ -134,4 +142,4 @@ def perform(tasks: list[Task], executor: Executor, store: Store) -> Iterator[End
             store.wait(busy)
         for key in [key for key in busy if not store.is_held(key)]:
             for task in busy.pop(key):
-                heapq.heappush(ready, task)
+                put(task)

@@ -32,6 +32,7 @@ class Played:
     """An executor that ends tasks as told: `play` gives the errors of a key, one for each time that it is started."""
 
     def __init__(self, room, play):
+        self.is_wide = room > 1
         self.room, self.play = room, {key: list(errors) for key, errors in play.items()}
         self.started, self.running = [], []
 
@@ -78,6 +79,16 @@ def test_each_task_is_started_once_and_after_its_needs(store, room):
         assert all(executor.started.index(need) < executor.started.index(key) for need in first.split())
     if room == 1:  # the walk through the cells
         assert executor.started == ["a", "b", "r1", "c", "r2", "r3"]
+
+
+def test_several_places_begin_with_what_most_records_wait_for(store):
+    needs = {"a": "", "r1": "a", "c": "", "d": "c", "r2": "d", "r3": "d", "r4": "d"}
+    orders = {}
+    for room in (1, 2):
+        executor = Played(room, {})
+        assert len(list(perform(make_tasks(**needs), executor, store))) == 4
+        orders[room] = executor.started
+    assert orders == {1: [*needs], 2: ["c", "a", "d", "r1", "r2", "r3", "r4"]}
 
 
 def test_a_failure_costs_what_needs_it_and_no_more(store):
