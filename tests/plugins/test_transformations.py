@@ -224,7 +224,9 @@ def check(attack, norm, explainer="gradient"):
     return points, figures, list(flag_attack(figures, 0.1))
 
 
-@pytest.mark.parametrize("norm", BALLS)
+@pytest.mark.parametrize(
+    "norm", ["rotation", *(pytest.param(norm, marks=pytest.mark.slow) for norm in BALLS if norm != "rotation")]
+)
 def test_a_descent_that_stands_still_is_beaten_by_a_blind_search(norm):
     @dataclass(frozen=True)
     class Still(ParameterDescent):
