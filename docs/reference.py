@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import os
 import posixpath
 import re
 import tempfile
@@ -18,6 +19,9 @@ from typing import Any
 
 import click
 import torch
+
+# What refuses what is tried with every data set, and none is to be downloaded for that.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import bench
 from bench import gradients, noise
