@@ -122,8 +122,11 @@ class _Makers(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in MAKERS and "device" in kwargs and not isinstance(args[0], Tensor):
             return func(*args, **{**kwargs, "device": "cpu"}).to(kwargs["device"])
-        if func is Tensor.__getitem__ and isinstance(args[1], (list, np.ndarray)):
-            args = (args[0], torch.as_tensor(args[1]))
+        if func is Tensor.new_tensor and isinstance(args[0], Placed):
+            return torch.tensor(args[1], **{"dtype": args[0].dtype, **kwargs}).to(args[0].device)
+        if func is Tensor.__getitem__:
+            places = args[1] if isinstance(args[1], tuple) else (args[1],)
+            args = (args[0], tuple(torch.as_tensor(p) if isinstance(p, list | np.ndarray) else p for p in places))
         return func(*args, **kwargs)
 
 
