@@ -95,7 +95,7 @@ def operate(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"{func}: tensors on two devices, {NAME} and cpu")
     device = kwargs.get("device")
     is_placed = bool(placed) if device is None else torch.device(device).type == NAME
-    given = kwargs if device is None else {**kwargs, "device": torch.device("cpu")}
+    given = {**kwargs, "device": torch.device("cpu")} if device is not None and is_placed else kwargs
     result = func(*tree_map(_inner, args), **tree_map(_inner, given))
 
     def place(value: Any) -> Any:
