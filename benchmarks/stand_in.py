@@ -166,6 +166,8 @@ def main() -> None:
             count, problems = count + 1, problems + bool(problem)
             if problem:
                 print(f"{name}: {' '.join(problem.split())[:300]}", flush=True)
+        if not count:
+            sys.exit(f"stand_in.py: no contract's name holds {' or '.join(sys.argv[1:])}")
         print(f"{count} contracts, {problems} with a problem")
         there = run(device)
     for here, other in zip(run(torch.device("cpu")), there, strict=True):

@@ -23,7 +23,7 @@ from bench.files import parse_json, read_file
 STALE = 120.0  # seconds without a heartbeat after which a lock counts as abandoned
 TORN = 5.0  # the same for a lock that was cut off while it was written, or that is not one of ours
 
-# By which a network file system says that it cannot be reached for now.
+# By which a network file system says that it is out of reach, which often passes.
 PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN})
 
 PAUSE = 0.5  # seconds between two looks at the locks that a process waits for
