@@ -129,7 +129,7 @@ def main() -> None:
 @click.option(
     "--ray",
     is_flag=False,
-    flag_value="here",
+    flag_value="local",
     metavar="[ADDRESS]",
     help="Compute on a Ray cluster: at this address, auto for a running one, or one started here.",
 )

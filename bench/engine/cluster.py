@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import pickle
 import threading
 import time
@@ -23,9 +24,10 @@ from bench.engine.store import Store
 from bench.engine.tasks import Ended, Task
 from bench.errors import BenchError, CellFailed, EnvironmentProblem, quote_error, summarise_error
 
-LOCAL = "here"  # the address that starts a cluster on this machine
+LOCAL = "local"  # by which Ray starts a cluster on this machine, even where one runs or RAY_ADDRESS names one
 WAITING = 2000  # tasks that Ray holds at a time, running or not
 RETRIES = 2  # of a task whose worker or machine is lost
+AUTH = "RAY_AUTH_MODE"  # unset, `ray start` asks others for a token once this machine has one, but they send none
 CALLS = 50  # tasks of a worker on a GPU before it ends, so that its memory comes back
 
 _open: dict[bytes, tuple[Path | None, Here]] = {}  # of the run that this worker is ready for, with its data folder
@@ -82,7 +84,7 @@ def compute(order: bytes, counts: Any, key: str, task: bytes) -> tuple[str, ...]
 class Cluster:
     """Computes tasks as Ray's, each on a core or a GPU, or on the part of it that `sharing` of them leave each other.
 
-    `address`: of a cluster, "auto" for the one that this machine belongs to, "here" for one that ends with the run.
+    `address`: of a cluster, "auto" for the one that this machine belongs to, LOCAL for one that ends with the run.
     """
 
     is_wide = True
@@ -97,12 +99,13 @@ class Cluster:
         self.ray = ray
         try:
             ray.init(
-                address=None if address == LOCAL else address,
-                include_dashboard=False if address == LOCAL else None,
-                logging_level=logging.ERROR,
+                address=address, include_dashboard=False if address == LOCAL else None, logging_level=logging.ERROR
             )
         except (Exception, SystemExit) as error:  # by which Ray ends where nobody answers
-            raise EnvironmentProblem(f"--ray {address}: no cluster answers there ({summarise_error(error)})") from None
+            hint = "" if AUTH in os.environ else f"; if it wants a token, set {AUTH}=token"
+            raise EnvironmentProblem(
+                f"--ray {address}: no cluster answers there ({summarise_error(error)}){hint}"
+            ) from None
         has_gpu = ray.cluster_resources().get("GPU", 0) > 0
         if device == "cuda" and not has_gpu:
             ray.shutdown()

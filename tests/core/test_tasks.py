@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -274,6 +275,22 @@ def test_ray_is_asked_for_where_it_is_missing_and_alone(bench_, monkeypatch):
     assert code == 2 and err == "bench: --ray starts its own processes; leave out --jobs, --isolate and --timeout\n"
 
 
+def test_a_cluster_that_does_not_answer_is_named(bench_, monkeypatch):
+    def init(**options):
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    code, _, err = bench_("run", "--ray", "10.0.0.1:6379")
+    assert code == 3 and re.search(
+        r"--ray 10.0.0.1:6379: no cluster answers there \(ConnectionError: Failed to connect, .*\); "
+        r"if it wants a token, set RAY_AUTH_MODE=token\n$",
+        err,
+    )
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert "token" not in bench_("run", "--ray", "10.0.0.1:6379")[2]
+
+
 def test_a_record_says_which_times_were_measured_on_a_shared_device(tiny_run, monkeypatch):
     monkeypatch.setattr("bench.engine.phases._shares", True)
     (record,) = tiny_run(metric=["train_time"], reference=False).records.values()
@@ -302,8 +319,9 @@ def test_a_worker_that_sees_another_store_says_so(tmp_path):
 
 def test_a_cluster_leaves_a_sign_in_the_store_while_it_runs(catalog, store, monkeypatch):
     actor = SimpleNamespace(remote=lambda *given: None)
+    begun = {}
     ray = SimpleNamespace(
-        init=lambda **options: None,
+        init=lambda **options: begun.update(options),
         cluster_resources=lambda: {"CPU": 2.0},
         remote=lambda *target, **options: (lambda inner: actor) if options else actor,
         shutdown=lambda: None,
@@ -313,7 +331,7 @@ def test_a_cluster_leaves_a_sign_in_the_store_while_it_runs(catalog, store, monk
         told = pickle.loads(executor.order)
         assert told.sign.is_absolute() and told.sign.is_relative_to(told.root) and told.sign.is_dir()
         assert (told.device, told.threads, told.shares) == (CPU, 1, True)
-    assert not told.sign.exists()
+    assert not told.sign.exists() and begun["address"] == "local"  # not the cluster that this machine may belong to
 
 
 def test_a_worker_of_a_cluster_uses_the_data_folder_for_each_task(tmp_path, monkeypatch):
