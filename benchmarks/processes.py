@@ -28,6 +28,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.engine.store import UNFINISHED
+
 BOARD = """
 title = "many processes"
 metrics = ["accuracy", "kept_rate", "insertion", "sparsity"]
@@ -130,6 +132,7 @@ def run(way: Way, folder: Path, half: int) -> Ran:
         str(file.relative_to(store)): file.read_bytes()
         for name in ("value.safetensors", "values.parquet")
         for file in sorted(store.rglob(name))
+        if UNFINISHED not in file.parts  # what a killed process was writing
     }
     cpu = sum(after[2:4]) - sum(before[2:4])
     return Ran(wall, cpu, collections.Counter(list_placed(moves)), records, files)
