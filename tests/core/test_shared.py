@@ -127,7 +127,7 @@ def test_a_teacher_that_its_pupil_damages(strike, clean):
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    mostly_slow([(F, "softplus"), (torch, "topk"), (torch.Tensor, "argmax"), (noise, "uniform")], F, torch.Tensor),
+    mostly_slow([(F, "softplus"), (torch, "topk"), (torch.Tensor, "argmax"), (noise, "uniform")], torch.Tensor),
 )
 def test_a_replaced_function_stops_the_run(strike, clean, tiny_run, monkeypatch, owner, name):
     monkeypatch.setattr(owner, name, getattr(owner, name))  # undone afterwards, whatever it is then
