@@ -7,6 +7,7 @@ import contextvars
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from bench.files import check_file, check_folder
 
 T = TypeVar("T")
 VARIABLE = "BENCH_DATA_DIR"
+PUBLISHED = re.compile(r"([^/]+)#([0-9a-f]{16})")
 
 _named: contextvars.ContextVar[Path | None] = contextvars.ContextVar("data_dir", default=None)
 
@@ -53,12 +55,27 @@ def know_files(files: Iterable[Download]) -> Iterator[None]:
 
 
 def locate(path: Path) -> Path:
-    """The path itself, or the same path below the data folder if only that exists."""
+    """The path itself, or the same path below the data folder if only that exists.
+
+    A published path, NAME#CHECKSUM, leads to what has this name and content: here, in the data folder, or in a folder
+    of that.
+    """
     below = data_dir()
     known = [file for file in _known.get() if path in (Path(file.name), *Path(file.name).parents)]
     if known:
         return fetch_path(path, known, [Path(), *([below] if below else [])])
-    return below / path if below and not path.exists() and (below / path).exists() else path
+    if path.exists():
+        return path
+    if below and (below / path).exists():
+        return below / path
+    published = PUBLISHED.fullmatch(str(path))
+    if not published:
+        return path
+    name, content = published.groups()
+    places = [Path(), *([below, *sorted(each for each in below.iterdir() if each.is_dir())] if below else [])]
+    return next(
+        (place / name for place in places if (place / name).exists() and checksum(place / name) == content), path
+    )
 
 
 _frozen: contextvars.ContextVar[dict[Path, str] | None] = contextvars.ContextVar("frozen", default=None)

@@ -257,6 +257,20 @@ def test_a_path_that_is_not_here_is_looked_for_in_the_data_folder(tmp_path, monk
     assert found.published.startswith("weights:path=a.pt#")
 
 
+def test_a_published_path_leads_to_the_file_of_its_name_and_content(tmp_path):
+    (tmp_path / "nets").mkdir()
+    for place, content in ((tmp_path, b"theirs"), (tmp_path / "nets", b"mine")):
+        (place / "a.pt").write_bytes(content)
+    with use_data_dir(tmp_path):
+        mine = bench.component("defense", "weights:path=nets/a.pt")
+        found = bench.component("defense", mine.published)
+        assert (found.path, found.identity) == (tmp_path / "nets" / "a.pt", mine.identity)
+        text = mine.published
+        (tmp_path / "nets" / "a.pt").write_bytes(b"another")
+        assert not bench.component("defense", text).path.exists()
+        assert not bench.component("defense", "weights:path=a.pt#0123456789abcdef").path.exists()
+
+
 def test_a_subclass_gives_another_default_by_assignment_alone():
     @dataclass(frozen=True)
     class Brief(bench.Schedule):
