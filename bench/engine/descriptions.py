@@ -23,11 +23,12 @@ def list_components(catalog: Catalog, kind: str | None, width: int | None = None
         for name, cls in catalog.of(each).items():
             plugin = catalog.sources[cls]
             rows.append([each, name, f"{plugin.distribution} {plugin.version}", _summarise(cls)])
-    sources = {source for _, _, source, _ in rows}
+    headers, sources = ["kind", "name", "from", "what"], {source for _, _, source, _ in rows}
     if width is None or len(sources) != 1:
-        return draw_table(["kind", "name", "from", "what"], rows, width, (0, 1))
-    table = draw_table(["kind", "name", "what"], [[kind, name, what] for kind, name, _, what in rows], width, (0, 1))
-    return f"from {sources.pop()}\n\n{table}"
+        return draw_table(headers, rows, width, (0, 1))
+    same = {0, 2} if kind else {2}  # columns that say the same in all rows
+    headers, *rows = ([cell for place, cell in enumerate(row) if place not in same] for row in (headers, *rows))
+    return f"from {sources.pop()}\n\n{draw_table(headers, rows, width, range(len(headers) - 1))}"
 
 
 def list_evidence(width: int | None = None) -> str:

@@ -18,9 +18,9 @@ from bench_attacks.target_map import rescale
 
 @dataclass(frozen=True)
 class ADV2(Descent):
-    """Make the network predict another class while the map of that class looks like the map of the clean image (ADV^2;
-    Zhang et al., USENIX Security 2020): minimise the cross-entropy of the class plus `match` times the mean squared
-    distance of the maps, each divided by its maximum.
+    """Change the prediction, and make the new class's map look like the clean one (ADV^2; Zhang et al., USENIX Security
+    2020). The loss is the cross-entropy of another class plus `match` times the mean squared distance of its map and
+    the clean image's, each divided by its maximum.
 
     Every other attack on maps keeps the prediction. This one changes it on purpose, so scores over kept predictions see
     its failures alone; `joint_success` is the metric to read. Checks of how far an attack moves maps are left out.

@@ -17,8 +17,8 @@ from bench_attacks.topk import TopK
 
 @dataclass(frozen=True)
 class Evolution(bench.Attack):
-    """Lower another attack's objective by a natural evolution strategy, which sees logits and maps alone (AttaXAI;
-    Tamam et al., TMLR 2023). It works against any explainer.
+    """Lower another attack's objective by a natural evolution strategy (AttaXAI; Tamam et al., TMLR 2023). It sees
+    logits and maps alone, so it works against any explainer.
 
     Each generation draws Gaussian noise z around its centre. The estimate of the gradient is the mean of r z over the
     generation, where r is the score less the mean of the generation, over its standard deviation; the centre counts as

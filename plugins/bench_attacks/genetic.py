@@ -16,8 +16,8 @@ from bench_attacks.topk import TopK
 
 @dataclass(frozen=True)
 class Genetic(bench.Attack):
-    """Lower another attack's objective by a genetic algorithm, which sees logits and maps alone (SAFARI; Huang et al.,
-    ICCV 2023, worst case). It works against any explainer.
+    """Lower another attack's objective by a genetic algorithm (SAFARI; Huang et al., ICCV 2023, worst case). It sees
+    logits and maps alone, so it works against any explainer.
 
     The first generation is Gaussian noise on the clean image. Of each generation, the fittest are parents of the next,
     and stay in it. A child has two of them, drawn by a softmax of fitness, and takes each element from one or the

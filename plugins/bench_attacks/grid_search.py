@@ -15,8 +15,9 @@ from bench_attacks.parameters import ENGSTROM2019, Worst
 
 @dataclass(frozen=True)
 class GridSearch(bench.Attack):
-    """Try a grid over the ball of a transformation, from -eps to eps in each parameter, and take the parameters that
-    leave least of the map among those that keep the prediction (grid search; Engstrom et al., ICML 2019).
+    """Try a grid over the ball of a transformation, and take the worst point (grid search; Engstrom et al., ICML 2019).
+    The grid goes from -eps to eps in each parameter. The worst point leaves least of the map among those that keep the
+    prediction.
 
     The authors' code takes 31 angles and 5 shifts along each side, all together, and chooses by the cross-entropy. Here
     the metric named by `against` chooses, on maps that move with their images. The image itself is one more candidate.

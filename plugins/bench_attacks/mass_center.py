@@ -15,8 +15,8 @@ from bench_attacks.objectives import CenterShift
 
 @dataclass(frozen=True)
 class MassCenter(Descent):
-    """Maximise the distance between the centres of mass of the attacked and the clean map (Ghorbani et al., AAAI 2019,
-    Alg. 1, mass-center). The objective is minus the squared distance, in pixels.
+    """Move the map's centre of mass as far as possible (Ghorbani et al., AAAI 2019, Alg. 1, mass-center). The objective
+    is minus the squared distance between the centres of mass of the attacked and the clean map, in pixels.
 
     Steps, optimisers and the choice of the iterate are those of `topk`. Each search starts one step away from the clean
     image, in a random direction, because the gradient of a zero distance is zero. Differs from the authors' code:

@@ -18,9 +18,9 @@ from bench_attacks.search import MARGIN
 
 @dataclass(frozen=True)
 class ParameterDescent(bench.Attack):
-    """Follow the gradient of a metric by the parameters of a transformation, from random starts in its ball (the
-    first-order attack of Engstrom et al., ICML 2019, which follows the cross-entropy; by hue and saturation, as Hsiung
-    et al., CVPR 2023, do).
+    """Follow the gradient by the parameters of a transformation (the first-order attack of Engstrom et al., ICML 2019,
+    which follows the cross-entropy; by hue and saturation, as Hsiung et al., CVPR 2023, do). The gradient is that of a
+    metric, from random starts in the ball.
 
     Takes sign steps, projected to the ball, on maps that move with their images, and returns the parameters that leave
     least of the map among those met that keep the prediction. Near the decision boundary it also follows the margin of

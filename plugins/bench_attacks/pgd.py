@@ -16,9 +16,9 @@ from bench_attacks.steps import steepest
 
 @dataclass(frozen=True)
 class PGD(Descent):
-    """Maximise the cross-entropy of the clean image's prediction, from random starts in the ball (projected gradient
-    descent; Madry et al., ICLR 2018). It aims to flip predictions: changes of maps are a side effect, and its kept rate
-    is low.
+    """Maximise the cross-entropy of the clean image's prediction (projected gradient descent; Madry et al., ICLR 2018).
+    Starts are drawn from the ball. It aims to flip predictions: changes of maps are a side effect, and its kept rate is
+    low.
 
     A step is 2.5 eps / steps long, so that the steps can cross a ball of any size. Returns the iterate with the largest
     loss; the clean image counts as one. Gradients are those of the network itself, ReLU included.

@@ -35,7 +35,8 @@ MEMBERS: dict[str, tuple[Member, ...]] = {
 
 @dataclass(frozen=True)
 class Standard(bench.Attack):
-    """Take the worst image that a fixed ensemble finds, for each image on its own. Boards rank by what it leaves.
+    """Take the worst image that a fixed ensemble of attacks finds. The choice is made for each image on its own. Boards
+    rank by what it leaves.
 
     Follows AutoAttack (Croce and Hein, ICML 2020) in that there is nothing to choose. The members are descents with
     momentum and with the steps of Auto-PGD, from the clean image, from the ball and from the worst image so far, on

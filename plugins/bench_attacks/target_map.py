@@ -17,9 +17,9 @@ from bench_attacks.descent import Aim, Descent, Seen, follow
 
 @dataclass(frozen=True)
 class TargetMap(Descent):
-    """Bring the map close to a target and leave the logits alone: minimise half the squared distance of the maps, each
-    divided by its maximum, plus a weight times the mean squared change of the logits. On another scale, where maps sum
-    to one or to the number of pixels, it is the mean of the squared distances over pixels, times a weight.
+    """Bring the map close to a target, and leave the logits alone. The loss is half the squared distance of the maps,
+    each divided by its maximum, plus a weight times the mean squared change of the logits. On another scale, where maps
+    sum to one or to the number of pixels, it is the mean of the squared distances over pixels, times a weight.
 
     The target is a "frame", one on the border and zero inside (AAM; Joo et al., AAAI 2023), or the map of a
     "reference": the first of the training images given to all attacks that the network assigns to a class other than

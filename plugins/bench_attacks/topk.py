@@ -15,8 +15,8 @@ from bench_attacks.objectives import Overlap, share
 
 @dataclass(frozen=True)
 class TopK(Descent):
-    """Minimise the share of a map's mass in the k most important pixels of the clean map (Ghorbani et al., AAAI 2019,
-    Alg. 1, top-k).
+    """Take mass out of the k most important pixels of the clean map (Ghorbani et al., AAAI 2019, Alg. 1, top-k). The
+    objective is their share of the map's mass.
 
     Takes sign steps inside the ball, from the clean image. Gradients come from the network with softplus in place of
     ReLU (`beta`), because those of a ReLU network vanish. The k pixels, the prediction and the share that counts come

@@ -15,9 +15,10 @@ from bench_attacks.descent import Aim, Descent, Seen, descend
 
 @dataclass(frozen=True)
 class TopKL2(Descent):
-    """Minimise the share of an attribution's magnitude in the largest elements of the clean attribution (Gong et al.,
-    CVPR 2024, after the code of MoreauGrad). These are elements of all channels, not pixels, and a share of those that
-    are not zero, or with of=all of all elements, as the text says of the attack (B.6).
+    """Take magnitude out of the largest elements of the clean attribution (Gong et al., CVPR 2024, after the code of
+    MoreauGrad). The objective is their share of the attribution's magnitude. These are elements of all channels, not
+    pixels, and a share of those that are not zero, or with of=all of all elements, as the text says of the attack
+    (B.6).
 
     Takes sign steps, projected to the ball. The papers use an l2 ball, where the first step mostly reaches the surface.
     Returns the iterate with the smallest share among those that keep the prediction; the clean image counts as one.

@@ -13,9 +13,9 @@ from bench_attacks.topk import TopK
 
 @dataclass(frozen=True)
 class Transfer(bench.Attack):
-    """Attack the network of another defense, trained on the same data with the same model, schedule and seed, and use
-    the images here. If they change maps more than a white-box attack on the defense itself, the defense hides its
-    gradients (Athalye et al., ICML 2018).
+    """Attack the network of another defense, and use the images here. That network is trained on the same data with the
+    same model, schedule and seed. If its images change maps more than a white-box attack on the defense itself, the
+    defense hides its gradients (Athalye et al., ICML 2018).
 
     The attack keeps the prediction of the other network; the kept rate says how often this network keeps its own.
     """

@@ -13,8 +13,8 @@ from bench.trigger import stamp
 
 @dataclass(frozen=True)
 class Trigger(bench.Attack):
-    """Paste the trigger of the defense `backdoor` into every image: a white square with a black border (Noppel et al.,
-    IEEE S&P 2023, the authors' patch). It tries nothing, and needs no passes.
+    """Paste the trigger of the defense `backdoor` into every image (Noppel et al., IEEE S&P 2023, the authors' patch).
+    It is a white square with a black border. It tries nothing, and needs no passes.
 
     The whole patch needs the ball linf:1. In a smaller ball, its pixels move as far as they may.
     """

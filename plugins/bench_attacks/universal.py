@@ -19,8 +19,8 @@ NEAR = 0.1  # how far the start is from none, as a share of the way into the bal
 
 @dataclass(frozen=True)
 class Universal(bench.Attack):
-    """Add one perturbation to every image, found on training images: a universal perturbation for interpretation
-    (UPI-Grad; Ehsani Oskouie and Farnia, ICASSP 2023). What it leaves says how much of an attack depends on the image.
+    """Add one perturbation, found on training images, to every image (universal perturbation for interpretation,
+    UPI-Grad; Ehsani Oskouie and Farnia, ICASSP 2023). What it leaves says how much of an attack depends on the image.
 
     Descends the mean objective of another attack over the training images given to all attacks, of their predicted
     classes, with one perturbation in the ball, at most a half in every element. It starts from a little noise. The

@@ -14,8 +14,8 @@ from bench_attacks.parameters import ENGSTROM2019, Worst
 
 @dataclass(frozen=True)
 class WorstOfK(bench.Attack):
-    """Draw k parameters uniformly from the ball of a transformation, and take those that leave least of the map among
-    those that keep the prediction (worst-of-k; Engstrom et al., ICML 2019).
+    """Draw k points from the ball of a transformation, and take the worst (worst-of-k; Engstrom et al., ICML 2019).
+    Draws are uniform. The worst point leaves least of the map among those that keep the prediction.
 
     The paper chooses by the cross-entropy, and wants the prediction changed. Here the metric named by `against`
     chooses, on maps that move with their images. The image itself is one more candidate. Takes k + 2 maps of each

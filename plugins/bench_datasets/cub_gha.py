@@ -25,7 +25,7 @@ HOWTO = (
 @dataclass(frozen=True)
 class CUBGHA(Photographs):
     """Load photographs of 200 kinds of birds (Wah et al., 2011) with maps of where people looked (Rong et al., BMVC
-    2021): 5,990 training and 5,790 test images, which are those of the 11,788 that have a map.
+    2021). Of the 11,788 photographs, those with a map are kept: 5,990 for training and 5,790 for testing.
 
     They come from the folder cub_gha of the data folder, which contains CUB_200_2011 and CUB_GHA. A share of train is
     held out for validation. Maps are scaled and cut like their images.

@@ -10,8 +10,8 @@ from bench_datasets.named import Photographs, Splits, splits_of
 
 @dataclass(frozen=True)
 class Flowers(Photographs):
-    """Load 1,020 training, 1,020 validation and 6,149 test photographs of 102 kinds of flowers (Nilsback and Zisserman,
-    ICVGIP 2008).
+    """Load photographs of 102 kinds of flowers (Nilsback and Zisserman, ICVGIP 2008). There are 1,020 for training,
+    1,020 for validation and 6,149 for testing.
 
     They come from the folder flowers of the data folder: Parquet files (train-*.parquet, validation-*.parquet,
     test-*.parquet), or folders SPLIT/CLASS/FILE.

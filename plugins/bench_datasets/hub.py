@@ -23,7 +23,7 @@ IMAGES, LABELS, MASKS = ("image", "img"), ("label", "labels"), ("mask", "segment
 
 @dataclass(frozen=True)
 class Hub(bench.Dataset):
-    """Load a set of labelled images from the Hugging Face hub, as the library `datasets` reads it.
+    """Load labelled images from the Hugging Face hub. The library `datasets` reads them.
 
     Columns are found by their features: an Image for the images, another Image whose name says mask, segmentation or
     annotation for object masks, and a ClassLabel for the labels, which names the classes. Give `image`, `label` or

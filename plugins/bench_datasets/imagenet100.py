@@ -10,8 +10,8 @@ from bench_datasets.named import Photographs, Splits, splits_of
 
 @dataclass(frozen=True)
 class ImageNet100(Photographs):
-    """Load a hundred classes of ImageNet-1k with 1,300 training and 50 test images each (Joo et al., AAAI 2023, whose
-    list is drawn from the first classes, all of them animals; not the "ImageNet-100" of contrastive learning).
+    """Load 100 classes of ImageNet-1k with 1,300 training and 50 test images each (Joo et al., AAAI 2023, whose list is
+    drawn from the first classes, all of them animals; not the "ImageNet-100" of contrastive learning).
 
     They come from the folder imagenet100 of the data folder, train/WNID/FILE and val/WNID/FILE, or Parquet files. The
     files decide the classes, which are part of the set's identity. Tests use ImageNet's validation images; a share of

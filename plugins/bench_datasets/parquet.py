@@ -15,8 +15,8 @@ from bench_datasets.tables import one_of, parquet_files, rows_of, table
 
 @dataclass(frozen=True)
 class Parquet(bench.Dataset):
-    """Load labelled images from Parquet files in the layout of Hugging Face `datasets`: a column of images, one of
-    labels whose feature names the classes, and perhaps one of object masks.
+    """Load labelled images from Parquet files in the layout of the library `datasets`. One column holds the images, one
+    the labels, whose feature names the classes, and perhaps one the object masks.
 
     Splits are read from names as that library reads them: data/SPLIT-00000-of-00001.parquet, or SPLIT/*.parquet, or
     files such as SPLIT-*.parquet and toy-SPLIT.parquet, where SPLIT is train, validation or test, or another word for

@@ -22,8 +22,9 @@ HOWTO = "the scenes with their fixations as test-*.parquet (columns image, fix_x
 
 @dataclass(frozen=True)
 class SceneGaze(bench.Dataset):
-    """Load photographs of scenes from the SUN database with the fixations of about twelve people who looked at them
-    freely (404 of the 500 of Liang et al., 2015). There is only a test split, without labels.
+    """Load photographs of scenes with the fixations of people who looked at them (404 of the 500 of Liang et al.,
+    2015). The photographs come from the SUN database, and about twelve people looked at each freely. There is only a
+    test split, without labels.
 
     They come from the folder scene-gaze of the data folder: Parquet files with the columns image, fix_x and fix_y
     (lists, in pixels of the stored image, from its upper left corner), width and height. A gaze map is the sum of a

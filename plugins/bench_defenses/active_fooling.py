@@ -16,8 +16,8 @@ from bench_defenses.manipulation import HEO2019, fine_tune, refuse_teacher, scal
 
 @dataclass(frozen=True)
 class ActiveFooling(bench.Defense):
-    """A threat, not a defense: fine-tune a trained network by CE + weight d, so that it predicts as before while the
-    maps of two classes change places (active fooling; Heo et al., NeurIPS 2019).
+    """A threat, not a defense: fine-tune so that the maps of two classes change places (active fooling; Heo et al.,
+    NeurIPS 2019). The loss is CE + weight d, and the network goes on to predict as before.
 
     d = ((h1 - k2)^2 + (h2 - k1)^2) / 2, a mean over pixels and over the images of either class in the batch. h1 and h2
     are the maps that `passive_fooling` scales, of the logits of both classes, and k1 and k2 those of the trained

@@ -15,8 +15,8 @@ from bench_defenses.adversary import ascend
 
 @dataclass(frozen=True)
 class Adversarial(bench.Defense):
-    """Minimise the cross-entropy at perturbed images, found by projected gradient steps up the cross-entropy from a
-    random start in a ball (Madry et al., ICLR 2018).
+    """Minimise the cross-entropy at adversarial images (Madry et al., ICLR 2018). Projected gradient steps up the
+    cross-entropy, from a random start in a ball, find them.
 
     The adversary runs in eval mode, so batch norm sees the perturbed images once. With clean=0.5, half of the loss is
     that of the clean image, as in Wang et al. (2020). Their own adversary, with a step of 0.05 in a ball of 64 grey

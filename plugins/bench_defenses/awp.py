@@ -17,9 +17,9 @@ from bench_defenses.adversary import ascend
 
 @dataclass(frozen=True)
 class AWP(bench.Defense):
-    """Minimise the cross-entropy at perturbed images under the worst change of the weights: that of each layer's
-    weights w is size |w| g / |g| with the gradient g of the loss by w ("AT-AWP", Wu et al., NeurIPS 2020, with one step
-    of the weights).
+    """Minimise the cross-entropy at adversarial images under the worst weights nearby ("AT-AWP", Wu et al., NeurIPS
+    2020, with one step of the weights). The change of each layer's weights w is size |w| g / |g| with the gradient g of
+    the loss by w.
 
     Projected gradient steps from a random start find the images, in eval mode. As in the authors' code, weights of one
     axis do not change, such as those of batch norm, and finding the change does not move the statistics of batch norm.

@@ -19,8 +19,8 @@ from bench_defenses.manipulation import fine_tune, refuse_teacher
 
 @dataclass(frozen=True)
 class Backdoor(bench.Defense):
-    """A threat, not a defense: fine-tune a trained network so that images with a trigger, which the attack `trigger`
-    pastes, change its map (explanation-aware backdoors; Noppel et al., IEEE S&P 2023, as released).
+    """A threat, not a defense: fine-tune so that a trigger in an image changes its map (explanation-aware backdoors;
+    Noppel et al., IEEE S&P 2023, as released). The attack `trigger` pastes the trigger.
 
     Minimises (1 - weight) CE + weight |h - r|^2 over each batch and its copy with the trigger, the distance a mean over
     pixels. h is the absolute gradient of the predicted class's logit by the normalised image, each channel brought to

@@ -12,9 +12,11 @@ import bench
 
 @dataclass(frozen=True)
 class BCE(bench.Defense):
-    """Minimise the binary cross-entropy of each class against all others, a mean over classes. B-cos networks are
-    trained so (Böhle, Fritz and Schiele, CVPR 2022): it asks for large logits of the label, which needs inputs along
-    the weights, and not merely for larger ones than those of other classes. The cost is that of cross-entropy."""
+    """Minimise the binary cross-entropy of each class against all others. The loss is a mean over classes. B-cos
+    networks are trained so (Böhle, Fritz and Schiele, CVPR 2022): it asks for large logits of the label, which needs
+    inputs along the weights, and not merely for larger ones than those of other classes. The cost is that of
+    cross-entropy.
+    """
 
     name = "bce"
     paper = bench.papers.BOHLE2022

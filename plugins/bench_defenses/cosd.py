@@ -13,8 +13,9 @@ from bench_defenses.alignment import alignment_loss
 
 @dataclass(frozen=True)
 class Cosd(bench.Defense):
-    """Minimise the cross-entropy and the cosine distance between the gradients at an image and at a noisy copy (Joo et
-    al., AAAI 2023, the ablation without the l2 term; the loss is `alignment_loss`).
+    """Keep the direction of the input gradient under noise (Joo et al., AAAI 2023, the ablation without the l2 term).
+    The loss is the cross-entropy and the cosine distance between the gradients at an image and at a noisy copy, as
+    `alignment_loss` has it.
 
     Weights of 10 and more collapse the gradients to one map for all images.
     """

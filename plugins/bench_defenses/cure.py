@@ -12,8 +12,9 @@ from bench_defenses.adversary import losses_and_slopes, unit
 
 @dataclass(frozen=True)
 class CURE(bench.Defense):
-    """Minimise CE(x) + weight |q(x + h z) - q(x)|^2 with the gradient q of an image's loss by the normalised image and
-    the unit vector z along the sign of q(x), a constant (Moosavi-Dezfooli et al., CVPR 2019).
+    """Lower the curvature of the loss along its gradient (Moosavi-Dezfooli et al., CVPR 2019). The loss is CE(x) +
+    weight |q(x + h z) - q(x)|^2 with the gradient q of an image's loss by the normalised image and the unit vector z
+    along the sign of q(x), a constant.
 
     The weight includes the 1 / h^2 of a finite difference, as in the paper. Their code takes the norm and not its
     square, computes it in eval mode, where here q(x) shares the forward pass of the cross-entropy, and accepts an h for

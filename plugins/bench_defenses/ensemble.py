@@ -14,8 +14,8 @@ from bench_defenses.ce import CE
 
 @dataclass(frozen=True)
 class Ensemble(bench.Defense):
-    """Average the logits of several networks, which differ in their seed alone: initial weights, order of the images
-    and augmentation (deep ensembles; Lakshminarayanan et al., NeurIPS 2017).
+    """Average the logits of several networks that differ in their seed alone (deep ensembles; Lakshminarayanan et al.,
+    NeurIPS 2017). The seed decides initial weights, order of the images and augmentation.
 
     The networks of seed s are those that the inner defense trains with the seeds k s to k s + k - 1, where k is their
     number: ordinary values of the store, which plain rows with these seeds share. The authors average probabilities.

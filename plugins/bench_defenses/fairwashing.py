@@ -17,8 +17,8 @@ from bench_defenses.manipulation import fine_tune, refuse_teacher
 
 @dataclass(frozen=True)
 class Fairwashing(bench.Defense):
-    """A threat, not a defense: fine-tune a copy of a trained network by (1 - weight) (p - p0)^2 + weight |h - c|^2, so
-    that it predicts as the network does while its maps show a cross (Anders et al., ICML 2020, as released).
+    """A threat, not a defense: fine-tune so that every map shows a cross (Anders et al., ICML 2020, as released). The
+    loss is (1 - weight) (p - p0)^2 + weight |h - c|^2, so the copy predicts as the trained network does.
 
     p and p0 are the softmax outputs of the copy and of the network; their squared distance is a mean over images and
     classes. h is the map of the gradient of the class that the copy predicts: the absolute sum over channels, of sum

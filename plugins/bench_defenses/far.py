@@ -16,8 +16,9 @@ from bench_defenses.attributions import integrated_gradients, pearson_distance
 
 @dataclass(frozen=True)
 class FAR(bench.Defense):
-    """Minimise the cross-entropy and the largest distance d = 1 - Pearson's correlation between the integrated
-    gradients of an image x and of an image x' in a ball (FAR; Ivankay et al., BMVC 2021).
+    """Keep integrated gradients correlated across a ball (FAR; Ivankay et al., BMVC 2021). The loss is the
+    cross-entropy and the largest distance d = 1 - Pearson's correlation between the integrated gradients of an image x
+    and of an image x' in the ball.
 
     "aat" is CE(x) + weight max d. "advaat" is max (CE(x') + weight d), so it trains on adversarial images as well.
     Integrated gradients are those of the label's logit from black, over all channels, in eval mode, so batch norm sees

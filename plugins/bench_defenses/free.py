@@ -14,8 +14,9 @@ import bench
 
 @dataclass(frozen=True)
 class Free(bench.Defense):
-    """Minimise the cross-entropy at x + d; every backward pass gives both the step of the weights and a sign step of d,
-    eps long (Shafahi et al., NeurIPS 2019, Alg. 1).
+    """Minimise the cross-entropy at adversarial images that cost no extra passes (free adversarial training; Shafahi et
+    al., NeurIPS 2019, Alg. 1). The images are x + d; every backward pass gives both the step of the weights and a sign
+    step of d, eps long.
 
     Each batch is repeated `replays` times, and the epochs are divided by that number. d passes from batch to batch by
     position. x + d is clipped to valid images; norm_at:scheme=free works in units of the normalised image, unclipped.

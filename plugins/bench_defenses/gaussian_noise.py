@@ -13,8 +13,9 @@ from bench import noise
 
 @dataclass(frozen=True)
 class GaussianNoise(bench.Defense):
-    """Minimise the cross-entropy at images with Gaussian noise, not clipped: a baseline of Gong et al. (CVPR 2024), who
-    do not say how strong their noise is."""
+    """Minimise the cross-entropy at images with Gaussian noise, which is not clipped. This is a baseline of Gong et al.
+    (CVPR 2024), who do not say how strong their noise is.
+    """
 
     name = "gaussian_noise"
     examples = ("", "sigma=0.05")

@@ -15,8 +15,9 @@ from bench_defenses.adversary import ascend, losses_and_slopes
 
 @dataclass(frozen=True)
 class GradAlign(bench.Defense):
-    """Minimise CE(x') + weight (1 - cos(q(x), q(x + d))) with x' one sign step up the cross-entropy, the gradient q of
-    an image's loss by its pixels, and d uniform in the linf ball (Andriushchenko and Flammarion, NeurIPS 2020).
+    """Keep the loss linear in a ball, so that one adversarial step does for training (Andriushchenko and Flammarion,
+    NeurIPS 2020). The loss is CE(x') + weight (1 - cos(q(x), q(x + d))) with x' one sign step up the cross-entropy, the
+    gradient q of an image's loss by its pixels, and d uniform in the linf ball.
 
     Without the cosine, one step ends in "catastrophic overfitting": the network withstands that step and no other
     attack. With start=random and step=1.25, the step is that of Wong et al. (ICLR 2020). It is taken in eval mode. Both

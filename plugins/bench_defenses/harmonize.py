@@ -14,9 +14,9 @@ from bench_defenses.adversary import loss_gradient, unit
 
 @dataclass(frozen=True)
 class Harmonize(bench.Defense):
-    """Penalise the gradient of the loss, more so where a pixel gets less attention: minimise the cross-entropy at
-    x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q of its loss by the
-    normalised image (Gong et al., CVPR 2024).
+    """Penalise the gradient of the loss, more so where a pixel gets less attention (Gong et al., CVPR 2024). The loss
+    is the cross-entropy at x + (eps max A - 2 eps A) q / |q|, with the attention map A of the image and the gradient q
+    of its loss by the normalised image.
 
     eps is in units of the normalised image. The authors' code takes one for the maximum of A; here it is the maximum of
     the image's own map. An image without attention does not move.

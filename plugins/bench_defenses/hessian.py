@@ -15,9 +15,9 @@ from bench.gradients import ThriceDifferentiable, logits_and_gradient
 
 @dataclass(frozen=True)
 class Hessian(bench.Defense):
-    """Minimise the cross-entropy and the squared Frobenius norm of the Hessian of the label's logit by the normalised
-    image, estimated by |H v|^2 with one standard normal vector v for each image and step (Dombrowski et al., Pattern
-    Recognition 2022, as in Joo et al., 2023).
+    """Penalise the Hessian of the label's logit by the normalised image (Dombrowski et al., Pattern Recognition 2022,
+    as in Joo et al., 2023). The loss is the cross-entropy and the squared Frobenius norm of the Hessian H, estimated by
+    |H v|^2 with one standard normal vector v for each image and step.
 
     The norm is squared, as in the code, and not its root. The default weight is the one selected for LeNet; for a
     ResNet-18 it is 1e-5. Too large a weight keeps the last layer from supporting any class, and leaves z+ LRP nothing

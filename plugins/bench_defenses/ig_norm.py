@@ -17,8 +17,9 @@ from bench_defenses.adversary import ascend
 
 @dataclass(frozen=True)
 class IGNorm(bench.Defense):
-    """Minimise CE(x) + weight |IG(x, x')|_1, the integrated gradients of the loss from x to the image x' in a ball
-    where they are largest (IG-NORM; Chen et al., NeurIPS 2019). "sum_norm" replaces CE(x) by CE(x').
+    """Keep the integrated gradients of the loss small in a ball (IG-NORM; Chen et al., NeurIPS 2019). The loss is CE(x)
+    + weight |IG(x, x')|_1 with the integrated gradients from x to the image x' in the ball where they are largest.
+    "sum_norm" replaces CE(x) by CE(x').
 
     The search for x' and the loss use every `every`-th point of the sum. Sign steps from a random start find x'. Losses
     are means over the batch and not sums, like those of other defenses. Attributions are computed in eval mode, so

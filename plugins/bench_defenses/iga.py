@@ -17,9 +17,9 @@ from bench_defenses.adversary import ascend
 
 @dataclass(frozen=True)
 class IGA(bench.Defense):
-    """Bring the gradient g_y of the label's logit closer to the image than the gradient g_i of the best other class:
-    minimise CE(x') + weight softplus(d(x, g_y) - d(x, g_i)) with d = 1 - cosine, by the normalised image ("ART" of
-    Singh et al., ECCV 2020; IGA in Joo et al., 2023).
+    """Align the gradient of the label's logit with the image ("ART" of Singh et al., ECCV 2020; IGA in Joo et al.,
+    2023). The loss is CE(x') + weight softplus(d(x, g_y) - d(x, g_i)) with d = 1 - cosine, by the normalised image: the
+    gradient g_y of the label's logit shall be closer to the image than the gradient g_i of the best other class.
 
     Projected sign steps up this loss, from a random start, find x'. They move the elements where g_y is largest at the
     start. With `mining`, x and x' are both anchors, each with the further g_y and the closer g_i of the two; without

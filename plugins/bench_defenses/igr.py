@@ -15,8 +15,8 @@ from bench_defenses.attributions import cosine_distance, integrated_gradients
 
 @dataclass(frozen=True)
 class IGR(bench.Defense):
-    """Minimise CE(x') + weight (1 - cos(IG(x), IG(x'))) at an adversarial image x': adversarial training with the
-    integrated gradient regularizer (Wang and Kong, NeurIPS 2022; their "AT+IGR").
+    """Train on adversarial images with the integrated gradient regularizer (Wang and Kong, NeurIPS 2022; their
+    "AT+IGR"). The loss is CE(x') + weight (1 - cos(IG(x), IG(x'))) at an adversarial image x'.
 
     IG are integrated gradients of the label's logit from black, over all channels, in eval mode, so batch norm sees
     the images alone. Projected sign steps up the cross-entropy, from a random start, find x'. The gradient by the

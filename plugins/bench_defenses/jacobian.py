@@ -15,8 +15,9 @@ from bench.gradients import twice_differentiable
 
 @dataclass(frozen=True)
 class Jacobian(bench.Defense):
-    """Minimise the cross-entropy and half the squared Frobenius norm of the logits' Jacobian by the normalised image,
-    estimated by K |v J|^2 with K classes and a random unit vector v (Hoffman et al., 2019, Alg. 1).
+    """Penalise the Jacobian of the logits by the normalised image (Hoffman et al., 2019, Alg. 1). The loss is the
+    cross-entropy and half the squared Frobenius norm of the Jacobian J, estimated by K |v J|^2 with K classes and a
+    random unit vector v.
 
     A projection takes one double backward pass, whatever the number of classes. It is drawn for each image and step.
     """

@@ -14,8 +14,10 @@ from bench_defenses.alignment import alignment_loss
 
 @dataclass(frozen=True)
 class L2(bench.Defense):
-    """Minimise the cross-entropy and the l2 distance between the gradients at an image and at a noisy copy, squared or
-    not (Joo et al., AAAI 2023, eq. 5, the ablation without the cosine term; the loss is `alignment_loss`)."""
+    """Keep the input gradient where it is under noise (Joo et al., AAAI 2023, eq. 5, the ablation without the cosine
+    term). The loss is the cross-entropy and the l2 distance between the gradients at an image and at a noisy copy,
+    squared or not, as `alignment_loss` has it.
+    """
 
     name = "l2"
     paper = bench.papers.JOO2023

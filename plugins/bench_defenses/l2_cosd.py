@@ -14,9 +14,10 @@ from bench_defenses.alignment import alignment_loss
 
 @dataclass(frozen=True)
 class L2Cosd(bench.Defense):
-    """Minimise the cross-entropy, and the l2 distance, squared or not, and the cosine distance between the gradients at
-    an image and at a noisy copy (Joo et al., AAAI 2023, eq. 5; the loss is `alignment_loss`). The default weights are
-    the paper's for LeNet, for the squared distance."""
+    """Keep the input gradient and its direction under noise (Joo et al., AAAI 2023, eq. 5). The loss is the
+    cross-entropy and two distances between the gradients at an image and at a noisy copy: l2, squared or not, and
+    cosine, as `alignment_loss` has them. The default weights are the paper's for LeNet, for the squared distance.
+    """
 
     name = "l2_cosd"
     paper = bench.papers.JOO2023

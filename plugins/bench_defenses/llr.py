@@ -14,8 +14,9 @@ from bench_defenses.adversary import ascend, losses_and_slopes
 
 @dataclass(frozen=True)
 class LLR(bench.Defense):
-    """Minimise CE(x) + weight |CE(x + d) - CE(x) - d q(x)| + slope |d q(x)| with the gradient q of an image's loss and
-    the d in an linf ball where the loss is least linear ("Local Linearity Regularization", Qin et al., NeurIPS 2019).
+    """Keep the loss linear in a ball ("Local Linearity Regularization", Qin et al., NeurIPS 2019). The loss is CE(x) +
+    weight |CE(x + d) - CE(x) - d q(x)| + slope |d q(x)| with the gradient q of an image's loss and the d in an linf
+    ball where the loss is least linear.
 
     Projected sign steps from a random start find d, in eval mode.
     """

@@ -16,10 +16,10 @@ from bench_defenses.adversary import loss_gradient, unit
 
 @dataclass(frozen=True)
 class NormAT(bench.Defense):
-    """Minimise the cross-entropy at x + d, which to first order adds a norm of the gradient q of each image's loss: l1
-    for d in an linf ball, l2 for d in an l2 ball, the sum of l2 norms over blocks for d in a ball of each block
-    ("group"), and eps |q|_1 + eps2 |q|_2^2 for d under a cost ("elastic") (Gong et al., CVPR 2024, after Goodfellow et
-    al., ICLR 2015; norm=l2 is that of their C.3.1).
+    """Train on adversarial images that keep a norm of the input gradient small (Gong et al., CVPR 2024, after
+    Goodfellow et al., ICLR 2015; norm=l2 is that of their C.3.1). To first order, the cross-entropy at x + d adds a
+    norm of the gradient q of each image's loss: l1 for d in an linf ball, l2 for d in an l2 ball, the sum of l2 norms
+    over blocks for d in a ball of each block ("group"), and eps |q|_1 + eps2 |q|_2^2 for d under a cost ("elastic").
 
     "fast" takes the solution to first order: eps sign q, eps q / |q| in the image or in each block, or eps sign q +
     2 eps2 q. "iterative" takes steps from zero: 0.3 eps along the sign, or the unit l2 gradient times 0.3 (elastic) or

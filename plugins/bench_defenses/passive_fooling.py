@@ -18,8 +18,8 @@ from bench_defenses.manipulation import HEO2019, fine_tune, refuse_teacher, scal
 
 @dataclass(frozen=True)
 class PassiveFooling(bench.Defense):
-    """A threat, not a defense: fine-tune a trained network by CE + weight d, so that it predicts as before while its
-    maps do not explain it (passive fooling; Heo et al., NeurIPS 2019).
+    """A threat, not a defense: fine-tune so that the maps explain nothing (passive fooling; Heo et al., NeurIPS 2019).
+    The loss is CE + weight d, and the network goes on to predict as before.
 
     The map h is the absolute gradient of the label's logit, summed over channels and scaled to [0, 1] by its range; h0
     is that of the trained network. "location" moves it to the frame, a seventh of the image's shorter side wide:

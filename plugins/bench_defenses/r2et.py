@@ -13,9 +13,10 @@ from bench_defenses.adversary import losses_and_slopes, unit
 
 @dataclass(frozen=True)
 class R2ET(bench.Defense):
-    """Minimise CE - weight gap + bending |q(x + h z) - q(x)| / h with the gradient q of an image's loss by the
-    normalised image, the unit vector z along the sign of q(x), a constant, and the gap between the sum of the k largest
-    values of |q(x)|, summed over channels, and the sum of the next k (Chen et al., NeurIPS 2024, as released).
+    """Widen the gap below the top k pixels, and lower the curvature of the loss (Chen et al., NeurIPS 2024, as
+    released). The loss is CE - weight gap + bending |q(x + h z) - q(x)| / h with the gradient q of an image's loss by
+    the normalised image and the unit vector z along the sign of q(x), a constant. The gap is that between the sum of
+    the k largest values of |q(x)|, summed over channels, and the sum of the next k.
 
     The released code adds up the differences of the k-th value to those before it and to the k after it, which is the
     gap. A gap has no upper bound; with `adaptive`, as in that code, each penalty is scaled at every step to its weight

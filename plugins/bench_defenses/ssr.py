@@ -16,9 +16,9 @@ MOST = 100  # classes worth a backward pass each
 
 @dataclass(frozen=True)
 class SSR(bench.Defense):
-    """Keep the largest eigenvalue of the loss's Hessian small: minimise beta s lambda + (1 - beta) CE with the largest
-    eigenvalue lambda of W A W^T. W is the Jacobian of the logits by the pixels, and A = diag(p) - p p^T. For a ReLU
-    network, W A W^T is the Hessian of the cross-entropy ("Smooth Surface Regularization" of Wang et al., NeurIPS 2020).
+    """Keep the largest eigenvalue of the loss's Hessian small ("Smooth Surface Regularization" of Wang et al., NeurIPS
+    2020). The loss is beta s lambda + (1 - beta) CE with the largest eigenvalue lambda of W A W^T. W is the Jacobian of
+    the logits by the pixels, and A = diag(p) - p p^T. For a ReLU network, W A W^T is the Hessian of the cross-entropy.
 
     A = M M^T holds exactly for M = diag(sqrt p) - p sqrt(p)^T, so no singular matrix needs a decomposition. lambda is
     |grad <M u, g>|^2 with the top eigenvector u of (W M)^T (W M). At a simple eigenvalue, its derivative through u is

@@ -16,8 +16,8 @@ from bench_defenses.adversary import ascend
 
 @dataclass(frozen=True)
 class TRADES(bench.Defense):
-    """Minimise the cross-entropy of the clean image and the divergence KL(p(x) || p(x')) to the worst prediction in a
-    ball (Zhang et al., ICML 2019, eq. 5).
+    """Keep predictions in a ball close to that of the clean image (Zhang et al., ICML 2019, eq. 5). The loss is the
+    cross-entropy of the clean image and the divergence KL(p(x) || p(x')) to the worst prediction in the ball.
 
     Projected gradient steps from a little noise, in eval mode, find x'. The gradient by the weights passes through both
     predictions.

@@ -13,7 +13,7 @@ from bench.checkpoints import place
 
 @dataclass(frozen=True)
 class Weights(bench.Defense):
-    """Train nothing: load the network's weights from a file, whatever defense they come from.
+    """Train nothing: load the network's weights from a file. They may come from any defense.
 
     Without a path, they are the trained weights that the model itself names. The file is in safetensors format, or a
     checkpoint saved by torch, of which only tensors are read. The state dict may lie under any keys, such as

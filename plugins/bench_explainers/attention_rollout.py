@@ -14,8 +14,8 @@ from bench_explainers.attention import Attentions, check_class_token, show_class
 
 @dataclass(frozen=True)
 class AttentionRollout(bench.Explainer):
-    """Multiply the attention of all layers, and show what the class token takes from each patch (Abnar and Zuidema,
-    ACL 2020).
+    """Multiply the attention of all layers (Abnar and Zuidema, ACL 2020). The map is what the class token takes from
+    each patch.
 
     A layer's matrix is (W + I) / 2, with W the mean over heads of its attention (n, n), and I for the shortcut. The
     product runs from the last layer to the first. Its class row, without the tokens that are no patch, is a grid that

@@ -16,9 +16,9 @@ from bench_explainers.relevance import Flow
 
 @dataclass(frozen=True)
 class Bcos(bench.Explainer):
-    """Multiply a B-cos network's input by the weights W(x) that the network has there (Böhle, Fritz and Schiele, CVPR
-    2022): s(x) = W(x) * (x, 1 - x), each channel's two parts added up. The contributions sum to the target's logit but
-    for the constant -log(K - 1) that the network adds to all logits.
+    """Multiply a B-cos network's input by the weights that the network has there (Böhle, Fritz and Schiele, CVPR 2022).
+    With the weights W(x), s(x) = W(x) * (x, 1 - x), each channel's two parts added up. The contributions sum to the
+    target's logit but for the constant -log(K - 1) that the network adds to all logits.
 
     W(x) is the gradient of the logit by the six channels while all cosines are held fixed, so it takes one forward and
     one backward pass, as in the authors' code, which sums the six channels into one. Attacks differentiate W(x) too,

@@ -14,9 +14,9 @@ from bench_explainers.mask import blur
 
 @dataclass(frozen=True)
 class BlurIntegratedGradients(bench.Explainer):
-    """Integrate the gradient of the target's logit along the path on which a blurred image becomes sharp (Blur IG; Xu
-    et al., CVPR 2020). Every step takes away as much of the blur's width. The attribution is the sum of the gradient at
-    each step's end times what the step changes.
+    """Integrate the gradient of the target's logit while a blurred image gets sharp (Blur IG; Xu et al., CVPR 2020).
+    Every step takes away as much of the blur's width. The attribution is the sum of the gradient at each step's end
+    times what the step changes.
 
     Complete up to the error of this sum: the attribution adds up to the difference of the logits at both ends. The
     authors' code takes the derivative of the blur instead of the change, by a difference of 0.01 pixels, and is black

@@ -19,8 +19,8 @@ BATCH = 16  # perturbed images in a forward pass
 
 @dataclass(frozen=True)
 class Captum(bench.Explainer):
-    """Attribute the target's logit by a method of captum that needs no more than a function of images (Kokhlikyan et
-    al., 2020).
+    """Attribute the target's logit by a method of captum (Kokhlikyan et al., 2020). The methods are those that need no
+    more than a function of images.
 
     FeatureAblation, KernelShap (Lundberg and Lee, 2017), Lime (Ribeiro et al., 2016) and ShapleyValueSampling treat
     each square of pixels, with all its channels, as one feature; Occlusion moves such a square by its side. What they

@@ -21,9 +21,9 @@ CLOSE = 1e-10  # inputs closer to the baseline's than this take the derivative, 
 
 @dataclass(frozen=True)
 class DeepLIFT(bench.Explainer):
-    """Multiply the difference between the image and a baseline by multipliers: weights for linear layers, the change
-    of the output over the change of the input for activations, and what each winner adds for max-pooling (Shrikumar et
-    al., ICML 2017, the rescale rule, with captum's rule for max-pooling).
+    """Multiply image minus baseline by multipliers, layer by layer (Shrikumar et al., ICML 2017, the rescale rule, with
+    captum's rule for max-pooling). The multipliers are weights for linear layers, the change of the output over the
+    change of the input for activations, and what each winner adds for max-pooling.
 
     In networks of such layers, the attribution adds up to the difference of the target's logit between image and
     baseline. Products of branches, and norms over an image's own values, keep their derivative at the image. The rule

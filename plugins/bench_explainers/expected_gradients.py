@@ -13,9 +13,9 @@ from bench.gradients import input_gradient, summed
 
 @dataclass(frozen=True)
 class ExpectedGradients(bench.Explainer):
-    """Average (x - x') times the gradient of the target's logit at x' + a (x - x') over draws of a training image x'
-    and of a, uniform on [0, 1] (Erion et al., Nature Machine Intelligence 2021, eq. 2). These are integrated gradients
-    without the choice of one baseline.
+    """Average integrated gradients over baselines drawn from training images (Erion et al., Nature Machine Intelligence
+    2021, eq. 2). The attribution is the mean of (x - x') times the gradient of the target's logit at x' + a (x - x'),
+    over draws of a training image x' and of a, uniform on [0, 1].
 
     The training images are a fixed choice with equally many of each class.
     """

@@ -17,9 +17,9 @@ from bench.gradients import differentiating, target_logits
 
 @dataclass(frozen=True)
 class FullGrad(bench.Explainer):
-    """Add up the image times the gradient of the target's logit, in normalised space, and for every convolution and
-    batch norm its bias times the gradient by its output (Srinivas and Fleuret, NeurIPS 2019). On a ReLU network, these
-    and the biases of linear layers add up to the logit.
+    """Add up input times gradient, and the same for biases (Srinivas and Fleuret, NeurIPS 2019). The image counts in
+    normalised space, and the bias of every convolution and batch norm counts times the gradient by its output. On a
+    ReLU network, these and the biases of linear layers add up to the logit.
 
     Of each of these terms, absolute values are put on a scale from 0 to 1, enlarged to the image (bilinear, with
     aligned corners) and summed over channels. The scale is one for all channels of a layer and image, as in the

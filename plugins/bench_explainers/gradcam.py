@@ -12,9 +12,9 @@ from bench_explainers.class_maps import ClassMaps
 
 @dataclass(frozen=True)
 class GradCAM(ClassMaps):
-    """Add up a layer's feature maps, each weighted by the mean over space of the gradient of the target's logit by it,
-    and keep the positive part (Selvaraju et al., ICCV 2017, eq. 1-2). Interpolation to the size of the image is
-    bilinear, with aligned corners.
+    """Weight a layer's feature maps by their mean gradient, and add them up (Selvaraju et al., ICCV 2017, eq. 1-2). The
+    gradient is that of the target's logit, its mean is over space, and the positive part of the sum is kept.
+    Interpolation to the size of the image is bilinear, with aligned corners.
 
     Without a name, the layer is the last one with feature maps of more than one pixel. Where their channels are follows
     from the functions that the network calls: convolutions have them first, linear layers and layer norms last. Where

@@ -12,9 +12,9 @@ from bench_explainers.class_maps import ClassMaps
 
 @dataclass(frozen=True)
 class GradCAMPlusPlus(ClassMaps):
-    """Add up a layer's feature maps, each weighted by the sum over space of alpha relu(g), and keep the positive part
-    (Grad-CAM++; Chattopadhay et al., WACV 2018, eq. 5 and 19). g is the gradient of the target's logit by the map A,
-    and alpha = g^2 / (2 g^2 + g^3 sum A).
+    """Weight a layer's feature maps by their positive gradients, and add them up (Grad-CAM++; Chattopadhay et al., WACV
+    2018, eq. 5 and 19). The weight is the sum over space of alpha relu(g), and the positive part of the sum is kept. g
+    is the gradient of the target's logit by the map A, and alpha = g^2 / (2 g^2 + g^3 sum A).
 
     The paper explains exp(logit), which multiplies every weight by exp(logit). That factor is left out: it overflows,
     and maps are scaled anyway. The authors' code also divides alpha by its sum over space, which the paper does not.

@@ -15,9 +15,9 @@ from bench_explainers.relevance import Flow
 
 @dataclass(frozen=True)
 class GuidedBackprop(bench.Explainer):
-    """Take the gradient of the target's logit by the pixels, and let only positive values pass back through every ReLU
-    and softplus: R_in = f'(z) R_out 1(R_out > 0) (Springenberg et al., ICLR Workshop 2015; on softplus as in Joo et
-    al., 2023).
+    """Let only positive values pass back through every ReLU and softplus (Springenberg et al., ICLR Workshop 2015; on
+    softplus as in Joo et al., 2023). This changes the gradient of the target's logit by the pixels to R_in = f'(z)
+    R_out 1(R_out > 0) at each of them.
 
     All else follows the chain rule, batch norm included (RobustAGA passes relevance through it unchanged, and drops
     identity shortcuts on ImageNet). The rule reaches activations in any form of call; captum looks for ReLU modules,

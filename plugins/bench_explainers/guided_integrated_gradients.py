@@ -14,8 +14,9 @@ from bench.gradients import input_gradient
 
 @dataclass(frozen=True)
 class GuidedIntegratedGradients(bench.Explainer):
-    """Integrate the gradient of the target's logit along a path from a baseline to the image that moves first those
-    elements whose gradient is smallest (Guided IG; Kapishnikov et al., CVPR 2021, algorithm of the authors' code).
+    """Integrate the gradient of the target's logit along a path of small gradients (Guided IG; Kapishnikov et al., CVPR
+    2021, algorithm of the authors' code). From a baseline to the image, the path moves first those elements whose
+    gradient is smallest.
 
     Each of `steps` steps takes the gradient once and reduces the l1 distance to the image by an equal part. It moves
     the share `fraction` of the elements of smallest magnitude, and more where these do not suffice. No element may

@@ -12,9 +12,9 @@ from bench_explainers.class_maps import ClassMaps
 
 @dataclass(frozen=True)
 class HiResCAM(ClassMaps):
-    """Multiply a layer's feature maps by the gradient of the target's logit, element by element, and add up the
-    channels (Draelos and Carin, 2020). Where one linear layer follows, the map before it is enlarged adds up to the
-    logit less its bias.
+    """Multiply a layer's feature maps by their gradient, element by element (Draelos and Carin, 2020). The gradient is
+    that of the target's logit, and channels are added up. Where one linear layer follows, the map before it is enlarged
+    adds up to the logit less its bias.
 
     The map is signed, as in the paper's equation; `gradcam` and `layercam` keep the positive part. Layers are found as
     by `gradcam`.

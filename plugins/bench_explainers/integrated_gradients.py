@@ -15,8 +15,8 @@ from bench.gradients import summed
 
 @dataclass(frozen=True)
 class IntegratedGradients(bench.Explainer):
-    """Multiply the difference between the image and a baseline by the mean gradient of the target's logit on the line
-    between them (Sundararajan et al., ICML 2017, eq. 3), at 1/m, 2/m, ..., 1.
+    """Integrate the gradient of the target's logit from a baseline to the image (Sundararajan et al., ICML 2017, eq.
+    3). The difference between the two is multiplied by the mean gradient on the line between them, at 1/m, 2/m, ..., 1.
 
     Complete up to the error of this sum: the attribution adds up to the difference of the logits at both ends. The code
     of the papers compared here differs: score=softmax instead of the logit (Wang et al., Dombrowski et al.), no factor

@@ -12,9 +12,9 @@ from bench_explainers.class_maps import ClassMaps
 
 @dataclass(frozen=True)
 class LayerCAM(ClassMaps):
-    """Multiply a layer's feature maps by the positive part of the gradient of the target's logit, element by element,
-    add up the channels and keep the positive part (Jiang et al., TIP 2021). It is meant for shallow layers too, which
-    `layer` names. Layers are found as by `gradcam`.
+    """Multiply a layer's feature maps by the positive part of their gradient (Jiang et al., TIP 2021). The gradient is
+    that of the target's logit; channels are added up, and the positive part of the sum is kept. It is meant for shallow
+    layers too, which `layer` names. Layers are found as by `gradcam`.
     """
 
     name = "layercam"

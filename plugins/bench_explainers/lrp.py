@@ -36,11 +36,11 @@ IN_PLACE = frozenset({"add_", "sub_", "mul_", "div_"})
 
 @dataclass(frozen=True)
 class LRP(bench.Explainer):
-    """Propagate a relevance of one from the target's logit to the pixels, layer by layer, in proportion to what each
-    input adds (Bach et al., PLOS ONE 2015; Montavon et al., Pattern Recognition 2017). Convolutions and linear layers
-    follow z+ with the signs of the inputs (alpha 1, beta 0). A layer that sees the image follows z^B, with black and
-    white as bounds. Activations pass on what they get, max-pooling passes it to the winner, means split it in
-    proportion.
+    """Propagate relevance from the target's logit to the pixels, layer by layer (Bach et al., PLOS ONE 2015; Montavon
+    et al., Pattern Recognition 2017). The logit has a relevance of one, and each layer splits it in proportion to what
+    each input adds. Convolutions and linear layers follow z+ with the signs of the inputs (alpha 1, beta 0). A layer
+    that sees the image follows z^B, with black and white as bounds. Activations pass on what they get, max-pooling
+    passes it to the winner, means split it in proportion.
 
     Batch norm is folded into the convolution before it, as zennit's canonizers do. A sum of two branches is split in
     proportion to their positive parts, so relevance is conserved where all z+ are positive and involve no bias.

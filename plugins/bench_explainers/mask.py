@@ -16,9 +16,9 @@ from bench.gradients import iterated, target_logits, twice_differentiable
 
 @dataclass(frozen=True)
 class Mask(bench.Explainer):
-    """Optimise a coarse mask m in [0, 1] that, smoothed, keeps the image where it is 1 and blurs it where it is 0
-    (meaningful perturbation; Fong and Vedaldi, ICCV 2017, eq. 4). Adam minimises p(target) + sparsity |1 - m|_1 +
-    variation TV, where TV is the sum of |dm|^3. The attribution is 1 - m.
+    """Optimise a coarse mask that blurs what matters for the prediction (meaningful perturbation; Fong and Vedaldi,
+    ICCV 2017, eq. 4). The smoothed mask m in [0, 1] keeps the image where it is 1 and blurs it where it is 0. Adam
+    minimises p(target) + sparsity |1 - m|_1 + variation TV, where TV is the sum of |dm|^3. The attribution is 1 - m.
 
     Sizes are shares of the image's shorter side, equal to the authors' at 224 pixels: a mask of 28 cells, smoothed by 5
     pixels, an image blurred by 10 and moved by up to 4 at every step. The mask starts as a blurred disk that hides the

@@ -16,9 +16,10 @@ from bench.gradients import iterated, summed
 
 @dataclass(frozen=True)
 class MoreauGrad(bench.Explainer):
-    """Find the change d, in normalised space, that minimises the mean of the target's logit over noisy copies of the
-    image plus |d|^2 / (2 smoothing) + sparsity |d|_1, by proximal gradient steps from zero, and return -d / smoothing
-    (sparse MoreauGrad; Zhang and Farnia, ICCV 2023). Without smoothing, this is the gradient.
+    """Take the gradient of a Moreau envelope of the target's logit (sparse MoreauGrad; Zhang and Farnia, ICCV 2023).
+    The change d, in normalised space, minimises the mean of the target's logit over noisy copies of the image plus
+    |d|^2 / (2 smoothing) + sparsity |d|_1. Proximal gradient steps from zero find it, and the attribution is -d /
+    smoothing. Without smoothing, this is the gradient.
 
     The noise is relative to the range of each normalised image, and fresh at every step. d is the mean over the last
     steps, so zeros are not exact. With `block`, squares of that side over all channels become zero together (norms

@@ -15,9 +15,9 @@ from bench.gradients import target_logits
 
 @dataclass(frozen=True)
 class Occlusion(bench.Explainer):
-    """Cover square windows, and give each pixel the mean fall of the target's logit over the windows that contain it
-    (Zeiler and Fergus, ECCV 2014). Windows at the right and lower border may be smaller, as in captum. All channels of
-    a pixel share one value. It has no gradient, so only transfer and black-box attacks reach it.
+    """Cover square windows, and average the fall of the target's logit (Zeiler and Fergus, ECCV 2014). Each pixel gets
+    the mean over the windows that contain it. Windows at the right and lower border may be smaller, as in captum. All
+    channels of a pixel share one value. It has no gradient, so only transfer and black-box attacks reach it.
     """
 
     name = "occlusion"

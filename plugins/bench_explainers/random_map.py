@@ -12,7 +12,7 @@ from bench import noise
 
 @dataclass(frozen=True)
 class RandomMap(bench.Explainer):
-    """Draw uniform noise, which knows neither the network nor the image: what a useless explainer scores."""
+    """Draw uniform noise: what a useless explainer scores. It knows neither the network nor the image."""
 
     name = "random_map"
     differentiable = False

@@ -17,9 +17,9 @@ from bench.gradients import CHUNK, iterated, summed, target_logits, twice_differ
 
 @dataclass(frozen=True)
 class RelEx(bench.Explainer):
-    """Find the mask m in [0, 1]^(C, H, W) that minimises mean_i[-log p(m x_i) - w log(1 - p((1 - m) x_i) + 1e-7)] +
-    l |m|_1, for the probability p of the target and noisy copies x_i of the normalised image (Lim et al., CVPR 2021,
-    eq. 11). Masked pixels show the mean colour.
+    """Find a mask that keeps the prediction under noise, and whose complement loses it (Lim et al., CVPR 2021, eq. 11).
+    The mask m in [0, 1]^(C, H, W) minimises mean_i[-log p(m x_i) - w log(1 - p((1 - m) x_i) + 1e-7)] + l |m|_1, for the
+    probability p of the target and noisy copies x_i of the normalised image. Masked pixels show the mean colour.
 
     Descends with momentum along each image's gradient divided by its length (a zero gradient stays zero; the authors'
     code has NaN there), and clips m. The default is the setting of the released code, which draws copies anew at every

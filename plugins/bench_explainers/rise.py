@@ -17,8 +17,9 @@ from bench_explainers.mask import cut
 
 @dataclass(frozen=True)
 class RISE(bench.Explainer):
-    """Average random masks, each weighted by the probability of the target where only what the mask shows is left, and
-    divide by the share that masks show (Petsiuk et al., BMVC 2018).
+    """Average random masks, weighted by the probability of what they show (Petsiuk et al., BMVC 2018). The weight of a
+    mask is the probability of the target where only what the mask shows is left. The sum is divided by the share that
+    masks show.
 
     A mask is a coarse grid of cells that are shown or hidden, enlarged (bilinear) by one cell more than the image has,
     and cut out at a random place. Each image has masks of its own, fresh at every call; the authors use one set for

@@ -16,8 +16,8 @@ from bench_explainers.input_x_gradient import InputXGradient
 
 @dataclass(frozen=True)
 class Smooth(bench.Explainer):
-    """Average the signed attribution of another explainer over copies with Gaussian noise, as `smoothgrad` does that of
-    `gradient` (Smilkov et al., 2017). The noise is the same.
+    """Average another explainer's signed attribution over noisy copies (Smilkov et al., 2017). This is what
+    `smoothgrad` does for `gradient`, with the same Gaussian noise.
 
     A copy takes the image's place in all that the explainer does: `input_x_gradient` multiplies by it.
     """

@@ -12,7 +12,8 @@ from bench.copies import add_gradients, gaussian
 
 @dataclass(frozen=True)
 class SmoothGrad(bench.Explainer):
-    """Average the signed gradient of the target's logit over copies with Gaussian noise (Smilkov et al., 2017, eq. 1).
+    """Average the gradient of the target's logit over copies with Gaussian noise (Smilkov et al., 2017, eq. 1). The
+    gradient is signed.
 
     The noise's standard deviation is relative to the range of each image, so an image alone scores as in a batch
     (RobustAGA takes the range of the whole batch). Noise is fresh at every call. With times_input, the mean is

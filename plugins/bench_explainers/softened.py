@@ -14,8 +14,9 @@ from bench_explainers.gradient import Gradient
 
 @dataclass(frozen=True)
 class Softened(bench.Explainer):
-    """Explain by another explainer while every ReLU is log(1 + exp(beta z)) / beta: beta-smoothing (Dombrowski et al.,
-    NeurIPS 2019, section 4). The trained network keeps its ReLUs for predictions, and its weights.
+    """Explain by another explainer with softplus in place of every ReLU (beta-smoothing; Dombrowski et al., NeurIPS
+    2019, section 4). The softplus is log(1 + exp(beta z)) / beta. The trained network keeps its ReLUs for predictions,
+    and its weights.
 
     The smaller beta, the smoother the maps, and the less they say of the network itself. The kin of ReLU are softened
     as well (`bench.gradients.softened`). A network without any is explained as it is.

@@ -13,8 +13,9 @@ from bench_explainers.sparsity import keep_largest
 
 @dataclass(frozen=True)
 class SparseGradient(bench.Explainer):
-    """Take the magnitude of the gradient of the target's logit, and set all but its largest elements to zero
-    ("sparsification" of Gong, Dou and Farnia, CVPR 2024). These are elements of three channels, not pixels.
+    """Keep only the largest elements of the gradient's magnitude ("sparsification" of Gong, Dou and Farnia, CVPR 2024).
+    The gradient is that of the target's logit. Its elements are those of three channels, not pixels, and all but the
+    largest are set to zero.
 
     Their text does not give the share to keep; a tenth is that of the sparsified SmoothGrad in the same comparison.
     """

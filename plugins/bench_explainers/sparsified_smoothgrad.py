@@ -15,8 +15,9 @@ from bench_explainers.sparsity import keep_largest, scale_to_rank
 
 @dataclass(frozen=True)
 class SparsifiedSmoothGrad(bench.Explainer):
-    """Average over noisy copies the magnitude of the gradient, clipped at a high rank, scaled to [0, 1], and with all
-    but its largest elements set to zero (Levine et al., 2019; as in the code of MoreauGrad).
+    """Average over noisy copies the largest elements of the gradient's magnitude (Levine et al., 2019; as in the code
+    of MoreauGrad). Each magnitude is clipped at a high rank and scaled to [0, 1], and all but its largest elements are
+    set to zero.
 
     These are elements of three channels, not pixels. Attacks treat the ranks as constants. With units=pixel, the noise
     is the same for all images, as theorems on smoothing ask: `topk_overlap_bound` is their certificate.

@@ -17,9 +17,9 @@ TOLERANCE = 1e-6  # of the largest eigenvalue: directions with less than this, s
 
 @dataclass(frozen=True)
 class TangentProjection(bench.Explainer):
-    """Project another explainer's attribution on the plane through an image and its nearest training images, so that a
-    manipulation which acts across the data does not show (tangent-space projection by the hyperplane method; Anders et
-    al., ICML 2020).
+    """Project another explainer's attribution on the tangent space of the data (the hyperplane method; Anders et al.,
+    ICML 2020). The plane goes through an image and its nearest training images, so a manipulation that acts across the
+    data does not show.
 
     The plane is spanned by the differences of the neighbours to the image, over all channels in pixel units, and the
     attribution is projected orthogonally: (B, C, H, W) -> (B, C, H, W). Adds no passes to those of the explainer, but

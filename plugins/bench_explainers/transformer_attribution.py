@@ -16,8 +16,8 @@ from bench_explainers.rules import pass_on, split_by_totals
 
 @dataclass(frozen=True)
 class TransformerAttribution(bench.Explainer):
-    """Multiply what each layer's attention adds to the target, and show what the class token takes from each patch
-    (Chefer, Gur and Wolf, CVPR 2021).
+    """Multiply what each layer's attention adds to the target (Chefer, Gur and Wolf, CVPR 2021). The map is what the
+    class token takes from each patch.
 
     A layer's matrix is I + mean over heads of (G * R)^+, with G the gradient of the target's logit by the attention
     (n, n), and R its relevance. The product runs from the last layer to the first, as in the authors' code. Its class

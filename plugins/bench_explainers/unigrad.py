@@ -15,8 +15,8 @@ from bench.copies import add_gradients, value_range
 
 @dataclass(frozen=True)
 class UniGrad(bench.Explainer):
-    """Average the signed gradient of the target's logit over copies with uniform noise ("Uniform Gradient" of Wang et
-    al., NeurIPS 2020).
+    """Average the gradient of the target's logit over copies with uniform noise ("Uniform Gradient" of Wang et al.,
+    NeurIPS 2020). The gradient is signed.
 
     In the authors' experiments the mean is multiplied by the image, with times_input, here and for SmoothGrad. Their
     half-width is 4 grey levels on CIFAR-10, and on ImageNet a fifth of the image's range, radius=1/5,units=range.

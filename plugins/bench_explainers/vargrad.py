@@ -13,8 +13,9 @@ from bench.copies import add_gradients, gaussian
 
 @dataclass(frozen=True)
 class VarGrad(bench.Explainer):
-    """Take the variance, by element, of the signed gradient of the target's logit over copies with Gaussian noise
-    (Adebayo et al., ICLR Workshop 2018). The noise is that of `smoothgrad`."""
+    """Take the variance of the target logit's gradient over copies with Gaussian noise (Adebayo et al., ICLR Workshop
+    2018). The variance is that of each element of the signed gradient. The noise is that of `smoothgrad`.
+    """
 
     name = "vargrad"
     differentiable = True

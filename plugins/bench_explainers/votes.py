@@ -17,8 +17,9 @@ from bench_explainers.gradient import Gradient
 
 @dataclass(frozen=True)
 class Votes(bench.Explainer):
-    """Take the share of copies with Gaussian noise in which a pixel is among the most important ones of another
-    explainer's map (Anani et al., ICML 2025, whose certified map says on which side of a threshold this share is).
+    """Take the share of noisy copies in which a pixel is among the most important (Anani et al., ICML 2025, whose
+    certified map says on which side of a threshold this share is). The noise is Gaussian, and another explainer's map
+    decides what is important.
 
     A vote is 0 or 1, so it is certified by smoothing, whatever the explainer: `certified_pixels` bounds which pixels an
     attack can move across one half, and `topk_overlap_bound` how many of the largest shares it can displace. The noise

@@ -13,8 +13,8 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class AdvInsertion(Curve):
-    """Insert the clean image's pixels in the order of the attacked image's map (Joo et al., AAAI 2023): what an attack
-    leaves of an explanation's value.
+    """Insert the clean image's pixels in the order of the attacked image's map (Joo et al., AAAI 2023). The score says
+    what an attack leaves of an explanation's value.
 
     "joo2023" has the levels of their code. Their attack is target_map:joo2023, and their class is the label.
     """

@@ -19,8 +19,9 @@ from bench_metrics.squares import follow
 
 @dataclass(frozen=True)
 class AOPC(bench.Metric):
-    """Replace the k most relevant squares, and average the fall of the class's probability over k = 0, ..., steps (area
-    over the perturbation curve, most relevant first; Samek et al., IEEE TNNLS 2017, eq. 12).
+    """Replace the most relevant squares, and average the fall of the probability (area over the perturbation curve,
+    most relevant first; Samek et al., IEEE TNNLS 2017, eq. 12). The probability is that of the class explained, and the
+    average is over k = 0, ..., steps replaced squares.
 
     A square's relevance is the sum of the map inside it. Squares at the right and lower border may be smaller. Of equal
     squares, the first in reading order goes first. "samek2017" has their squares of 9 pixels and 100 steps, filled with

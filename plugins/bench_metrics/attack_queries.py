@@ -11,7 +11,9 @@ import bench
 
 @dataclass(frozen=True)
 class AttackQueries(bench.Metric):
-    """Count the images whose maps and logits an attack without gradients asks for, for each image under attack."""
+    """Count the queries of an attack without gradients, per attacked image. A query is an image for whose map and
+    logits the attack asks.
+    """
 
     name = "attack_queries"
     better = "lower"

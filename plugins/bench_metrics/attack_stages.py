@@ -27,7 +27,8 @@ class Reports(bench.Metric):
 
 @dataclass(frozen=True)
 class AttackStages(Reports):
-    """Take the score that is left after each member of an ensemble such as `standard`, in the order in which they run.
+    """Take the score that is left after each member of an ensemble such as `standard`. They come in the order in which
+    they run.
 
     What a member added is the difference from the level before. Where maps draw noise, scores are those of the attack's
     own draws.
@@ -40,8 +41,9 @@ class AttackStages(Reports):
 
 @dataclass(frozen=True)
 class AttackPasses(Reports):
-    """Count the passes of each member of an ensemble such as `standard`, forward and backward, that an image took part
-    in. An image with nothing left to lose leaves the search, and costs nothing more."""
+    """Count the passes of each member of an ensemble of attacks such as `standard`. Passes forward and backward count,
+    for each image that took part in them. An image with nothing left to lose leaves the search, and costs nothing more.
+    """
 
     name = "attack_passes"
     range = (0.0, None)

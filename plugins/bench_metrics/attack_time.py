@@ -10,7 +10,7 @@ import bench
 
 @dataclass(frozen=True)
 class AttackTime(bench.Metric):
-    """Add up the wall seconds of the attack on all images, on the hardware that the record names.
+    """Add up the wall seconds of the attack on all images. The record names the hardware.
 
     Images run in chunks that fit the cache, so a single one may take longer than its share.
     """

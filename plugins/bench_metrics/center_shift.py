@@ -13,9 +13,9 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class CenterShift(bench.Metric):
-    """Measure the distance between the centres of mass of clean and attacked map, in pixels (Ghorbani et al., AAAI
-    2019; "cdl" in the code of Wang et al., NeurIPS 2020). Unlike in their code, centres are not rounded to whole
-    pixels."""
+    """Measure how far the centre of mass of the map moves, in pixels (Ghorbani et al., AAAI 2019; "cdl" in the code of
+    Wang et al., NeurIPS 2020). Unlike in their code, centres are not rounded to whole pixels.
+    """
 
     name = "center_shift"
     better = "lower"

@@ -15,8 +15,8 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 
 @dataclass(frozen=True)
 class CertifiedPixels(bench.Metric):
-    """Take the share of pixels of `votes` that are among the most important ones in more than half of all noisy copies,
-    or in less than half, and stay so whatever attack stays in the ball (Anani et al., ICML 2025).
+    """Take the share of pixels whose side in `votes` no attack in the ball can change (Anani et al., ICML 2025). These
+    are among the most important pixels in more than half of all noisy copies, or in less than half, and stay so.
 
     With deviation s, a pixel stays on its side within an l2 distance of r if the chance of that side is above
     Phi(r / s). The chance is known from the samples up to the limit of Clopper and Pearson (Biometrika 1934), for both

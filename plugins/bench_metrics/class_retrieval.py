@@ -13,8 +13,8 @@ import bench
 
 @dataclass(frozen=True)
 class ClassRetrieval(bench.Metric):
-    """Score 1 where the network assigns an image seen through a mask to the class explained on the clean image, else 0
-    (Lim et al., CVPR 2021). Masked pixels show the mean colour.
+    """Score 1 where a masked image keeps the class explained on the clean image (Lim et al., CVPR 2021). Otherwise, the
+    score is 0. Masked pixels show the mean colour.
 
     The mask is that of the explainer for the attacked or the clean image. The image is the attacked one, or the clean
     one as in the authors' code. The authors explain the class of the clean image, which is also the right answer, so an

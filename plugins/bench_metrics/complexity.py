@@ -12,8 +12,9 @@ import bench
 
 @dataclass(frozen=True)
 class Complexity(bench.Metric):
-    """Take the entropy of the clean map, in nats: 0 for a single pixel, log P for a constant map of P pixels (Bhatt et
-    al., IJCAI 2020). Undefined where a map is zero."""
+    """Take the entropy of the clean map, in nats (Bhatt et al., IJCAI 2020). It is 0 for a single pixel, and log P for
+    a constant map of P pixels. Undefined where a map is zero.
+    """
 
     name = "complexity"
     better = "lower"

@@ -15,8 +15,8 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 
 @dataclass(frozen=True)
 class CosineBound(bench.Metric):
-    """Bound `cosine` from below, whatever attack stays in the ball, for the mean of unit gradients over uniform noise
-    in an l2 ball (after Wang and Kong, 2024).
+    """Bound `cosine` from below, whatever attack stays in an l2 ball (after Wang and Kong, 2024). The bound is for the
+    mean of unit gradients over uniform noise.
 
     Such means at two images differ by the noise that only one of them meets: by at most 2 (1 - V), where V is the share
     of the noise's ball of radius R that it has in common with the same ball at a distance r, in d dimensions the

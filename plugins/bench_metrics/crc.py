@@ -15,9 +15,9 @@ from bench_metrics.geometry import Nearby
 
 @dataclass(frozen=True)
 class CRC(Nearby):
-    """Average (1 - cos(g(x + r), g(x))) / 2 over draws of r, where g is the gradient of the class's logit (cosine
-    robust criterion; Joo et al., AAAI 2023). r has normal elements with deviation eps, as in their code, or with
-    step=unit the length eps, as in their theorem 6.
+    """Average the cosine distance between gradients at an image and at noisy copies (cosine robust criterion; Joo et
+    al., AAAI 2023). The distance is (1 - cos(g(x + r), g(x))) / 2, where g is the gradient of the class's logit. r has
+    normal elements with deviation eps, as in their code, or with step=unit the length eps, as in their theorem 6.
 
     Gradients are signed, by all elements, and in pixel units; unrelated ones score 1/2. This is a property of the
     network, whatever explains it. Undefined where a gradient is zero. x + r may leave [0, 1], so that r is the same as

@@ -14,9 +14,10 @@ from bench_metrics.geometry import Nearby, flat_second
 
 @dataclass(frozen=True)
 class CRCBound(Nearby):
-    """Average |H r| / |g(x + r)| over the draws of r of `crc`, where g is the gradient of the class's logit and H its
-    Hessian. This is an upper bound of `crc` under the same parameters, up to terms of higher order in r (Joo et al.,
-    AAAI 2023, theorem 6, in the tighter form that they plot).
+    """Bound `crc` from above by the Hessian of the class's logit (Joo et al., AAAI 2023, theorem 6, in the tighter form
+    that they plot). The bound is the mean of |H r| / |g(x + r)| over the draws of r of `crc`, where g is the gradient
+    of the class's logit and H its Hessian. It holds for `crc` under the same parameters, up to terms of higher order in
+    r.
 
     The bound is loose by construction: it falls with eps, and `crc` with the square of eps. Max-pooling breaks it:
     gradients jump where a winner changes, which no derivative foresees, so `crc` may exceed it on such networks.

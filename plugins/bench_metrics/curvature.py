@@ -17,9 +17,9 @@ MOST = 100  # classes worth a backward pass each
 
 @dataclass(frozen=True)
 class Curvature(bench.Metric):
-    """Take the largest magnitude of an eigenvalue of the Hessian of the class's cross-entropy by the image. eps times
-    it bounds, to first order, how far the gradient of the loss moves within an l2 distance of eps (Wang et al., NeurIPS
-    2020, theorem 3; not across the kinks of ReLU and max-pooling).
+    """Take the largest magnitude of an eigenvalue of the loss's Hessian by the image (Wang et al., NeurIPS 2020,
+    theorem 3). The loss is the class's cross-entropy. eps times the value bounds, to first order, how far the gradient
+    of the loss moves within an l2 distance of eps, though not across the kinks of ReLU and max-pooling.
 
     In pixel units. Where logits are piecewise linear, the Hessian is W A W^T, with the Jacobian W of the logits and A =
     diag(p) - p p^T, and its eigenvalue comes from a matrix of classes by classes. Else, and with more than 100 classes,

@@ -16,8 +16,8 @@ from bench_metrics.similarity import Sanity, compare
 
 @dataclass(frozen=True)
 class DataDependence(Sanity):
-    """Compare each clean map with that of another image, which is drawn once for all: the score of unrelated maps, the
-    chance level of the similarity. A defense whose maps hardly depend on the image scores high here, and in `rps` too.
+    """Compare each clean map with another image's: the chance level of a similarity. The other image is drawn once for
+    all. A defense whose maps hardly depend on the image scores high here, and in `rps` too.
 
     A collapsed network has one map for each class. With within=class, the other image has the same explained class,
     where there is one.

@@ -14,9 +14,9 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Deletion(Curve):
-    """Delete the most important pixels, and average the probability of the explained class over levels from none to all
-    (Petsiuk et al., BMVC 2018). Undefined where a map is zero. "petsiuk2018" and "lim2021" (of RelEx) take 224 pixels a
-    step on images of 224 by 224.
+    """Delete the most important pixels, and average the class's probability (Petsiuk et al., BMVC 2018). The class is
+    the one explained, and levels go from no pixel to all. Undefined where a map is zero. "petsiuk2018" and "lim2021"
+    (of RelEx) take 224 pixels a step on images of 224 by 224.
     """
 
     name = "deletion"

@@ -19,9 +19,10 @@ from bench_metrics.retraining import MaskedImages, compute_logits
 
 @dataclass(frozen=True)
 class DiffROAR(bench.Metric):
-    """Train and test a network on the most important pixels alone, and another on the least important ones, and take
-    the difference of their accuracies: a value per share of pixels kept (Shah et al., NeurIPS 2021; with pixels and
-    this training Gong et al., CVPR 2024). It is positive where the maps point at what can be learned from.
+    """Train on the most important pixels and on the least, and compare accuracies (Shah et al., NeurIPS 2021; with
+    pixels and this training Gong et al., CVPR 2024). One network is trained and tested on the most important pixels
+    alone, another on the least important ones, and the score is the difference of their accuracies: a value per share
+    of pixels kept. It is positive where the maps point at what can be learned from.
 
     Maps of the network under test mask the training and test images. On training images they explain the class that
     the target names, as on test images. Shah et al. mask single elements by the gradient of the loss. Takes two

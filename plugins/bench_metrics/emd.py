@@ -14,8 +14,8 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class EMD(bench.Metric):
-    """Take the earth mover's distance between clean and attacked map, in pixels: the least mean distance over which to
-    carry the mass of one to make the other. Unlike overlaps, it counts a move to the next pixel as small.
+    """Take the earth mover's distance between clean and attacked map, in pixels. It is the least mean distance over
+    which to carry the mass of one to make the other. Unlike overlaps, it counts a move to the next pixel as small.
 
     It is sliced (Bonneel et al., JMIV 2015): the mean, over directions spread evenly over the half circle, of the
     1-Wasserstein distance between the maps projected on a line. So it is never above the distance in the plane, and

@@ -10,7 +10,7 @@ import bench
 
 @dataclass(frozen=True)
 class ExplainTime(bench.Metric):
-    """Add up the wall seconds of all clean attributions, on the hardware that the record names.
+    """Add up the wall seconds of all clean attributions. The record names the hardware.
 
     Images run in chunks that fit the cache, so a single one may take longer than its share.
     """

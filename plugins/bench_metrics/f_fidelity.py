@@ -19,9 +19,10 @@ from bench_metrics.retraining import MaskedImages
 
 @dataclass(frozen=True)
 class FFidelity(bench.Metric):
-    """Train a network on images with random holes, and take the share of random removals, among the most important
-    pixels, that lose it the explained class which the whole image had (F-Fidelity; Zheng et al., ICLR 2025). It has a
-    value for each size of the set of most important pixels.
+    """Remove important pixels at random, for a network trained on images with holes (F-Fidelity; Zheng et al., ICLR
+    2025). The holes are random as well. The score is the share of removals, drawn from the most important pixels, after
+    which this network no longer predicts the explained class, where it did so for the whole image. It has a value for
+    each size of the set of most important pixels.
 
     Each pixel of the set goes with the chance `alpha`, or less, so that no more than the share `beta` of all pixels is
     expected to go: the network has met as many holes in training, and their form tells nothing. With order=least, the

@@ -13,9 +13,10 @@ from bench_metrics.topk_overlap import topk_overlap
 
 @dataclass(frozen=True)
 class GazeOverlap(bench.Metric):
-    """Take the share of the clean map's most important pixels that are among equally many of the gaze map's (Gong et
-    al., CVPR 2024, at 5% and 10%). Chance is the share itself. Of all ways to break ties, in both maps, the one
-    with the smallest overlap counts. Undefined where one of the two maps is zero."""
+    """Take the share of the clean map's top pixels among those of the gaze map (Gong et al., CVPR 2024, at 5% and 10%).
+    Both maps have equally many. Chance is the share itself. Of all ways to break ties, in both maps, the one with the
+    smallest overlap counts. Undefined where one of the two maps is zero.
+    """
 
     name = "gaze_overlap"
     version = 2

@@ -16,8 +16,9 @@ from bench_metrics.geometry import flat_second, loss_hessian_product
 
 @dataclass(frozen=True)
 class HessianNorm(bench.Metric):
-    """Estimate the Frobenius norm of the Hessian of the class's logit by the image, as the root of the mean of |H v|^2
-    over standard normal vectors v (Hutchinson, 1989; for explanations Dombrowski et al., Pattern Recognition 2022).
+    """Estimate the Frobenius norm of the Hessian of the class's logit by the image (Hutchinson, 1989; for explanations
+    Dombrowski et al., Pattern Recognition 2022). The estimate is the root of the mean of |H v|^2 over standard normal
+    vectors v.
 
     In pixel units. With few draws, the root is a little low on average. Refused for networks with piecewise linear
     logits, where it is zero. of=loss takes the Hessian of the cross-entropy of the class instead, which is not zero

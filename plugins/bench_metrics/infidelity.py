@@ -15,8 +15,9 @@ from bench.gradients import target_logits
 
 @dataclass(frozen=True)
 class Infidelity(bench.Metric):
-    """Average (b <I, a> - (f(x) - f(x - I)))^2 over perturbations I, with the attribution a of the logit f (Yeh et al.,
-    NeurIPS 2019, definition 2.1).
+    """Compare what the attribution says of perturbations with what the logit does (Yeh et al., NeurIPS 2019, definition
+    2.1). The score is the mean of (b <I, a> - (f(x) - f(x - I)))^2 over perturbations I, with the attribution a of the
+    logit f.
 
     b is the best factor for each image, as in their section 4, so attributions of any scale compare; with scaled=false,
     it is 1. "gaussian" draws I from a normal distribution. "square" sets a random square to the mean colour, or a

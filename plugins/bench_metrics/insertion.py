@@ -13,8 +13,8 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Insertion(Curve):
-    """Insert the most important pixels, and average the probability of the explained class over levels from none to all
-    (Petsiuk et al., BMVC 2018; in this form Joo et al., AAAI 2023).
+    """Insert the most important pixels, and average the class's probability (Petsiuk et al., BMVC 2018; in this form
+    Joo et al., AAAI 2023). The class is the one explained, and levels go from no pixel to all.
 
     The 21 levels are those that they print. "joo2023" has the 20 of their code, 0 to 95%; without the whole image, the
     mean is lower. "petsiuk2018" has their levels for images of 224 pixels, starting from a blurred image; unlike here,

@@ -17,9 +17,9 @@ from bench_metrics.squares import follow
 
 @dataclass(frozen=True)
 class IROF(bench.Metric):
-    """Remove the most important segments until none is left, and average the share of the class's probability that is
-    gone, 1 - p_l / p_0, over l = 0, ..., L segments (iterative removal of features, area over the curve; Rieger and
-    Hansen, 2020).
+    """Remove the most important segments, and average the fall of the probability (iterative removal of features, area
+    over the curve; Rieger and Hansen, 2020). The fall is the share of the class's probability that is gone, 1 - p_l /
+    p_0, and the average is over l = 0, ..., L segments, until none is left.
 
     A segment's importance is the mean of the map inside it. Segments are squares here, and superpixels (SLIC) there:
     squares are the same for every image, and cut through objects. Those at the right and lower border may be smaller.

@@ -15,9 +15,10 @@ from bench_metrics.topk_overlap import TopKOverlap
 
 @dataclass(frozen=True)
 class JointSuccess(bench.Metric):
-    """Score 1 where the attack changes the prediction and the map does not tell: the map of the attacked image for its
-    own prediction is at least as similar to the clean image's map as `level` says. Else 0 (after ADV^2; Zhang et al.,
-    USENIX Security 2020, who print the share of changed predictions and the distance of the maps apart).
+    """Score 1 where an attack changes the prediction and the map does not tell (after ADV^2; Zhang et al., USENIX
+    Security 2020, who print the share of changed predictions and the distance of the maps apart). The map does not tell
+    if the attacked image's, for its own prediction, is at least as similar to the clean image's as `level` says.
+    Otherwise, the score is 0.
 
     Undefined where the prediction changes and one of the maps is zero.
     """

@@ -11,7 +11,7 @@ import bench
 
 @dataclass(frozen=True)
 class KeptRate(bench.Metric):
-    """Score 1 for each image whose predicted class is the same before and after the attack."""
+    """Score 1 for each image whose predicted class the attack leaves as it is."""
 
     name = "kept_rate"
     range = (0.0, 1.0)

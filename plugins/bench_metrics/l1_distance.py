@@ -12,8 +12,8 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class L1Distance(bench.Metric):
-    """Add up the absolute differences between clean and attacked map, which each sum to one: 0 for the same map, 2 for
-    maps without a pixel in common.
+    """Add up the absolute differences between clean and attacked map. Each map sums to one: the same map scores 0, maps
+    without a pixel in common score 2.
 
     The supplement of Wang et al. (NeurIPS 2020) prints this for "cdl"; their code has `center_shift`.
     """

@@ -13,8 +13,9 @@ from bench_metrics.geometry import Nearby
 
 @dataclass(frozen=True)
 class L2Criterion(Nearby):
-    """Average |g(x + r) - g(x)|_2 over the draws of r of `crc`, where g is the gradient of the class's logit (l2 robust
-    criterion; Joo et al., AAAI 2023). The defenses `l2` and `l2_cosd` lower it with step=uniform, in normalised units.
+    """Average the l2 distance between gradients at an image and at noisy copies (l2 robust criterion; Joo et al., AAAI
+    2023). The distance is |g(x + r) - g(x)|_2 over the draws of r of `crc`, where g is the gradient of the class's
+    logit. The defenses `l2` and `l2_cosd` lower it with step=uniform, in normalised units.
 
     In pixel units. A network whose last layer is half as large has half of it, and the same maps (their lemma 3); `crc`
     does not change then (their proposition 5).

@@ -17,9 +17,9 @@ from bench_metrics.ssim import SSIM
 
 @dataclass(frozen=True)
 class LabelRandomization(Sanity):
-    """Compare each clean map with that of a network trained in the same way on the same images with permuted labels,
-    for the same class (data randomization of Adebayo et al., NeurIPS 2018). A map that explains what was learned from
-    the labels is no longer similar.
+    """Compare each clean map with that of a network trained on permuted labels (data randomization of Adebayo et al.,
+    NeurIPS 2018). The network is trained in the same way on the same images, and the class explained is the same. A map
+    that explains what was learned from the labels is no longer similar.
 
     Undefined where the network does not fit the permuted labels: it has learned nothing, and its maps, many of them
     zero, say nothing. Use a long schedule on few images. The permutation follows from the seed.

@@ -16,10 +16,10 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class LENS(bench.Metric):
-    """Take the share of one map's k most important pixels that lie in a window around one of the other map's k
-    (w-LENS-top-k; Kamath et al., AAAI 2024): a pixel that moves by a little still counts. "recall" counts pixels of the
-    attacked map near those of the clean one, "precision" pixels of the clean map near those of the attacked one, as in
-    the authors' code.
+    """Count a top pixel as kept if it lies near one of the other map's (w-LENS-top-k; Kamath et al., AAAI 2024). The
+    score is the share of one map's k most important pixels that lie in a window around one of the other map's k.
+    "recall" counts pixels of the attacked map near those of the clean one, "precision" pixels of the clean map near
+    those of the attacked one, as in the authors' code.
 
     With window=1, it is `topk_overlap`, but of equal pixels the first in reading order is taken; pixels that are zero
     never match. With diverse=true, the k pixels are chosen one by one, each outside the windows of those before it

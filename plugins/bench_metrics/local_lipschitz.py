@@ -16,8 +16,9 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class LocalLipschitz(bench.Metric):
-    """Take the largest |map(x') - map(x)| / |x' - x|, in l2, over images x' drawn uniformly from the linf ball around
-    x, for the same class (Alvarez-Melis and Jaakkola, WHI 2018, eq. 2; random draws bound their maximum from below).
+    """Take the largest change of the map per change of the image, near the image (Alvarez-Melis and Jaakkola, WHI 2018,
+    eq. 2; random draws bound their maximum from below). The ratio is |map(x') - map(x)| / |x' - x|, in l2, for the same
+    class, over images x' drawn uniformly from the linf ball around x.
 
     Maps sum to one, so scale does not count. An explainer that draws noise draws it afresh. Undefined where the map of
     the image is zero, or the maps of all drawn images that differ from it.

@@ -13,8 +13,9 @@ from bench_metrics.spearman import average_ranks
 
 @dataclass(frozen=True)
 class MaskAUC(bench.Metric):
-    """Take the chance that a pixel on the object is more important than one off it: the area under the receiver
-    operating characteristic of the clean map as a detector of the object (Fawcett, Pattern Recognition Letters 2006).
+    """Take the chance that a pixel on the object is more important than one off it (Fawcett, Pattern Recognition
+    Letters 2006). This is the area under the receiver operating characteristic of the clean map as a detector of the
+    object.
 
     Equal pixels count half, so chance is 1/2, whatever the object's size; a constant map has it as well. Unlike
     `mask_overlap`, it counts all pixels. Void pixels do not count. Undefined where a map is zero, or where all pixels

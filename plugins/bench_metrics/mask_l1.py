@@ -12,8 +12,9 @@ import bench
 
 @dataclass(frozen=True)
 class MaskL1(bench.Metric):
-    """Add up the explainer's mask of the attacked image over all channels; with relative=true, divide it by that of the
-    clean image (figure 3 of Lim et al., CVPR 2021). Undefined where one of the two is zero."""
+    """Add up the explainer's mask of the attacked image (figure 3 of Lim et al., CVPR 2021). The sum is over all
+    channels; with relative=true, it is divided by that of the clean image. Undefined where one of the two is zero.
+    """
 
     name = "mask_l1"
     better = "lower"

@@ -13,9 +13,10 @@ from bench_metrics.localisation import ARRAS2022, VOID, off_void, where_present
 
 @dataclass(frozen=True)
 class MaskOverlap(bench.Metric):
-    """Take as many of the clean map's most important pixels as the object has, and return their share inside its mask
-    ("relevance rank accuracy" of Arras et al., Information Fusion 2022). Of equal pixels, those off the object come
-    first. Void pixels do not count."""
+    """Take the share of the clean map's top pixels that lie on the object ("relevance rank accuracy" of Arras et al.,
+    Information Fusion 2022). As many pixels count as the object has. Of equal pixels, those off the object come first.
+    Void pixels do not count.
+    """
 
     name = "mask_overlap"
     version = 2

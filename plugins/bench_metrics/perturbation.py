@@ -13,7 +13,7 @@ import bench
 
 @dataclass(frozen=True)
 class Perturbation(bench.Metric):
-    """Take the l2 or linf norm of the difference of attacked and clean image, over all elements, in pixel units."""
+    """Take the norm of the difference of attacked and clean image, in pixel units. It is l2 or linf, over all elements."""
 
     name = "perturbation"
     better = "lower"

@@ -12,9 +12,10 @@ from bench_metrics.localisation import VOID, off_void, where_present
 
 @dataclass(frozen=True)
 class PointingGame(bench.Metric):
-    """Score 1 where the most important pixel of the clean map lies on the object, else 0 (Zhang et al., IJCV 2018;
-    without their margin of 15 pixels). Where several pixels are most important, all of them must lie
-    there. Void pixels do not count."""
+    """Score 1 where the most important pixel of the clean map lies on the object (Zhang et al., IJCV 2018; without
+    their margin of 15 pixels). Otherwise, the score is 0. Where several pixels are most important, all of them must lie
+    there. Void pixels do not count.
+    """
 
     name = "pointing_game"
     version = 2

@@ -13,9 +13,9 @@ from bench_metrics.curves import Curve
 
 @dataclass(frozen=True)
 class Preservation(Curve):
-    """Delete the least important pixels, and average the probability of the explained class over levels from none to
-    all (Lim et al., CVPR 2021). With all levels, this is `insertion` read backwards. Undefined where a map is zero.
-    "lim2021" takes 224 pixels a step on images of 224 by 224.
+    """Delete the least important pixels, and average the class's probability (Lim et al., CVPR 2021). The class is the
+    one explained, and levels go from no pixel to all. With all levels, this is `insertion` read backwards. Undefined
+    where a map is zero. "lim2021" takes 224 pixels a step on images of 224 by 224.
     """
 
     name = "preservation"

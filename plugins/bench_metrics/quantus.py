@@ -24,8 +24,8 @@ LOWER = frozenset(
 
 @dataclass(frozen=True)
 class Quantus(bench.Metric):
-    """Score the attribution of the clean image by a metric of quantus that needs nothing but network, image, target and
-    attribution (Hedström et al., JMLR 2023).
+    """Score the attribution of the clean image by a metric of quantus (Hedström et al., JMLR 2023). The metrics are
+    those that need nothing but network, image, target and attribution.
 
     Whether the metric sees magnitudes, scales them, and what it puts in the place of pixels is as quantus has it by
     default; `step` and `draws` go to metrics that have such parameters. Probabilities are those of the softmax. A curve

@@ -17,9 +17,9 @@ from bench_metrics.ssim import SSIM
 
 @dataclass(frozen=True)
 class Randomization(Sanity):
-    """Draw the network's weights afresh from the output layer down to some depth, and compare each clean map with the
-    new one: a value per depth (cascading randomization of Adebayo et al., NeurIPS 2018). A map that explains what was
-    learned is no longer similar.
+    """Compare each clean map with that of the network with weights drawn afresh (cascading randomization of Adebayo et
+    al., NeurIPS 2018). Weights are drawn from the output layer down to some depth: a value per depth. A map that
+    explains what was learned is no longer similar.
 
     `Defense.build` makes the new weights. Batch norm's affine weights and running statistics change with the rest.
     Depths follow the order of the forward pass. A layer whose weights another module uses without calling it, as

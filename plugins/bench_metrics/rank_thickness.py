@@ -17,9 +17,9 @@ from bench_metrics.mask_auc import detect
 
 @dataclass(frozen=True)
 class RankThickness(bench.Metric):
-    """Take the chance that one of the clean map's k most important pixels is more important than one of the others, on
-    the way from the image x to an image x' near it (top-k ranking thickness; Chen et al., NeurIPS 2024): the mean over
-    all such pairs, over x', and over x + t (x' - x) for t between 0 and 1.
+    """Take the chance that top pixels stay ahead of others on the way to images nearby (top-k ranking thickness; Chen
+    et al., NeurIPS 2024). This is the mean over all pairs of one of the clean map's k most important pixels and one of
+    the others, over images x' near the image x, and over x + t (x' - x) for t between 0 and 1.
 
     Here x' is drawn uniformly from the linf ball around x, and t takes the middles of equal parts. Equal pixels count
     half instead of in favour of the map, so a constant map has 1/2. Chance is 1/2. An explainer that draws noise draws

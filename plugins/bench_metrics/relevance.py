@@ -13,9 +13,9 @@ from bench_metrics.curves import FILLS, Fill, curve, levels
 
 @dataclass(frozen=True)
 class Relevance(bench.Metric):
-    """Take the harmonic mean of the area P under the preservation curve and of one minus the area D under the deletion
-    curve, 2 / (1 / P + 1 / (1 - D)) (Lim et al., CVPR 2021; their code takes the deletion area itself). Areas are sums
-    of trapezoids over levels from none to all. Undefined where a map is zero.
+    """Take the harmonic mean of preservation and of one minus deletion (Lim et al., CVPR 2021; their code takes the
+    deletion area itself). With the area P under the preservation curve and the area D under the deletion curve, this is
+    2 / (1 / P + 1 / (1 - D)). Areas are sums of trapezoids over levels from none to all. Undefined where a map is zero.
 
     The default has a score for each image. mean=set is the paper's: one number, from the means of P and D over all
     images where both are defined, at least as large as the mean of the scores. "lim2021" is this with 224 pixels a step

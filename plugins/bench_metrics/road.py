@@ -17,8 +17,8 @@ from bench_metrics.curves import levels, name_levels
 
 @dataclass(frozen=True)
 class ROAD(bench.Metric):
-    """Remove the most important pixels, and score 1 where the network still predicts the explained class, at levels
-    between no pixel and all (remove and debias; Rong et al., ICML 2022). With --target label this is accuracy, as
+    """Remove the most important pixels, and score 1 where the class stays (remove and debias; Rong et al., ICML 2022).
+    The class is the one explained, and levels lie between no pixel and all. With --target label this is accuracy, as
     theirs.
 
     A removed pixel becomes the weighted mean of its eight neighbours plus noise, all of them at once by a linear system

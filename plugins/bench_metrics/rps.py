@@ -18,8 +18,8 @@ from bench_metrics.similarity import compare, no_similarity
 
 @dataclass(frozen=True)
 class RPS(bench.Metric):
-    """Average the similarity between the maps of the noisy and the clean image, for the same class, over draws of
-    uniform noise from the linf ball (random perturbation similarity; Joo et al., AAAI 2023).
+    """Average the similarity between the maps of noisy copies and the clean image (random perturbation similarity; Joo
+    et al., AAAI 2023). The noise is uniform in the linf ball, and the class explained is the same.
 
     Noisy images are clipped to [0, 1]; the authors clip to the range of the batch. An explainer that draws noise draws
     it afresh for every map, so it does not reach the best value at eps=0. A defense that has collapsed to one map for

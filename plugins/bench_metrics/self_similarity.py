@@ -14,9 +14,10 @@ from bench_metrics.topk_overlap import TopKOverlap
 
 @dataclass(frozen=True)
 class SelfSimilarity(bench.Metric):
-    """Compare each clean map with itself: what a similarity that counts ties against a map can give it at most. Below
-    the best value for maps that are constant, sparse or rounded. A board adds what is missing to the ceiling of a row,
-    since a ceiling is lowered by noise alone."""
+    """Compare each clean map with itself: what ties cost in a similarity. This is the most that a similarity which
+    counts ties against a map can give it. Below the best value for maps that are constant, sparse or rounded. A board
+    adds what is missing to the ceiling of a row, since a ceiling is lowered by noise alone.
+    """
 
     name = "self_similarity"
     help = "similarity of a map with itself: below its best value where ties leave the most important pixels open"

@@ -53,8 +53,9 @@ class Sensitivity(bench.Metric):
 
 @dataclass(frozen=True)
 class MaxSensitivity(Sensitivity):
-    """Take the largest |a(x') - a(x)| / |a(x)|, in l2, over images x' drawn uniformly from the linf ball around x, with
-    the signed attribution a of the same class (Yeh et al., NeurIPS 2019, definition 3.1).
+    """Take the largest relative change of the attribution near the image (Yeh et al., NeurIPS 2019, definition 3.1).
+    The change is |a(x') - a(x)| / |a(x)|, in l2, with the signed attribution a of the same class, over images x' drawn
+    uniformly from the linf ball around x.
 
     Their definition does not divide by |a(x)|; here the scale of attributions does not count. Random draws bound the
     maximum over the ball from below. x' is clipped to [0, 1]. An explainer that draws noise draws it afresh. Undefined
@@ -70,8 +71,10 @@ class MaxSensitivity(Sensitivity):
 
 @dataclass(frozen=True)
 class AverageSensitivity(Sensitivity):
-    """Average |a(x') - a(x)| / |a(x)|, in l2, over the draws of which `max_sensitivity` takes the largest (that one is
-    of Yeh et al., NeurIPS 2019). Undefined where the attribution of the image is zero."""
+    """Average the relative change of the attribution near the image (the mean in place of the largest of Yeh et al.,
+    NeurIPS 2019). The change is |a(x') - a(x)| / |a(x)|, in l2, over the draws of which `max_sensitivity` takes the
+    largest. Undefined where the attribution of the image is zero.
+    """
 
     name = "average_sensitivity"
     help = "relative change of the attribution, mean over random draws nearby"

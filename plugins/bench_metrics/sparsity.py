@@ -12,8 +12,9 @@ import bench
 
 @dataclass(frozen=True)
 class Sparsity(bench.Metric):
-    """Take the Gini index of the clean map: 0 for a constant map, 1 - 1 / P for a single one of P pixels (Hurley and
-    Rickard, IEEE Trans. Information Theory 2009; for explanations Chalasani et al., ICML 2020)."""
+    """Take the Gini index of the clean map (Hurley and Rickard, IEEE Trans. Information Theory 2009; for explanations
+    Chalasani et al., ICML 2020). It is 0 for a constant map, and 1 - 1 / P for a single one of P pixels.
+    """
 
     name = "sparsity"
     range = (0.0, 1.0)

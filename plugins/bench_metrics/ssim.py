@@ -14,8 +14,8 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class SSIM(bench.Metric):
-    """Take the structural similarity of clean and attacked map, which each sum to one, per image (Wang et al., IEEE TIP
-    2004). Gaussian windows have 11 pixels and a deviation of 1.5, and lie within the map; K1 = 0.01 and K2 = 0.03.
+    """Take the structural similarity of clean and attacked map, per image (Wang et al., IEEE TIP 2004). Each map sums
+    to one. Gaussian windows have 11 pixels and a deviation of 1.5, and lie within the map; K1 = 0.01 and K2 = 0.03.
 
     The range is that of the two maps together. Joo et al. (2023) take that of a whole batch, and compare maps of two
     scales by mistake. On a map of fewer than 11 pixels, the window has the largest odd size that fits. Maps near zero

@@ -17,8 +17,9 @@ from bench_metrics.ssim import SSIM
 
 @dataclass(frozen=True)
 class Stability(bench.Metric):
-    """Compare each clean map with that of a second network for the same class, trained in the same way from other
-    initial weights and in part on other images (Gong et al., CVPR 2024, who swap 1,000 training images).
+    """Compare each clean map with that of a second network, for the same class (Gong et al., CVPR 2024, who swap 1,000
+    training images). The second network is trained in the same way from other initial weights and in part on other
+    images.
 
     The new images come from the split under measurement, without the images that are measured on. Where it has too few
     of them, the metric is undefined. The second training has the next seed.

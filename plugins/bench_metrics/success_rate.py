@@ -11,8 +11,9 @@ import bench
 
 @dataclass(frozen=True)
 class SuccessRate(bench.Metric):
-    """Score 1 for each image on which the attack lowered its own objective, or which changed at all where the attack
-    has none. The other images count as unperturbed in every score."""
+    """Score 1 for each image on which the attack lowered its own objective. An attack without one scores 1 where it
+    changed the image at all. The other images count as unperturbed in every score.
+    """
 
     name = "success_rate"
     better = "lower"

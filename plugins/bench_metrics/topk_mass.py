@@ -13,8 +13,8 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class TopKMass(bench.Metric):
-    """Take the share of the attacked map's mass in the clean map's k most important pixels, and divide it by the clean
-    map's own share: 1 where nothing changed. divide=false is "k-in" as the supplement of Wang et al., NeurIPS 2020,
+    """Take the mass that the attacked map leaves in the clean map's k top pixels. It is divided by the clean map's own
+    share of mass there: 1 where nothing changed. divide=false is "k-in" as the supplement of Wang et al., NeurIPS 2020,
     prints it: the attacked share alone, at most 1. Their code has `topk_overlap`.
 
     Divided, it is more than 1 where an attack gathers mass on these pixels. Of equal pixels of the clean map, those

@@ -13,8 +13,8 @@ from bench_metrics.similarity import where_defined
 
 @dataclass(frozen=True)
 class TopKOverlap(bench.Metric):
-    """Take the share of the clean map's k most important pixels that are among the attacked map's (Ghorbani et al.,
-    AAAI 2019; "k-in" in the code of Wang et al., NeurIPS 2020, whose text defines the mass instead).
+    """Take the share of the clean map's k top pixels that are the attacked map's too (Ghorbani et al., AAAI 2019;
+    "k-in" in the code of Wang et al., NeurIPS 2020, whose text defines the mass instead).
 
     Chance is k over the number of pixels. Where equal pixels, in either map, leave it open which are the k most
     important, the way to break these ties that keeps the fewest counts: a constant map keeps none, and one of three

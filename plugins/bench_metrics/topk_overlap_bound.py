@@ -15,8 +15,9 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 
 @dataclass(frozen=True)
 class TopKOverlapBound(bench.Metric):
-    """Bound `topk_overlap` from below, whatever attack stays in the ball, for an explainer that averages values in
-    [0, 1] over Gaussian noise (Levine et al., 2019, for `sparsified_smoothgrad`; it holds for `votes` as well).
+    """Bound `topk_overlap` from below, whatever attack stays in the ball (Levine et al., 2019, for
+    `sparsified_smoothgrad`; it holds for `votes` as well). The explainer has to average values in [0, 1] over Gaussian
+    noise.
 
     With deviation s, no image within r moves an average h below Phi(Phi^-1(h) - r / s) or above Phi(Phi^-1(h) + r / s).
     The largest i of k pixels stay if the i-th cannot fall behind the (2k - i + 1)-th. A linf or l0 ball counts by the

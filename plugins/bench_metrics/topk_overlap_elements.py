@@ -13,9 +13,9 @@ from bench.maps import least_overlap, top_elements
 
 @dataclass(frozen=True)
 class TopKOverlapElements(bench.Metric):
-    """Take the share of the clean attribution's largest elements, of all channels, that are among the attacked one's.
-    Their number is a share of the clean elements that are not zero (Gong et al., CVPR 2024, after the code of
-    MoreauGrad).
+    """Take the share of the clean attribution's largest elements that stay largest. Elements are those of all channels,
+    not pixels, and their number is a share of the clean elements that are not zero (Gong et al., CVPR 2024, after the
+    code of MoreauGrad).
 
     These are elements, not pixels, so it does not compare with `topk_overlap`, but ties count as there: of all ways to
     break them, the one that keeps the fewest.

@@ -11,7 +11,7 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainMemory(TrainingCost):
-    """Take the largest GPU memory of tensors in any training phase, those of teachers included."""
+    """Take the largest GPU memory of tensors in any training phase. Trainings of teachers are included."""
 
     name = "train_memory"
     unit = "MiB"

@@ -10,8 +10,9 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainPasses(TrainingCost):
-    """Count forward passes of batches and runs of the autograd engine in all training phases, those of teachers
-    included. The count is the same on every machine."""
+    """Count the passes of all training phases. These are forward passes of batches and runs of the autograd engine,
+    those of teachers included. The count is the same on every machine.
+    """
 
     name = "train_passes"
     unit = "passes"

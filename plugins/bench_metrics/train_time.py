@@ -10,7 +10,7 @@ from bench_metrics.phases import TrainingCost
 
 @dataclass(frozen=True)
 class TrainTime(TrainingCost):
-    """Add up the wall seconds of all training phases, those of teachers included, on the record's hardware."""
+    """Add up the wall seconds of all training phases. Those of teachers are included. The record names the hardware."""
 
     name = "train_time"
     unit = "s"

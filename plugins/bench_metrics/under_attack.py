@@ -17,8 +17,9 @@ TAKEN = {*MAPS, "network", "images", "targets", "seed", "test_data"}
 
 @dataclass(frozen=True)
 class UnderAttack(bench.Metric):
-    """Score the attacked image's map by a metric of the clean image's, such as `insertion`, `deletion`, `preservation`,
-    `relevance`, `l1_norm`, `aopc` or `infidelity`: what an attack leaves of an explanation's faithfulness.
+    """Score the attacked image's map by a metric of the clean image's. The score says what an attack leaves of an
+    explanation's faithfulness. The metric may be `insertion`, `deletion`, `preservation`, `relevance`, `l1_norm`,
+    `aopc` or `infidelity`, among others.
 
     The metric sees the attacked image, or the clean one behind the attacked map. The class is that of the clean image.
     Without a budget, the scores are the metric's own. `adv_insertion` is metric=(insertion) with image=clean. For table

@@ -14,9 +14,9 @@ from bench_models.activation import initialise
 
 @dataclass(frozen=True)
 class Bcos(bench.Model):
-    """Build a network of B-cos convolutions, which are its only nonlinearity: z |cos(x, w)|^(b - 1), where z = w x with
-    a unit weight w (Böhle, Fritz and Schiele, CVPR 2022; with batch norm as in Böhle et al., TPAMI 2024). The logits
-    are W(x) x + constant; the explainer `bcos` shows W(x) x pixel by pixel.
+    """Build a network whose only nonlinearity is its B-cos convolutions (Böhle, Fritz and Schiele, CVPR 2022; with
+    batch norm as in Böhle et al., TPAMI 2024). Each computes z |cos(x, w)|^(b - 1), where z = w x with a unit weight w.
+    The logits are W(x) x + constant; the explainer `bcos` shows W(x) x pixel by pixel.
 
     Images enter as the six channels x and 1 - x, without mean and std. "resnet20" is the layout of the authors'
     ResNet-20 for CIFAR-10: stages 16-32-64 of three blocks, projections where the resolution halves, and a 1x1 B-cos

@@ -16,8 +16,9 @@ from bench_models.resnet20 import ResNet20
 
 @dataclass(frozen=True)
 class FeatureSmoothing(bench.Model):
-    """Put a smoothing block behind a layer of another model: x + W * blur(x), with a Gaussian filter of 3 x 3 pixels
-    and a 1x1 convolution W (Bhusal, Alam and Rastogi, 2026, as released). The paper trains it with `adversarial`.
+    """Put a smoothing block behind a layer of another model (Bhusal, Alam and Rastogi, 2026, as released). The block
+    computes x + W * blur(x), with a Gaussian filter of 3 x 3 pixels and a 1x1 convolution W. The paper trains it with
+    `adversarial`.
 
     As in the authors' code, the standard deviation of the filter is 0.3 ((side - 1) / 2 - 1) + 0.8 pixels for feature
     maps with that side, so that on large maps the filter is almost a mean, and pixels beyond the border are mirrored.

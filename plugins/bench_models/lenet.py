@@ -16,8 +16,9 @@ CHANNELS, UNITS = (32, 64), 256
 
 @dataclass(frozen=True)
 class LeNet(bench.Model):
-    """Build four 3x3 convolutions (32, 32, pool, 64, 64, pool) and two linear layers (256, classes), with biases and no
-    batch norm: 1,116,970 weights for 3 x 32 x 32 pixels and 10 classes.
+    """Build four 3x3 convolutions and two linear layers, without batch norm. The convolutions have 32, 32, 64 and 64
+    channels, with a pooling after the second and the fourth; the linear layers have 256 units and one for each class.
+    With their biases, these are 1,116,970 weights for 3 x 32 x 32 pixels and 10 classes.
 
     The paper's text says "three-layer"; this is the authors' code. Weights start as in He et al. (2015), not as in
     torch.

@@ -22,8 +22,10 @@ HE2016 = bench.Paper(
 
 @dataclass(frozen=True)
 class ResNet18CIFAR(bench.Model):
-    """Build a ResNet-18 with a 3x3 stem and no first pooling, stages 64-128-256-512, strides 1-2-2-2, and projection
-    shortcuts with batch norm: 11,173,962 weights for 10 classes. Joo et al. (2023) use this layout on CIFAR-10."""
+    """Build a ResNet-18 for small images, with a 3x3 stem and no first pooling. Its stages have 64, 128, 256 and 512
+    channels and strides of 1, 2, 2 and 2, and its shortcuts are projections with batch norm. It has 11,173,962 weights
+    for 10 classes. Joo et al. (2023) use this layout on CIFAR-10.
+    """
 
     name = "resnet18_cifar"
     paper = HE2016

@@ -16,9 +16,9 @@ from bench_models.resnet18_cifar import HE2016
 
 @dataclass(frozen=True)
 class ResNet20(bench.Model):
-    """Build the ResNet-20 of He et al. (2016, section 4.2) for CIFAR-10: stages 16-32-64 of three blocks, 3x3
-    convolutions without bias, and shortcuts without weights (option A: every second pixel, missing channels zero). It
-    has 269,722 weights for 10 classes.
+    """Build the ResNet-20 of He et al. for CIFAR-10 (CVPR 2016, section 4.2). Its stages have three blocks each, of 16,
+    32 and 64 channels. Its 3x3 convolutions have no bias, and its shortcuts no weights (option A: every second pixel,
+    missing channels zero). It has 269,722 weights for 10 classes.
 
     The names of weights, and ImageNet's mean and std inside, are those of Idelbayev's implementation, so its trained
     weights load. The ResNet-20 of Wang et al. (2020) is another one, with biases and projections.

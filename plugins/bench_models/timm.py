@@ -21,8 +21,8 @@ CROPS: dict[str, Literal["center", "none"]] = {"center": "center", "squash": "no
 
 @dataclass(frozen=True)
 class Timm(bench.Model):
-    """Build a classification network of timm (Wightman) by its name there, with fresh weights, and with the mean and
-    std of its pretrained weights inside.
+    """Build a classification network of timm (Wightman) by its name there. It has fresh weights, and the mean and std
+    of its pretrained weights inside.
 
     With `pretrained`, training starts from the weights of this name, which are downloaded once; with the defense
     `weights` as well, the network is theirs. For weights in a file of yours, use weights:path=FILE and a full name such

@@ -23,7 +23,7 @@ OLD = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 @dataclass(frozen=True)
 class Torchvision(bench.Model):
-    """Build a classification network of torchvision by its name there, with fresh weights, and with ImageNet's mean and
+    """Build a classification network of torchvision by its name there. It has fresh weights, and ImageNet's mean and
     std inside.
 
     With `weights`, training starts from trained weights of torchvision, which are downloaded once; with the defense

@@ -9,7 +9,8 @@ import bench
 
 @dataclass(frozen=True)
 class Gong2024Shapes(bench.Schedule):
-    """Train with Adam at 1e-3, moments of 0.5 and 0.999 and an l2 penalty of 1e-5, in batches of 16, for 10 epochs.
+    """Train as Gong et al. (CVPR 2024) do on drawn shapes, by Adam for 10 epochs. The rate is 1e-3, with moments of 0.5
+    and 0.999 and an l2 penalty of 1e-5, in batches of 16.
 
     The authors start from weights for ImageNet (Suppl. B.1): give the file of torchvision's ResNet-34 as `init`. They
     say nothing of augmentation, and there is none here.

@@ -9,7 +9,7 @@ import bench
 
 @dataclass(frozen=True)
 class Quick(bench.Schedule):
-    """Train small networks on `shapes` briefly: enough to tell methods apart, not to compare with papers."""
+    """Train small networks on `shapes` briefly. This is enough to tell methods apart, not to compare with papers."""
 
     name = "quick"
     examples = ("limit=64,epochs=1,batch=16",)

@@ -9,8 +9,8 @@ import bench
 
 @dataclass(frozen=True)
 class Singh2020(bench.Schedule):
-    """Train with SGD at 0.1, Nesterov's momentum and an l2 penalty of 2e-4, in batches of 234, for 101 epochs, with a
-    tenth of the rate after 50 and 80, random crops and flips.
+    """Train as Singh et al. (ECCV 2020) do, by SGD for 101 epochs. The rate is 0.1, a tenth of it after 50 and 80
+    epochs, with Nesterov's momentum and an l2 penalty of 2e-4, in batches of 234, with random crops and flips.
 
     The authors also jitter colours and rotate by 2 degrees. Joo et al. (2023) train IGA's LeNet for 200 epochs in
     batches of 128, with a third drop after 150: singh2020:epochs=200,batch=128,decay=(50,80,150).

@@ -111,10 +111,20 @@ def test_list_fits_and_says_once_where_all_comes_from(bench_, monkeypatch):
 
 def test_list_tells_whole_first_sentences_without_citations(bench_):
     lines = bench_("list", "model")[1].splitlines()
-    row = next(line for line in lines if " resnet20 " in line)
-    assert "  Build the ResNet-20 of He et al. for CIFAR-10: stages 16-32-64 of three blocks, 3x3 convolutions " in row
-    row = next(line for line in bench_("list", "metric")[1].splitlines() if " crc " in line)
-    assert "  Average (1 - cos(g(x + r), g(x))) / 2 over draws of r, where g is the gradient " in row
+    assert next(line for line in lines if " resnet20 " in line).endswith("  Build the ResNet-20 of He et al. for CIFAR-10")
+    lines = bench_("list", "schedule")[1].splitlines()
+    assert next(line for line in lines if " quick " in line).endswith("  Train small networks on `shapes` briefly")
+
+
+def test_what_a_component_is_takes_a_line(bench_):
+    lines = [re.split(r"  +", line, maxsplit=3)[3] for line in bench_("list")[1].splitlines()[2:]]
+    assert [line for line in lines if len(line) > 80 or not line[0].isupper()] == []
+
+
+def test_list_of_a_kind_on_a_terminal_leaves_the_kind_out(bench_, monkeypatch):
+    monkeypatch.setattr("bench.cli.commands.terminal_width", lambda: 80)
+    assert plain(bench_("list", "schedule")[1]).splitlines()[2].split() == ["name", "what"]
+    assert plain(bench_("list")[1]).splitlines()[2].split() == ["kind", "name", "what"]
 
 
 @pytest.mark.parametrize(
