@@ -39,6 +39,7 @@ GAIN = 0.05  # share of a score by which two runs must differ, besides twice the
 ABOVE_CHANCE = 0.2  # overlap that a wide ball may leave beyond that of different images
 FELL = 0.8  # share of images on which the objective must fall along its gradient
 SLOPE = (0.5, 2.0)  # what it must change by along its gradient, as a share of the prediction
+HUGE = 1000.0  # share from which on its digits say no more
 UNMOVED = 0.25  # share of images that an attack may return as they were
 ALIKE = 0.4  # overlap of maps of different images from which on they hardly depend on the image
 MATES = 0.6  # the same of images of one class, where classes have few images
@@ -354,12 +355,18 @@ def flag_attack(figures: Figures, chance: float) -> Iterator[str]:
         predicted, actual = figures["predicted"], figures["actual"]
         fell, ratio = (predicted * actual > 0).double(), float(actual.sum() / predicted.sum())
         if not (float(fell.mean()) >= FELL and SLOPE[0] <= ratio <= SLOPE[1]) and not figures["flat"].all():
-            yield (
-                f"gradient misleading: along it the objective falls on {_share(fell)} of {n} images, by {ratio:.2f} of "
-                "the prediction"
-            )
+            yield f"gradient misleading: {_tell_fall(predicted, actual, fell, ratio)}"
     if figures["lost"].any():
         yield f"map lost: it is zero on {_share(figures['lost'])} of {n} attacked images"
+
+
+def _tell_fall(predicted: Tensor, actual: Tensor, fell: Tensor, ratio: float) -> str:
+    if not torch.stack([predicted, actual]).isfinite().all():
+        return "along it the change of the objective is not a number"
+    along = f"along it the objective falls on {_share(fell)} of {len(fell)} images"
+    if not predicted.sum():
+        return f"{along}, and no fall is predicted"
+    return f"{along}, by {f'{ratio:.2f}' if abs(ratio) < HUGE else 'a huge multiple'} of the prediction"
 
 
 def flag_maps(figures: Figures) -> Iterator[str]:

@@ -153,6 +153,18 @@ FIRED = [
         {"actual": torch.full((8,), 0.004)},
         "gradient misleading: along it the objective falls on 100% of 8 images, by 0.40 of the prediction",
     ),
+    (
+        {"predicted": torch.zeros(8)},
+        "gradient misleading: along it the objective falls on 0% of 8 images, and no fall is predicted",
+    ),
+    (
+        {"predicted": torch.full((8,), 1e-9)},
+        "gradient misleading: along it the objective falls on 100% of 8 images, by a huge multiple of the prediction",
+    ),
+    (
+        {"actual": torch.full((8,), torch.nan)},
+        "gradient misleading: along it the change of the objective is not a number",
+    ),
     ({"lost": SOME}, "map lost: it is zero on 25% of 8 attacked images"),
 ]
 

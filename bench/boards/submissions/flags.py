@@ -39,6 +39,9 @@ OF_ATTACK = _form(
     "attack unstable: it fails in the checks WORDS",
     "gradient masked: it is zero on N of N images",
     "gradient misleading: along it the objective falls on N of N images, by N of the prediction",
+    "gradient misleading: along it the objective falls on N of N images, by a huge multiple of the prediction",
+    "gradient misleading: along it the objective falls on N of N images, and no fall is predicted",
+    "gradient misleading: along it the change of the objective is not a number",
     "map lost: it is zero on N of N attacked images",
 )
 TRANSFER = "transfer: the attack followed "
