@@ -132,9 +132,11 @@ class Progress:
         seconds = max([ahead * (now - self.began) / work if work else ahead, *running.values()])
         if all(task.key in running or task.name in took for task in left):
             return f"; the run takes about another {say_span(seconds)}, until {say_time(seconds)}"
-        if not seconds:
+        # What is under way may take hours, whatever the rest takes.
+        unknown = [task for task in left if task.key in self.since and not running.get(task.key)]
+        if not seconds or any(task.name not in took for task in unknown):
             return "; no estimate of the end yet"
-        return f"; the run takes at least another {say_span(seconds)}, until {say_time(seconds)}"
+        return f"; the run takes at least another {say_span(seconds)}"
 
     def _estimate(self, task: Task, took: dict[str, float], now: float) -> float | None:
         """The seconds that a task under way still takes, by its own count or by those that have ended before."""

@@ -13,7 +13,8 @@ import bench
 
 @dataclass(frozen=True)
 class Perturbation(bench.Metric):
-    """Take the norm of the difference of attacked and clean image, in pixel units. It is l2 or linf, over all elements."""
+    """Take the norm of the difference of attacked and clean image, in pixel units. The norm is l2 or linf, and over all
+    elements."""
 
     name = "perturbation"
     better = "lower"

@@ -139,7 +139,20 @@ def test_what_is_known_of_the_end_is_said(clock):
         clock.now += 20
         add(10)
         # 80 s of this training, 100 s of the other one; of scores nothing is known.
-        assert "; the run takes at least another 3 min, until " in shown.describe()
+        assert shown.describe().endswith("; the run takes at least another 3 min")
+
+
+def test_while_nothing_is_known_of_what_is_under_way_no_end_is_guessed(clock):
+    tasks, executor = make_tasks(), Several()
+    shown = Progress(2)
+    watched = shown.watch(executor, tasks)
+    watched.start(tasks[3])
+    clock.now += 2
+    executor.ending = [(tasks[3], None)]
+    watched.wait(None)
+    watched.start(tasks[0])
+    # Another score takes 2 s, but the training may take hours.
+    assert shown.describe().endswith("; now training; no estimate of the end yet")
 
 
 def test_tasks_side_by_side_each_say_how_far_they_are(clock):

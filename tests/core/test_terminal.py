@@ -110,10 +110,10 @@ def test_list_fits_and_says_once_where_all_comes_from(bench_, monkeypatch):
 
 
 def test_list_tells_whole_first_sentences_without_citations(bench_):
-    lines = bench_("list", "model")[1].splitlines()
-    assert next(line for line in lines if " resnet20 " in line).endswith("  Build the ResNet-20 of He et al. for CIFAR-10")
-    lines = bench_("list", "schedule")[1].splitlines()
-    assert next(line for line in lines if " quick " in line).endswith("  Train small networks on `shapes` briefly")
+    row = next(line for line in bench_("list", "model")[1].splitlines() if " resnet20 " in line)
+    assert row.endswith("  Build the ResNet-20 of He et al. for CIFAR-10")
+    row = next(line for line in bench_("list", "schedule")[1].splitlines() if " quick " in line)
+    assert row.endswith("  Train small networks on `shapes` briefly")
 
 
 def test_what_a_component_is_takes_a_line(bench_):
