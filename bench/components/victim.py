@@ -100,5 +100,5 @@ class Victim:
 
     def _check(self, logits: Tensor, images: Tensor) -> Tensor:
         if check_logits(logits, images).shape[1] < 2:
-            raise BadComponent("the network has one class, so an attack can neither keep nor change its prediction")
+            raise BadComponent("the network has one class, so an attack cannot change its prediction; use another")
         return logits

@@ -154,12 +154,13 @@ def find_refusal(catalog: Catalog, case: Case, names: tuple[str, ...], metric: M
                 if case.dataset.in_memory:
                     remedy = "give labels, or other metrics" if name == "labels" else "choose other metrics"
                     return f"{owner}: the images in memory have no {missing}; {remedy}"
-                return f"{owner}: dataset {case.dataset} has no {missing}"
+                return f"{owner}: dataset {case.dataset} has no {missing}; choose another data set"
         if "refit" in along:
             own = () if metric is None else tuple(defenses_in(metric))  # train in place of the case's
             for defense in own or (case.defense, *defenses_in(case.defense)):
                 if not defense.trains:
-                    return f"{owner}: it trains again on other data, which {defense.name} cannot do"
+                    why = f"it trains again on other data, which {defense.name} cannot do"
+                    return f"{owner}: {why}; choose a defense that trains"
         if "trained" in along:
             source = "the network or the explainer"
             with contextlib.suppress(EnvironmentProblem):

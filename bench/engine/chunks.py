@@ -33,7 +33,9 @@ def chunked(function: Callable[..., Any], *tensors: Tensor, seed: int, name: str
                 if not _is_out_of_memory(error):
                     raise
                 if size == 1:
-                    raise EnvironmentProblem(f"{name}: one image does not fit into the device's memory") from None
+                    raise EnvironmentProblem(
+                        f"{name}: one image does not fit into the device's memory; use device cpu, or smaller images"
+                    ) from None
                 size = (size + 1) // 2
                 continue
             is_tuple = isinstance(result, tuple)

@@ -62,7 +62,7 @@ def images(test_data: Data, *, services: Services) -> Tensor:
 
 def _require(values: Tensor | None, what: str, device: torch.device) -> Tensor:
     if values is None:
-        raise BadComponent(f"the data set has no {what}")
+        raise BadComponent(f"the data set has no {what}; choose another, or other metrics")
     return values.to(device)
 
 
@@ -115,7 +115,7 @@ def _logits(network: nn.Module, images: Tensor, name: str, test_data: Data) -> T
             lambda part: check_logits(network(part), part), images, seed=0, name=name, indices=test_data.rows
         )
     if logits.shape[1] < 2:
-        raise BadComponent("the network has one class, so its predictions can be neither wrong nor changed")
+        raise BadComponent("the network has one class, so its predictions are never wrong or changed; use another")
     if not logits.isfinite().all():
         raise BadComponent(f"{name}: the network's logits are not finite; lower the schedule's rate")
     return logits
@@ -186,10 +186,10 @@ def attribute(network: nn.Module, explainer: Explainer, prepared: Prepared, seed
         # Copies, here and for attacks: a component that works in place must not reach the next one.
         attributions = explainer.attributions(network, images.clone(), targets.clone(), prepared)
         if attributions.shape not in {(len(images), channels, *images.shape[2:]) for channels in (1, images.shape[1])}:
-            form = tuple(attributions.shape)
-            raise BadComponent(f"explainer {explainer} returned {form} for images {tuple(images.shape)}")
+            form, shape = tuple(attributions.shape), tuple(images.shape)
+            raise BadComponent(f"explainer {explainer} returned {form} for images {shape}; return that shape")
         if not attributions.isfinite().all():
-            raise BadComponent(f"explainer {explainer} returned NaN or infinity")
+            raise BadComponent(f"explainer {explainer} returned NaN or infinity; return zeros where it is undefined")
         return attributions
 
     def attribute_all(images: Tensor, targets: Tensor, name: str, log: list[Phase]) -> Tensor:
@@ -250,12 +250,12 @@ def attack_run(
         raw = attack.perturb(victim, images.clone(), targets.clone(), ball)
         form = tuple(ball.center(images).shape)
         if raw.shape != form:
-            about = "" if ball.space == "images" else f"; in {ball} it has to return parameters {form}"
+            about = "; return that shape" if ball.space == "images" else f"; in {ball}, return parameters {form}"
             raise BadComponent(f"attack {attack} returned {tuple(raw.shape)} for images {tuple(images.shape)}{about}")
         if raw.dtype != images.dtype:
-            raise BadComponent(f"attack {attack} returned {raw.dtype} for images in {images.dtype}")
+            raise BadComponent(f"attack {attack} returned {raw.dtype} for images in {images.dtype}; return that type")
         if not raw.isfinite().all():
-            raise BadComponent(f"attack {attack} returned {ball.space} with NaN or infinity")
+            raise BadComponent(f"attack {attack} returned {ball.space} with NaN or infinity; keep the last finite ones")
         # Projected here and not in the attack: a bound the attack enforces is a bound the attack may forget.
         points = ball.project(raw.detach(), images)
         made = [points] if ball.space == "images" else [ball.apply(points, images), points]
@@ -269,7 +269,9 @@ def attack_run(
             with noise.call(0):
                 after = loss(points)
         if not (before.isfinite() & after.isfinite()).all():
-            raise BadComponent(f"attack {attack} has an objective that is not finite on the maps of {surrogate}")
+            raise BadComponent(
+                f"attack {attack} has an objective that is not finite on the maps of {surrogate}; use another surrogate"
+            )
         return *made, *reports.values(), before, after
 
     with contextlib.ExitStack() as around, _frozen(network), measure(services.log, "attack", network) as passes, passes:

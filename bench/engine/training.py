@@ -103,7 +103,9 @@ class Fit:
         if self.data.labels is None:
             raise EnvironmentProblem("the training images have no labels; use others, or trained weights")
         if limit > count:
-            raise EnvironmentProblem(f"the schedule's limit is {limit}, but there are {count} training images")
+            raise EnvironmentProblem(
+                f"the schedule's limit is {limit}, but there are {count} training images; lower it"
+            )
         return self._schedule.used(self.data)
 
     @property

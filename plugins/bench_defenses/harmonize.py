@@ -30,7 +30,7 @@ class Harmonize(bench.Defense):
 
     def refuse(self, case: bench.Case) -> str | None:
         if self.attention not in case.dataset.provides:
-            return f"dataset {case.dataset} has no {self.attention}"
+            return f"dataset {case.dataset} has no {self.attention.replace('_', ' ')}; choose another data set"
         return None
 
     def train(self, fit: bench.Fit) -> nn.Module:

@@ -46,7 +46,7 @@ class IGNorm(bench.Defense):
 
     def find_problem(self) -> str | None:
         if self.points % self.every:
-            return f"points is {self.points}, which every={self.every} does not divide"
+            return f"points is {self.points}, which every={self.every} does not divide; give a multiple of it"
         return None
 
     def train(self, fit: bench.Fit) -> nn.Module:

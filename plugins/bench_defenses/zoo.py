@@ -41,7 +41,9 @@ class Zoo(bench.Defense):
 
     def refuse(self, case: Any) -> str | None:
         model = self.pretrained.axes["model"]
-        return None if str(case.model) == model else f"{self.network} is of model {model}, not {case.model}"
+        if str(case.model) == model:
+            return None
+        return f"{self.network} is of model {model}, not {case.model}; choose that model"
 
     def train(self, fit: bench.Fit) -> nn.Module:
         network, about = fit.fresh(), f"weights of {self.network}"

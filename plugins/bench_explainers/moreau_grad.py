@@ -48,7 +48,7 @@ class MoreauGrad(bench.Explainer):
 
     def find_problem(self) -> str | None:
         if self.average > self.steps:
-            return f"average is {self.average}, but there are {self.steps} steps"
+            return f"average is {self.average}, but there are {self.steps} steps; give at most as many"
         return None
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Occlusion(bench.Explainer):
 
     def find_problem(self) -> str | None:
         if self.stride > self.window:
-            return f"stride is {self.stride}, window is {self.window}: no window would cover the pixels between"
+            return f"stride is {self.stride}, and windows of {self.window} leave gaps; give at most {self.window}"
         return None
 
     def attribute(self, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

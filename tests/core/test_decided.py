@@ -125,9 +125,9 @@ def test_a_record_has_no_other_axis(board):
         (overlap(under("l2:a=1"), spec={"defense": "defense/l2@1(a=2)"}), "('1' is not '2')"),
         (
             overlap(under("l2:b=1,a=1"), spec={"defense": "defense/l2@1(a=1,b=1)"}),
-            "parameters that there are not, or in",
+            "unknown parameters, or known ones in",
         ),
-        (overlap(under("l2:c=1"), spec={"defense": "defense/l2@1(a=1)"}), "parameters that there are not"),
+        (overlap(under("l2:c=1"), spec={"defense": "defense/l2@1(a=1)"}), "unknown parameters"),
         (overlap(under("l\u0435")), "axes.defense is 'l\u0435', must be in ASCII; rename what it names"),
         (
             overlap(under("ce", attack="topk:steps=9"), spec={"attack": "attack/topk@1(steps=9,more=1)"}),

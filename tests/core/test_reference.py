@@ -54,7 +54,7 @@ def test_what_is_refused_is_found_by_itself_and_in_pairs(catalog):
     choices = {kind: [catalog.read(kind, text) for text in texts.get(kind, ())] for kind in KINDS}
     found = reference.find_refusals(catalog, choices)
     assert found == {
-        ("defense", "harmonize"): ["by default: dataset shapes has no gaze."],
+        ("defense", "harmonize"): ["by default: dataset shapes has no gaze; choose another data set."],
         ("attack", "topk"): [
             "beside `random_map`: it follows a gradient, and that of this surrogate is zero; choose another surrogate."
         ],
@@ -62,7 +62,7 @@ def test_what_is_refused_is_found_by_itself_and_in_pairs(catalog):
             "beside `lenet:activation=relu`: the second derivative of this model is zero; choose a smooth model, "
             "such as activation=softplus."
         ],
-        ("metric", "pointing_game"): ["beside `cifar10`: it has no object masks."],
+        ("metric", "pointing_game"): ["beside `cifar10`: it has no object masks; choose another data set."],
     }
 
 

@@ -267,7 +267,9 @@ def test_two_phases_of_one_name_are_refused(tmp_path):
 
 def test_a_limit_above_the_training_images_is_named(tmp_path):
     fit = tiny_fit(tmp_path, TinySchedule(limit=25))
-    with pytest.raises(bench.EnvironmentProblem, match="the schedule's limit is 25, but there are 24 training images"):
+    with pytest.raises(
+        bench.EnvironmentProblem, match="the schedule's limit is 25, but there are 24 training images; lower it"
+    ):
         fit.minimise(fit.fresh(), cross_entropy)
 
 

@@ -382,7 +382,7 @@ def test_another_version_is_another_case(own, run_, l2, monkeypatch):
 def test_a_network_of_another_model_is_refused(own, bench_):
     words = ["run", "--defense", "zoo:network=tiny/l2", "--no-reference", "--metric", "accuracy", "--samples", "10"]
     _, _, err = bench_(*words, "--model", "resnet20")
-    assert "defense zoo: tiny/l2 is of model lenet, not resnet20" in err
+    assert "defense zoo: tiny/l2 is of model lenet, not resnet20; choose that model" in err
     code, _, err = bench_(*words, "--dataset", "shapes")
     assert code == 1
     assert "is (32, 256), must be (32, 1024) for this model and number of classes" in err

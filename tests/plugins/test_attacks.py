@@ -338,7 +338,7 @@ def scripted():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (OneLogit, "the network has one class, so an attack can neither keep nor change its prediction"),
+        (OneLogit, "the network has one class, so an attack cannot change its prediction; use another"),
         (NoLogits, r"the network gives \(6, 3, 1, 1\) for 6 images; logits are \(6, classes\)"),
         (scripted, "the network is scripted, and its activations cannot be replaced"),
         (lambda: torch.compile(tiny_network(True)), "the network is compiled, and its activations cannot be"),

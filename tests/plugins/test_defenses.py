@@ -287,7 +287,7 @@ def test_harmonize_needs_its_attention(catalog):
     from bench.engine.selection import select
 
     case = select(catalog, {"defense": ["harmonize"]}, reference=False).cases[0]
-    assert bench.component("defense", "harmonize").refuse(case) == "dataset shapes has no gaze"
+    assert bench.component("defense", "harmonize").refuse(case) == "dataset shapes has no gaze; choose another data set"
     assert bench.component("defense", "harmonize:attention=object_masks").refuse(case) is None
 
 
@@ -355,7 +355,7 @@ def test_bad_parameters_say_so():
     said = {
         "norm_at:norm=l2,scheme=momentum": "momentum works with norm=l1 only; use fast, iterative or free with norm=l2",
         "norm_at:printed=true": "printed=true is a form of scheme=iterative; leave it out with scheme=fast",
-        "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide",
+        "ig_norm:points=7,every=2": "points is 7, which every=2 does not divide; give a multiple of it",
         "adversarial:eps=8": "eps is 8, must be at most 1 in linf",
         "trades:eps=8": "eps is 8, must be at most 1 in linf",
         "atex:teacher=(topk)": "no defense called 'topk'",

@@ -365,7 +365,7 @@ class Misshapen(bench.Attack):
 
 
 def test_parameters_have_their_form():
-    with pytest.raises(bench.CellFailed, match=r"in rotation:30 it has to return parameters \(4, 1\)"):
+    with pytest.raises(bench.CellFailed, match=r"in rotation:30, return parameters \(4, 1\)"):
         evaluate(Brightness(), Misshapen(), "rotation", 30, "cosine")
 
 

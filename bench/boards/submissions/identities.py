@@ -28,7 +28,7 @@ def list_parts(kind: str, text: str, identity: str) -> list[Part]:
     if (whole.kind, whole.name) != (kind, name):
         raise BadValue(f"{text!r} names another component")
     if [parameter for parameter in whole.parameters if parameter in given] != list(given):
-        raise BadValue(f"{text!r} gives parameters that there are not, or in another order")
+        raise BadValue(f"{text!r} gives unknown parameters, or known ones in another order")
     nested = [part for name, value in given.items() for part in _list_nested(value, whole.parameters[name])]
     return [Part(given, whole), *nested]
 
