@@ -104,4 +104,16 @@ def tell_evidence(board: Board) -> str:
     span = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else ""
     every = "all " * (len(words) == 1 < len(board.rows))
     rows = f"{len(board.rows):,} row{'s' * (len(board.rows) != 1)}, {every}{sources}." if board.rows else ""
-    return " ".join(filter(None, [describe_scale(board), rows, f"Published {span}." if span else ""]))
+    return " ".join(
+        filter(None, [describe_scale(board), rows, _tell_guard(board), f"Published {span}." if span else ""])
+    )
+
+
+def _tell_guard(board: Board) -> str:
+    """Why rows that stand above the leader in the picture do not lead."""
+    score = board.protocol.score
+    count = sum(bool(row.loses) and not row.control and not row.missing for row in board.rows)
+    if score is None or score.guard is None or not count:
+        return ""
+    words = "of these does not lead, since it loses" if count == 1 else "of these do not lead, since they lose"
+    return f"{count:,} {words} more than {score.guard:g} of {board.protocol.name(score.against)}."
