@@ -167,7 +167,7 @@ def test_a_row_that_loses_too_much_is_ranked_only_without_the_guard(tmp_path, go
     files = render_board(board)
     rows = {(row["defense"], row["rank"], row["unguarded"]) for row in csv.DictReader(io.StringIO(files["table.csv"]))}
     assert rows == {("good", "" if bad else "1", "1"), ("ce", "1" if bad else "2", "2"), ("odd", "", "")}
-    assert ("1 of these does not lead, since it loses more than 0.05 of useful." in files["index.html"]) == bad
+    assert ("1 does not lead, since it loses more than 0.05 of useful." in files["index.html"]) == bad
     assert "| unguarded rank" in files["README.md"] and "Unguarded</button>" in files["index.html"]
     entries = {row["axes"]["defense"]: row for row in json.loads(files["board.json"])["rows"]}
     assert entries["good"]["unguarded"] == [1, 1] and entries["good"]["loses"] == (words if bad else "")
@@ -308,6 +308,7 @@ def test_any_flag_on_the_score_unranks_a_row_which_stays_on_the_board(tmp_path):
     assert list_unranked(board) == ["Not ranked: good (odd: a doubt)."]
     files = render_board(board)
     assert "Not ranked: good (odd: a doubt)." in files["README.md"] and ">odd: a doubt</span>" in files["index.html"]
+    assert "1 is not ranked; the table&#39;s notes say why." in files["index.html"]
     assert next(row["missing"] for row in json.loads(files["board.json"])["rows"] if row["axes"]["defense"] == "good")
     # A flag under another attack is none on the score.
     assert ranks(build(tmp_path / "other", flags=[("good", "topk")]))["good"] == "1"

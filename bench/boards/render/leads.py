@@ -105,15 +105,19 @@ def tell_evidence(board: Board) -> str:
     every = "all " * (len(words) == 1 < len(board.rows))
     rows = f"{len(board.rows):,} row{'s' * (len(board.rows) != 1)}, {every}{sources}." if board.rows else ""
     return " ".join(
-        filter(None, [describe_scale(board), rows, _tell_guard(board), f"Published {span}." if span else ""])
+        filter(None, [describe_scale(board), rows, _tell_unranked(board), f"Published {span}." if span else ""])
     )
 
 
-def _tell_guard(board: Board) -> str:
+def _tell_unranked(board: Board) -> str:
     """Why rows that stand above the leader in the picture do not lead."""
-    score = board.protocol.score
-    count = sum(bool(row.loses) and not row.control and not row.missing for row in board.rows)
-    if score is None or score.guard is None or not count:
+    score, rows = board.protocol.score, [row for row in board.rows if not row.control and (row.missing or row.loses)]
+    if score is None:
         return ""
-    words = "of these does not lead, since it loses" if count == 1 else "of these do not lead, since they lose"
-    return f"{count:,} {words} more than {score.guard:g} of {board.protocol.name(score.against)}."
+    lost, parts = sum(not row.missing for row in rows), []
+    if lost:
+        words = "does not lead, since it loses" if lost == 1 else "do not lead, since they lose"
+        parts.append(f"{lost:,} {words} more than {score.guard:g} of {board.protocol.name(score.against)}.")
+    if unranked := len(rows) - lost:
+        parts.append(f"{unranked:,} {'is' if unranked == 1 else 'are'} not ranked; the table's notes say why.")
+    return " ".join(parts)
