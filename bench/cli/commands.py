@@ -32,6 +32,7 @@ from bench.cli.options import (
     give_up,
     know_board,
     load_catalog,
+    say_count,
     select_cells,
     selecting,
     split_lists,
@@ -298,7 +299,7 @@ def explain(
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")
     for flag in dict.fromkeys(flag for example in examples for flag in example.flags):
         complain(f"warning: {flag}")
-    complain(f"wrote a panel of {len(examples)} rows to {out}")
+    complain(f"wrote a panel of {say_count(len(examples), 'row')} to {out}")
 
 
 @main.command(name="list")

@@ -9,7 +9,18 @@ from pathlib import Path
 import click
 
 from bench.cli.loading import collect_later
-from bench.cli.options import BOARDS, PLACE, answer, complain, finish, know_board, load_catalog, select_cells, selecting
+from bench.cli.options import (
+    BOARDS,
+    PLACE,
+    answer,
+    complain,
+    finish,
+    know_board,
+    load_catalog,
+    say_count,
+    select_cells,
+    selecting,
+)
 from bench.errors import BadValue, CellFailed, EnvironmentProblem
 from bench.files import write_file
 
@@ -115,12 +126,12 @@ def publish(
     _, cells, _ = select_cells(without, reference, board, options)
     opened = open_store(store, complain)
     count, shared = publish_records(Path(board), name, cells, opened, Path(meta) if meta else None, replace, add)
-    answer(f"{count} records published as {name}")
+    answer(f"{say_count(count, 'record')} published as {name}")
     for other, number in sorted(shared.items()):
-        answer(f"{number} records left out, since {other} has published them")
+        answer(f"{say_count(number, 'record')} left out, since {other} has published them")
     pictures = draw_examples(Path(board), name, cells, opened, replace)
     if pictures:
-        answer(f"{pictures} rows drawn below {board}/examples")
+        answer(f"{say_count(pictures, 'row')} drawn below {board}/examples")
     click.get_current_context().invoke(build, boards=(board,), only_check=False)
     for text in validated(Path(board), [name]):
         complain(text)
@@ -182,7 +193,8 @@ def verify(
     for text in (*found.notes, *found.lines):
         complain(text)
     differ = len(found.denied) + len(found.missing)
-    answer(f"{len(found.confirmed) + len(found.denied)} published records compared, {differ} differ")
+    compared = say_count(len(found.confirmed) + len(found.denied), "published record")
+    answer(f"{compared} compared, {differ} differ{'s' * (differ == 1)}")
     if mark and name and not found.lines:
         commits = sorted(found.commits)
         if len(commits) != 1 or not commits[0]:
@@ -264,10 +276,9 @@ def validate(boards: tuple[str, ...], base: str | None, author: str) -> None:
     counts = ""
     if not boards and Path(ZOO).exists():
         problems, networks = inspect_index(Path(ZOO), Path(BOARDS))
-        noun = "network" if networks == 1 else "networks"
-        lines, counts = [*lines, *problems], f", {networks} {noun}" if networks else ""
+        lines, counts = [*lines, *problems], f", {say_count(networks, 'network')}" if networks else ""
     for text in lines:
         complain(text)
     if lines:
         finish(CellFailed.exit_code)
-    answer(f"{submissions} submissions, {records} records{counts} valid")
+    answer(f"{say_count(submissions, 'submission')}, {say_count(records, 'record')}{counts} valid")

@@ -28,6 +28,11 @@ DATA = "bench.stdout"
 LONGEST = 2000  # characters of a line on stderr
 
 
+def say_count(count: int, noun: str) -> str:
+    """A number of things in words: "1 record", "2 records"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def complain(text: str) -> None:
     """Print a line to stderr. Of a long one, the middle is left out: the way out stands at its end."""
     if len(text) > LONGEST:

@@ -285,7 +285,7 @@ def test_a_lie_is_told(honest, tmp_path, capsys, name):
     write(folder, entries)
     assert bench("leaderboard", "verify", str(folder), "--name", "acme", *honest[1]) == 1
     out, err = capsys.readouterr()
-    assert out == "5 published records compared, 1 differ\n"
+    assert out == "5 published records compared, 1 differs\n"
     assert all(line.startswith(f"bench: {metric}") and " of defense l2" in line for line in err.splitlines())
 
 

@@ -192,7 +192,7 @@ def test_its_plugin_stands_on_a_board(corner, bench_, tmp_path):
     options = (*words, "--schedule", "quick:epochs=1,limit=32", "--defense", "ce")
     assert bench_("run", "--board", str(board), *options)[0] == 0
     code, out, err = bench_("leaderboard", "publish", str(board), *options, "--name", "bench-corner")
-    assert code == 0 and out.startswith("1 records published as bench-corner\n")
+    assert code == 0 and out.startswith("1 record published as bench-corner\n")
     assert "authors, licence, selection, selected_on are empty; fill in what is true" in err
     assert "axis samples is '10', but the board has 64" in err
     (row,) = (line for line in (board / "README.md").read_text().splitlines() if "| corner" in line)

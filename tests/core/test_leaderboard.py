@@ -100,7 +100,7 @@ def test_what_is_published_has_pictures_weights_and_papers(bench_, folder, store
     (folder / "board.toml").write_text(text)
     assert bench_("run", "--board", str(folder), "--no-reference")[0] == 0
     code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference")
-    assert code == 0 and f"1 rows drawn below {folder}/examples" in out
+    assert code == 0 and f"1 row drawn below {folder}/examples" in out
     (picture,) = (folder / "examples" / "suite").glob("*.png")
     assert f'src="examples/suite/{picture.name}"' in (folder / "index.html").read_text()
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size < 100_000
@@ -115,7 +115,7 @@ def test_what_is_published_has_pictures_weights_and_papers(bench_, folder, store
     stray = picture.with_name(f"{'0' * 16}.png")
     stray.write_bytes(picture.read_bytes())
     code, out, _ = bench_("leaderboard", "publish", str(folder), "--no-reference", "--replace")
-    assert code == 0 and "1 rows drawn" in out and picture.exists() and not stray.exists()
+    assert code == 0 and "1 row drawn" in out and picture.exists() and not stray.exists()
     code, _, err = bench_("leaderboard", "validate", str(folder))
     assert code == 1 and err.count("\n") == 1 and "authors, licence, selection, selected_on are empty" in err
 
@@ -520,7 +520,7 @@ def test_a_stranger_adds_a_row_of_its_own(bench_, folder):
     asked = ["--board", str(folder), "--defense", "cosd", "--metric", "accuracy"]
     assert bench_("run", *asked)[0] == 0
     code, out, _ = bench_("leaderboard", "publish", str(folder), *asked[2:], "--no-reference", "--name", "acme")
-    assert code == 0 and out.startswith("1 records published as acme")
+    assert code == 0 and out.startswith("1 record published as acme")
     assert [r["defense"] for r in table(folder)] == ["cosd"]
     code, _, err = bench_("leaderboard", "publish", str(folder), *asked[2:], "--name", "../acme")
     assert code == 2 and "submission '../acme': use lower-case letters, digits and _ . - only" in err
@@ -589,7 +589,7 @@ def test_a_submission_has_metadata_stays_and_is_verified_by_a_sample(bench_, fol
     assert bench_(*verify, "--name", "acme", "--sample", "2", "--nonce", "a number")[1].startswith(
         "2 published records"
     )
-    assert bench_(*verify, *asked, "--sample", "1")[:2] == (0, "1 published records compared, 0 differ\n")
+    assert bench_(*verify, *asked, "--sample", "1")[:2] == (0, "1 published record compared, 0 differ\n")
     code, _, err = bench_(*verify, "--name", "nobody")
     assert code == 2 and "no submission called 'nobody'" in err
     code, _, err = bench_(*verify, "--name", "acme", "--defense", "ce")
@@ -614,12 +614,12 @@ def test_rows_are_added_to_what_no_store_has_any_more(bench_, folder, tmp_path, 
     whole = read_files()
     for file in place.iterdir():
         file.unlink()
-    assert bench_(*publish, "--defense", "ce", "--add")[1].startswith("1 records published as suite\n")
+    assert bench_(*publish, "--defense", "ce", "--add")[1].startswith("1 record published as suite\n")
     monkeypatch.setenv("BENCH_STORE", str(tmp_path / "later"))
     assert bench_("run", "--board", str(folder), *asked, "--defense", "l2", "--no-reference")[0] == 0
     assert bench_(*publish, "--defense", "l2")[0] == 3  # this store lacks the reference row
     code, out, _ = bench_(*publish, "--defense", "l2", "--add")
-    assert code == 0 and out.startswith("1 records published as suite\n")
+    assert code == 0 and out.startswith("1 record published as suite\n")
     keys = [json.loads(line)["key"] for line in whole[0].splitlines()]
     assert [json.loads(line)["key"] for line in read_files()[0].splitlines()] == keys
     assert read_files()[1:] == whole[1:]
@@ -643,7 +643,7 @@ def test_a_record_that_cannot_be_run_here_is_told(bench_, folder):
     record["provenance"]["plugins"]["defense cusd"] = "acme-cusd 2.1"
     file.write_text(json.dumps({**record, "key": hash_spec(record["spec"])}) + "\n")
     code, out, err = bench_("leaderboard", "verify", str(folder), "--name", "acme")
-    assert (code, out) == (1, "0 published records compared, 1 differ\n")
+    assert (code, out) == (1, "0 published records compared, 1 differs\n")
     absent = "were made with acme-cusd 2.1, which is not installed\n"
     assert err.startswith("bench: accuracy of cusd cannot be run here: no defense called 'cusd'")
     assert err.endswith(f"; its records {absent}") and err.count("\n") == 1
@@ -809,7 +809,7 @@ def test_no_path_of_this_machine_is_published(bench_, folder, tmp_path):
     assert bench_("leaderboard", "publish", str(folder), *asked)[0] == 0
     text = (folder / "records" / "suite.jsonl").read_text() + (folder / "README.md").read_text()
     assert str(tmp_path) not in text and "weights:path=own.safetensors#" in text
-    assert bench_("leaderboard", "verify", str(folder), *asked)[:2] == (0, "1 published records compared, 0 differ\n")
+    assert bench_("leaderboard", "verify", str(folder), *asked)[:2] == (0, "1 published record compared, 0 differ\n")
 
 
 def test_stored_and_published_records_of_other_versions_are_told(bench_, folder, monkeypatch):

@@ -416,7 +416,7 @@ def test_a_lot_is_drawn_after_the_records_and_a_mark_says_what_was_run(bench_, t
     (folder / VERIFIED).unlink()
     file = folder / "records" / "acme.jsonl"
     file.write_text(file.read_text().replace('"better": "higher"', '"better": "lower"', 1))
-    assert bench_(*verify, "--mark")[:2] == (1, "3 published records compared, 1 differ\n")
+    assert bench_(*verify, "--mark")[:2] == (1, "3 published records compared, 1 differs\n")
     assert not (folder / VERIFIED).exists()
     code, _, err = bench_(*verify, "--nonce", "x")
     assert code == 2 and "--nonce x draws a sample; give --sample as well, or leave it out" in err

@@ -550,7 +550,7 @@ def test_an_identity_gives_the_text_of_its_component(catalog):
 
 
 def test_the_index_of_a_checkout_is_valid(own, bench_):
-    assert bench_("leaderboard", "validate") == (0, "1 submissions, 6 records, 2 networks valid\n", "")
+    assert bench_("leaderboard", "validate") == (0, "1 submission, 6 records, 2 networks valid\n", "")
 
 
 def move_axes(network):
@@ -603,7 +603,7 @@ def test_the_index_is_checked_without_torch(own):
     names = {"torch", "torchvision", "timm", "datasets"}
     code = f"import sys; sys.modules.update(dict.fromkeys({names!r})); from bench.cli import main; main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, "leaderboard", "validate"], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("1 submissions, 6 records, 2 networks valid\n", "")
+    assert (done.stdout, done.stderr) == ("1 submission, 6 records, 2 networks valid\n", "")
 
 
 def test_the_suite_has_a_valid_index():
