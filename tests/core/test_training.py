@@ -439,6 +439,32 @@ def test_momentum_and_nesterov_are_the_optimisers(tmp_path):
         assert_close(list(trained.parameters()), list(network.parameters()), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd", "nesterov"])
+def test_weight_decay_beside_a_slow_loop(tmp_path, optimiser):
+    """It joins the gradient, but in adamw it shrinks the weights and no moment (Loshchilov and Hutter, ICLR 2019)."""
+    rate, decay, momentum = 0.05, 0.3, 0.5
+    schedule = TinySchedule(
+        epochs=2, batch=24, optimiser=optimiser, rate=rate, weight_decay=decay, momentum=momentum, clipping=0
+    )
+    fit = tiny_fit(tmp_path, schedule)
+    trained, network, data = fit.minimise(fit.fresh(), cross_entropy), fit.fresh(), tiny_data()
+    first, second = ([torch.zeros_like(p) for p in network.parameters()] for _ in range(2))
+    for step in (1, 2):
+        F.cross_entropy(network(data.images), data.labels).backward()
+        for i, p in enumerate(network.parameters()):
+            slope = p.grad if optimiser == "adamw" else p.grad + decay * p.detach()
+            if optimiser in ("sgd", "nesterov"):
+                first[i] = momentum * first[i] + slope
+                change = slope + momentum * first[i] if optimiser == "nesterov" else first[i]
+            else:
+                first[i] = momentum * first[i] + (1 - momentum) * slope
+                second[i] = 0.999 * second[i] + 0.001 * slope**2
+                change = first[i] / (1 - momentum**step) / ((second[i] / (1 - 0.999**step)).sqrt() + 1e-8)
+            p.data -= rate * (change + decay * p.data if optimiser == "adamw" else change)
+            p.grad = None
+    assert_close(list(trained.parameters()), list(network.parameters()), rtol=1e-4, atol=1e-5)
+
+
 def test_a_teacher_is_an_ordinary_value_and_its_cost_is_counted(store, tiny_run):
     outcome = tiny_run(
         defense=["atex:samples=2", "ce"],
