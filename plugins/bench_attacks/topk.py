@@ -26,7 +26,8 @@ class TopK(Descent):
     objective=hinge lowers the overlap instead: the mean of relu(gap + slack), where the gaps are the log ratios of the
     j-th weakest of the k pixels to the j-th strongest of the others, of which as many are positive as pixels stay. The
     iterate with the smallest overlap is returned. optimiser=adaptive takes the steps of Auto-PGD, which start at 2 eps
-    whatever `step` says.
+    whatever `step` says. Take it in an l0 ball: short steps settle on the pixels that they change first, and leave more
+    than random colours do.
 
     Differs from the authors' code: iterates are clipped to the ball, not scaled into it; the last iterate counts too;
     the step is relative to eps.

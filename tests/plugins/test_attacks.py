@@ -446,6 +446,15 @@ def test_white_box_beats_as_many_candidates_of_noise(network):
             assert (white < objective(perturbed(f"{control}:candidates={steps},like=(topk:k=5)", network, ball))).all()
 
 
+def test_adaptive_steps_leave_less_than_random_colours_in_a_sparse_ball(network):
+    ball = bench.Ball("l0", Fraction(5))
+    objective = bench.component("attack", "topk:k=5").make_objective(victim(network), IMAGES, TARGETS)
+    texts = ("topk:k=5,optimiser=adaptive", "topk:k=5", "uniform_noise:candidates=50,like=(topk:k=5)")
+    with torch.no_grad():
+        adaptive, *others = (float(objective(perturbed(text, network, ball)).mean()) for text in texts)
+    assert adaptive < min(others)
+
+
 def test_an_attack_without_an_objective_cannot_choose(network):
     with pytest.raises(
         bench.BadValue, match=r"attack sign_noise has no objective to choose by; name another with like="
