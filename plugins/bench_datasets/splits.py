@@ -77,7 +77,7 @@ def assemble(
     source = "train" if held else split
     first = next((files for files in splits.values() if files.count), None)
     if first is None:
-        raise bench.EnvironmentProblem("the data set has no images at all")
+        raise bench.EnvironmentProblem("the data set has no images at all; check its path")
     shape = (3, frame.size, frame.size) if frame.size else _shape(first, frame)
     files = splits.get(source) or Files(0, None if first.labels is None else first.labels[:0], _nothing, None, str)
     rows = (

@@ -74,8 +74,8 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
     import pyarrow.parquet
 
     try:
-        for file in files:
-            _check_footer(file)
+        if not sum([_check_footer(file) for file in files]):
+            raise bench.EnvironmentProblem(f"{files[0]} has no rows; check its path")
         parts = [classes_of(pyarrow.parquet.read_schema(file)) for file in files]
         rows = _rows(files, sums)
     except bench.BenchError:
@@ -89,8 +89,8 @@ def _table(files: tuple[Path, ...], sums: tuple[str, ...]) -> Table:
     return Table(rows, parts[0])
 
 
-def _check_footer(file: Path) -> None:
-    """Raise EnvironmentProblem where a file would unpack to far more than it has, by its footer."""
+def _check_footer(file: Path) -> int:
+    """The rows of a file, by its footer. Raises EnvironmentProblem where it would unpack to far more than it has."""
     import pyarrow.parquet
 
     footer, size = pyarrow.parquet.read_metadata(file), file.stat().st_size
@@ -108,6 +108,7 @@ def _check_footer(file: Path) -> None:
             f"{file} has {size} bytes and {footer.num_rows} rows, and would take {unpacked} bytes; store images as "
             "JPEG or PNG, which shrink no further"
         )
+    return int(footer.num_rows)
 
 
 def _measure_repeated(file: Path, column: str) -> int:

@@ -92,8 +92,8 @@ import bench
 
 @bench.hookimpl
 def bench_components():
-    attacks = [Wrong, Short, Far, InPlace, Double]
-    return [NaN, *attacks, Moved, Drawn, DrawnBySeed, Endless, Sum, Beyond, Uneven, Levelled, Nothing, Half]
+    attacks = [Wrong, Short, Far, InPlace, Double, Hollow]
+    return [NaN, *attacks, Blank, Moved, Drawn, DrawnBySeed, Endless, Sum, Beyond, Uneven, Levelled, Nothing, Half]
 
 @bench.hookimpl
 def bench_refuse(case, used):
@@ -146,6 +146,20 @@ class Double(bench.Attack):
     name = "double"
     def perturb(self, victim, images, targets, ball):
         return images.double()
+
+@dataclass(frozen=True)
+class Hollow(bench.Attack):
+    '''Returns no numbers.'''
+    name = "hollow"
+    def perturb(self, victim, images, targets, ball):
+        return images * torch.nan
+
+@dataclass(frozen=True)
+class Blank(bench.Explainer):
+    '''Gives no numbers.'''
+    name = "blank"
+    def attribute(self, network, images, targets):
+        return images * torch.nan
 
 @dataclass(frozen=True)
 class Moved(bench.Metric):
@@ -271,7 +285,15 @@ def test_a_defense_whose_loss_turns_nan_fails_alone(tiny_run, plugged):
         ),
         (
             {"attack": ["double"], "metric": ["kept_rate"]},
-            "attack double returned torch.float64 for images in torch.float32",
+            "attack double returned torch.float64 for images in torch.float32; return that type",
+        ),
+        (
+            {"attack": ["hollow"], "metric": ["kept_rate"]},
+            "attack hollow returned images with NaN or infinity; keep the last finite ones",
+        ),
+        (
+            {"explainer": ["blank"], "metric": ["sparsity"]},
+            "explainer blank returned NaN or infinity; return zeros where it is undefined",
         ),
         ({"metric": ["endless"]}, "metric endless returned infinite values; return nan where it is undefined"),
         ({"attack": ["far:shift=nan"], "metric": ["kept_rate"]}, "shift is nan, must be a number"),

@@ -184,6 +184,12 @@ def test_all_sorts_of_images_become_rgb():
     assert decode(content(turned, "JPEG", exif=exif)).size == (4, 8)
 
 
+def test_a_file_without_rows_is_named(tmp_path):
+    path = write(tmp_path / "test.parquet", {"image": [], "label": []})
+    with pytest.raises(bench.EnvironmentProblem, match=r"test\.parquet has no rows; check its path"):
+        load(f"parquet:path={path}")
+
+
 def test_memory_does_not_grow_with_the_set(tmp_path):
     one = content(picture(1, (128, 128)))
     path = write(tmp_path / "test.parquet", {"image": [{"bytes": one, "path": None}] * 400, "label": [0] * 400})
