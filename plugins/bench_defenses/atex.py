@@ -19,7 +19,7 @@ from bench_defenses.trades import divergence
 
 @dataclass(frozen=True)
 class ATEX(bench.Defense):
-    """Teach a student that changes across its teacher's explanation change nothing (Tang et al., Frontiers in Big Data
+    """Teach a student to ignore changes across its teacher's explanation (Tang et al., Frontiers in Big Data
     2022, in the form of Joo et al., 2023, who print one bound of D without its minus). The student s minimises KL(s(x)
     || f(x)) + weight KL(s(x_p) || f(x_i)) with the teacher f, its explanation h, x_i = x + D h / |h| and x_p = x_i + D'
     v / |v|. D and D' are uniform on [-eps, eps], and v is uniform noise minus its projection on h.

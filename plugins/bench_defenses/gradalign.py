@@ -15,7 +15,7 @@ from bench_defenses.adversary import ascend, losses_and_slopes
 
 @dataclass(frozen=True)
 class GradAlign(bench.Defense):
-    """Keep the loss linear in a ball, so that one adversarial step does for training (Andriushchenko and Flammarion,
+    """Keep the loss linear in a ball, so that one adversarial step is enough (Andriushchenko and Flammarion,
     NeurIPS 2020). The loss is CE(x') + weight (1 - cos(q(x), q(x + d))) with x' one sign step up the cross-entropy, the
     gradient q of an image's loss by its pixels, and d uniform in the linf ball.
 
