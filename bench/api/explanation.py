@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.api.memory import MemoryDefense, hold
 from bench.api.running import Budget, as_lists, tell
 from bench.components import Attack, Dataset, Explainer, use_data_dir
-from bench.engine import VOCABULARY, Graph, Memory, Shared, choose_device, installed, open_store, select
+from bench.engine import VOCABULARY, Graph, Memory, Shared, choose_device, installed, open_store, select, tell_work
 from bench.errors import BadValue
 from bench.publishing import Example, check_cases, draw_panel, make_example
 
@@ -105,11 +105,12 @@ def explain(
         store, memory = open_store(folder, tell), Memory(Shared(catalog.library))
         given = {"test_data": shown}
         graphs = {str(case.explainer): Graph(VOCABULARY, case, store, place, memory, given) for case in cases}
-        rows = [
-            make_example(graph, i, f"image {i}", attack is not None)
-            for i in range(len(images))
-            for graph in graphs.values()
-        ]
+        with tell_work():
+            rows = [
+                make_example(graph, i, f"image {i}", attack is not None)
+                for i in range(len(images))
+                for graph in graphs.values()
+            ]
         attacked = graphs if attack is not None else {}
         return Explanation(
             {text: graph.get("clean_maps").cpu() for text, graph in graphs.items()},

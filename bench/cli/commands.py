@@ -280,7 +280,7 @@ def explain(
     """
     import json
 
-    from bench.engine import Shared, choose_device, open_store, place_networks, select
+    from bench.engine import Shared, choose_device, open_store, place_networks, select, tell_work
     from bench.publishing import check_cases, draw_panel, explain_pictures, list_pictures, use_own_weights
 
     catalog = load_catalog(without)
@@ -293,7 +293,8 @@ def explain(
     pictures, chosen = list_pictures(images), choose_device(device)
     place, shared = open_store(store, complain), Shared(catalog.library)
     place_networks(selection.networks, place, catalog)
-    examples = explain_pictures(pictures, cases, attack, label, place, chosen, shared, has_data)
+    with tell_work():
+        examples = explain_pictures(pictures, cases, attack, label, place, chosen, shared, has_data)
     write_file(file, draw_panel(examples).as_png())
     if as_json:
         answer("[" + ",\n ".join(json.dumps(example.row()) for example in examples) + "]")

@@ -15,6 +15,7 @@ from bench.engine.phases import Phase
 from bench.engine.plan import describe_plan, make_plan
 from bench.engine.pretrained import build_network, load_model, place_networks
 from bench.engine.printed import describe_printed, list_printed
+from bench.engine.progress import tell_work
 from bench.engine.report import (
     arrange_records,
     describe_failures,

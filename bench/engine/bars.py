@@ -29,6 +29,7 @@ class Count:
     since: float
     changed: float
     passes: int = 0
+    name: str = ""
 
     def moved(self, seconds: float) -> Count:
         """The same on a clock that is some seconds ahead."""
@@ -59,7 +60,7 @@ _bars: list[tqdm] = []
 def counted(total: int, name: str, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show how much of some work is done; yields a function to call with what has been added."""
     now = time.monotonic()
-    count = Count(total, unit, done, done, now, now)
+    count = Count(total, unit, done, done, now, now, name=name)
     with tqdm(total=total, initial=done, desc=name, unit=unit, leave=False, disable=None, delay=1) as bar:
 
         def add(more: int) -> None:

@@ -7,10 +7,10 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from bench.engine.bars import Count, say_span, tqdm
+from bench.engine.bars import Count, find_count, say_span, tqdm
 from bench.engine.tasks import CHECK, RECORD, Ended, Executor, Task
 
 EVERY = 30.0  # seconds from one line to the next
@@ -45,7 +45,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar = tqdm(total=self.total, desc="cells", unit="cell", disable=None, leave=False, delay=1)
-        self.thread = threading.Thread(target=self._print, daemon=True)
+        self.thread = threading.Thread(target=_print_lines, args=(self.describe, self.stop), daemon=True)
         if self.bar.disable:
             self.thread.start()
         return self
@@ -92,11 +92,6 @@ class Progress:
 
     def find_count(self, task: Task) -> Count | None:
         return self.executor.find_count(task)
-
-    def _print(self) -> None:
-        while not self.stop.wait(EVERY):
-            with contextlib.suppress(OSError, ValueError):  # of a stream that is closed
-                print(f"bench: {self.describe()}", file=sys.stderr, flush=True)
 
     def describe(self) -> str:
         """What is done, what is left, what is under way, and when all of it ends."""
@@ -147,6 +142,34 @@ class Progress:
         if task.name in took:
             known.append(took[task.name] - now + self.since[task.key])
         return max((max(0.0, seconds) for seconds in known if seconds is not None), default=None)
+
+
+@contextlib.contextmanager
+def tell_work() -> Iterator[None]:
+    """Inside, where no bar shows, a line at times says how far the work in this process is."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_print_lines, args=(_describe_count, stop), daemon=True)
+    with tqdm(disable=None, leave=False, delay=math.inf) as bar:
+        if bar.disable:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            if thread.is_alive():
+                thread.join()
+
+
+def _describe_count() -> str:
+    count = find_count()
+    return f"{count.name}, {count}" if count else ""
+
+
+def _print_lines(describe: Callable[[], str], stop: threading.Event) -> None:
+    while not stop.wait(EVERY):
+        if text := describe():
+            with contextlib.suppress(OSError, ValueError):  # of a stream that is closed
+                print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def say_time(seconds: float) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from bench.engine import VOCABULARY, bars, cluster, progress
 from bench.engine.bars import counted, find_count, say_span
 from bench.engine.phases import measure
-from bench.engine.progress import Progress, say_time
+from bench.engine.progress import Progress, say_time, tell_work
 
 
 @pytest.fixture
@@ -264,3 +264,15 @@ def test_a_log_file_gets_lines_and_a_terminal_none(bench_, monkeypatch, store):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     code, _, err = bench_(*words, "--seed", "1")
     assert code == 0 and "cells done" not in err
+
+
+def test_work_without_cells_is_told_in_lines_where_no_bar_shows(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", 0.02)
+    with tell_work(), counted(10, "train", "step") as add:
+        add(1)
+        time.sleep(0.2)
+    assert capsys.readouterr().err.splitlines()[0].startswith("bench: train, step 1 of 10")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with tell_work(), counted(10, "train", "step"):
+        time.sleep(0.1)
+    assert "bench:" not in capsys.readouterr().err
