@@ -150,6 +150,8 @@ def main() -> None:
     given = parser.parse_args()
     if min(given.workers) < 1:
         parser.error(f"--workers: {min(given.workers)} is no number of workers; give 1 or more")
+    if given.ahead < 0:
+        parser.error(f"--ahead: {given.ahead} is no number of tasks; give 0 or more")
     if given.ray:
         print("{:.2f} ms to hand out a task, {:.2f} ms until it is back".format(*(1e3 * s for s in measure_ray())))
         return

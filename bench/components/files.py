@@ -18,7 +18,7 @@ from bench.files import check_file, check_folder
 
 T = TypeVar("T")
 VARIABLE = "BENCH_DATA_DIR"
-PUBLISHED = re.compile(r"([^/]+)#([0-9a-f]{16})")
+PUBLISHED = re.compile(r"(?!\.\.?#)([^/]+)#([0-9a-f]{16})")  # of something in a folder, not of the folder or its parent
 
 _named: contextvars.ContextVar[Path | None] = contextvars.ContextVar("data_dir", default=None)
 

@@ -265,6 +265,9 @@ def test_a_published_path_leads_to_the_file_of_its_name_and_content(tmp_path):
         mine = bench.component("defense", "weights:path=nets/a.pt")
         found = bench.component("defense", mine.published)
         assert (found.path, found.identity) == (tmp_path / "nets" / "a.pt", mine.identity)
+        for folder in (".", ".."):  # which a submission could have walked and hashed
+            text = f"weights:path={folder}#{checksum(tmp_path / 'nets' / folder)}"
+            assert not bench.component("defense", text).path.exists()
         text = mine.published
         (tmp_path / "nets" / "a.pt").write_bytes(b"another")
         assert not bench.component("defense", text).path.exists()
