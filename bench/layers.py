@@ -112,10 +112,11 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 class CheapSecondDerivatives(TorchFunctionMode):
-    """Inside, the second derivatives of convolutions by weights that train, and of max-pooling, cost what they must.
+    """Inside, the second derivatives of convolutions and of max-pooling cost what they must.
 
-    torch's own convolution takes the batch for channels and the gradient for a kernel as large as the image; its
-    pooling leaves channels last, and every layer after it converts.
+    The double backward of torch's own convolution takes the derivative by the weights even where these are frozen, and
+    for that takes the batch for channels and the gradient for a kernel as large as the image. Its pooling leaves
+    channels last, and every layer after it converts.
 
     Under autocast to bfloat16 on a CPU without instructions for it, convolutions and linear layers multiply the rounded
     numbers in float32: the same results as elsewhere, a hundred times faster than torch's.
@@ -152,7 +153,8 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if input.ndim != 4 or isinstance(padding, str) or not (weight.requires_grad and torch.is_grad_enabled()):
+    has_graph = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias))
+    if not has_graph or input.ndim != 4 or isinstance(padding, str) or torch._C._are_functorch_transforms_active():
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     tensors, kind = [input, weight, bias], input.device.type
     if torch.is_autocast_enabled(kind):

@@ -142,8 +142,10 @@ def calls(profile):
     ]
 
 
-def test_second_derivative_of_a_convolution_costs_convolutions_with_its_own_kernel():
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_second_derivative_of_a_convolution_costs_convolutions_with_its_own_kernel(is_frozen):
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Softplus(3.0), nn.Conv2d(8, 8, 3, padding=1), Softplus(3.0))
+    net.requires_grad_(not is_frozen)
     images = torch.rand(2, 3, 16, 16, requires_grad=True)
 
     def kernels(around):
@@ -157,19 +159,36 @@ def test_second_derivative_of_a_convolution_costs_convolutions_with_its_own_kern
     assert max(kernels(contextlib.nullcontext())) > 3
     ours = kernels(twice_differentiable())
     # The slope takes a pass by the input in each layer, and no gradient of a weight. Its derivative takes a convolution
-    # and a gradient of the weight in each, and then, by the activations, another of the weight, and in the second layer
-    # of the input.
+    # and, by the activations, a pass by the input in each. Weights that train have two gradients each as well, one of
+    # them in the pass by the input.
     assert set(ours) == {3}
-    assert len(ours) == 2 + 2 + 2 + 2
+    assert len(ours) == 2 + 2 + 2 + (0 if is_frozen else 2)
 
 
-def test_convolutions_with_frozen_weights_and_without_gradients_are_those_of_torch():
-    net = network(dtype=torch.float32).requires_grad_(False)
-    images = torch.rand(2, 3, 16, 16, requires_grad=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_second_derivative_with_frozen_weights_has_the_bits_of_torch(dtype):
+    net = network(dtype=dtype).requires_grad_(False)
+
+    def second(around):
+        images = torch.rand(4, 3, 16, 16, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with around:
+            logits = net(images)
+        (first,) = torch.autograd.grad(logits[:, 0].sum(), images, create_graph=True)
+        return torch.autograd.grad(first.abs().sum(), images)[0]
+
+    assert torch.equal(second(CheapSecondDerivatives()), second(contextlib.nullcontext()))
+
+
+def test_convolutions_of_constants_and_under_transforms_are_those_of_torch():
+    net = network(dtype=torch.float32)
+    images = torch.rand(2, 3, 16, 16)
     with CheapSecondDerivatives():
-        assert net[0][0](images).grad_fn.name() == "ConvolutionBackward0"
         with torch.no_grad():
-            assert net.requires_grad_()[0](images).grad_fn is None
+            assert net[0](images).grad_fn is None
+        assert net.requires_grad_(False)[0](images).grad_fn is None
+        slopes = torch.func.vmap(torch.func.grad(lambda image: net[0][0](image[None]).square().sum()))(images)
+    leaf = images.requires_grad_()
+    torch.testing.assert_close(slopes, torch.autograd.grad(net[0][0](leaf).square().sum(), leaf)[0])
 
 
 def test_convolutions_follow_autocast():
