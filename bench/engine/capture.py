@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from bench.gradients import Passes
 
+NOT_CAPTURED = "the training's steps cannot be a CUDA graph and are slower"
 WARM = 3  # ordinary steps before a capture, in which libraries choose kernels and the optimiser makes its state
 
 Step = Callable[[Tensor, Tensor, Passes], Tensor]
@@ -41,7 +43,7 @@ class CapturedSteps:
     `step(indices, keys, passes)` takes the step for the images with these indices and noise keys and returns the loss,
     without waiting for the device. A step is captured for every number of images and every `rate`, after a few ordinary
     ones, with indices and keys on the device. Where a capture fails, because a step waits for the device or copies from
-    the CPU, all steps are ordinary.
+    the CPU, a warning says why, and all steps are ordinary.
 
     What a step does in Python happens once for a capture: a loss that counts its calls must not be captured.
     """
@@ -66,8 +68,9 @@ class CapturedSteps:
             places = indices.to(self._device, copy=True), keys.to(self._device, copy=True)
             try:
                 replay, loss = self._capture(lambda: self._step(*places, passes))
-            except RuntimeError:
+            except RuntimeError as error:
                 self.has_failed = True
+                warnings.warn(f"{NOT_CAPTURED}: {' '.join(str(error).split())[:200]}", stacklevel=2)
                 passes.forwards, passes.backwards = before
                 return self._step(indices, keys, passes)
             counts = passes.forwards - before[0], passes.backwards - before[1]

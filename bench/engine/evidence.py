@@ -156,7 +156,7 @@ def _prepare(explainer: Explainer, network: nn.Module, recipe: Recipe, services:
             learned = explainer.prepare(network, recipe.data, recipe.fit(services, trained_by))
         if not learned or not all(isinstance(tensor, Tensor) for tensor in learned.values()):
             raise BadComponent(f"explainer {explainer} prepared no tensors; leave prepare out if it learns nothing")
-        return {name: tensor.detach().clone() for name, tensor in learned.items()}
+        return {name: tensor.detach().to(services.device, copy=True) for name, tensor in learned.items()}
 
     # Keyed by the explainer's identity and not by its axis: as a surrogate it learns the same.
     spec = services.spec_of(f"prepared/{explainer.identity}", ("network",))

@@ -348,14 +348,18 @@ def _half(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Inside, a GPU multiplies in tf32 if `precision` says so, else in single precision, in convolutions too."""
+    """Inside, a GPU multiplies in tf32 if `precision` says so, else in single precision, in convolutions too; and it
+    adds up the products of a convolution in the same order every time."""
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
+    was_deterministic = torch.backends.cudnn.deterministic
     for backend in backends:
         backend.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.deterministic = True
     try:
         yield
     finally:
+        torch.backends.cudnn.deterministic = was_deterministic
         for backend, is_allowed in zip(backends, before, strict=True):
             backend.allow_tf32 = is_allowed
 

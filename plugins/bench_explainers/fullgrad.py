@@ -72,7 +72,8 @@ def split_logit(network: nn.Module, images: Tensor, targets: Tensor) -> list[Ten
 
 def scale(values: Tensor) -> Tensor:
     """Put the values of each row on a scale from 0 to 1: (B, ...) -> (B, ...). Equal ones become 0."""
-    low, high = (bound.view(-1, *(1 for _ in values.shape[1:])) for bound in values.flatten(1).aminmax(dim=1))
+    flat = values.flatten(1)  # aminmax has no derivative before torch 2.12
+    low, high = (bound.view(-1, *(1 for _ in values.shape[1:])) for bound in (flat.amin(1), flat.amax(1)))
     return (values - low) / (high - low).where(high > low, 1)
 
 

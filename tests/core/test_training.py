@@ -422,7 +422,8 @@ def test_precision_is_what_the_schedule_says_and_is_put_back(tmp_path):
     }
     assert torch.backends.cudnn.allow_tf32 == before
     with products_in("tf32"):
-        assert torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_momentum_and_nesterov_are_the_optimisers(tmp_path):

@@ -12,6 +12,7 @@ import slow_defenses as slow
 import torch
 import torch.nn.functional as F
 from bench_defenses.adversary import unit
+from bench_defenses.ssr import find_top_vectors, square_repeatedly
 from losses import LABELS, MEAN, STD, STDS, Asked, built, compare, draw_panel, loss_of, panel
 from torch import nn
 from torch.testing import assert_close
@@ -110,6 +111,19 @@ def test_alignment_by_the_printed_norm(network, batch, text):
 def test_ssr_by_an_envelope_is_the_full_form(network, batch):
     found = loss_of("ssr:beta=0.7,scale=20", network, batch)
     compare(network, found, slow.ssr(network, batch.images, LABELS, 0.7, scale=20))
+
+
+def test_ssr_finds_the_same_vectors_where_eigh_would_wait():
+    """Of random matrices and of those of confident predictions, with eigenvalues of 1e-30; see find_top_vectors."""
+    torch.manual_seed(0)
+    share = (4 * torch.randn(500, 10, dtype=torch.float64)).softmax(1)
+    spread = share.diag_embed() - share[:, :, None] * share[:, None]
+    jacobian = torch.randn(500, 10, 40, dtype=torch.float64) * torch.tensor([1.0, 1e-15]).repeat(250).view(-1, 1, 1)
+    for root in (jacobian, spread @ jacobian):
+        matrices = root @ root.transpose(1, 2)
+        cosines = (square_repeatedly(matrices) * find_top_vectors(matrices)).sum(1)
+        torch.testing.assert_close(cosines.abs(), torch.ones(500, dtype=torch.float64), rtol=0, atol=1e-8)
+    assert square_repeatedly(torch.zeros(1, 10, 10, dtype=torch.float64)).tolist() == [[0.0] * 10]
 
 
 def test_ssr_of_the_most_probable_classes(network, batch):
