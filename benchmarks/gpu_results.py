@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 PARTS, PART, TOTAL = 6, 15 * 10**6, 56 * 10**6
 KEPT = ("record", "trained", "prepared", "partial")  # of a store; attributions and attacked images are made again
+ROW = ("schedule", "defense", "seed", "explainer", "attack", "ball")
 # Joo et al., AAAI 2023, Table 2: time and memory of a step over those of ce.
 PAPER = {
     ("lenet", "hessian"): (4.25, 4.36), ("lenet", "atex"): (2.25, 2.81),
@@ -78,6 +79,7 @@ def report_costs(lines: list[dict[str, Any]]) -> Iterator[str]:
         rows.append([line["of"], line["piece"], *costs])
     headers = ["model", "defense", "ms", "over ce", "paper", "peak MiB", "over ce", "paper"]
     yield section("A training step", headers, rows)
+    yield "".join(f"- {line['of']}, {line['piece']}: {text}\n" for line in trainings for text in line.get("told", []))
     for title, name, base_name in (
         ("A step of an attack", "attacking", "forward"),
         ("A metric", "measuring", "their loop on the CPU"),
@@ -99,21 +101,21 @@ def find_progress(store: Path, key: str) -> tuple[str, str, str]:
 
 
 def report_trainings(work: Path) -> Iterator[str]:
-    keys = json.loads(read(work / "trainings.json") or "{}")
-    rows = [(defense, *find_progress(work / "store", key), key) for defense, key in keys.items()]
-    yield section("Trainings of cifar10-lenet", ["defense", "state", "epochs", "seconds", "key"], rows)
-    for defense in keys:
-        told = [line for line in read(work / f"{defense.replace(':', '-')}.log").splitlines() if line[:7] == "bench: "]
-        yield "".join(f"- {defense}: {line[7:200]}\n" for line in dict.fromkeys(told[-3:]))
+    jobs = json.loads(read(work / "trainings.json") or "{}")
+    rows = [(job, *find_progress(work / "store", key), key) for job, key in jobs.items()]
+    yield section("Trainings of cifar10-lenet", ["job", "state", "epochs", "seconds", "key"], rows)
+    for n, job in enumerate(jobs):
+        told = [line for line in read(work / f"job-{n}.log").splitlines() if line[:7] == "bench: "]
+        yield "".join(f"- {job}: {line[7:200]}\n" for line in dict.fromkeys(told[-3:]))
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for file in sorted((work / "store" / "record").glob("*/record.json")):
         record = json.loads(file.read_text())
-        row = tuple(record["axes"].get(axis, "") for axis in ("defense", "explainer", "attack"))
+        row = tuple(record["axes"].get(axis, "") for axis in ROW)
         value = record["value"]
         cells.setdefault(row, {})[record["metric"]] = "" if value is None else f"{value:.3f}"
     metrics = sorted({metric for values in cells.values() for metric in values})
     rows = [(*row, *(values.get(metric, "") for metric in metrics)) for row, values in sorted(cells.items())]
-    yield section("Records", ["defense", "explainer", "attack", *metrics], rows)
+    yield section("Records", [*ROW, *metrics], rows)
 
 
 def write_report(work: Path, out: Path) -> None:

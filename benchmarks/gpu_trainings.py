@@ -1,11 +1,12 @@
 """Stage 3 of on_gpu.sh: trainings of the board cifar10-lenet at full scale, several at once on one device.
 
-python benchmarks/gpu_trainings.py WORK OUT UNTIL AT_ONCE [--tiny] DEFENSE...
+python benchmarks/gpu_trainings.py WORK OUT UNTIL AT_ONCE JOB...
 
-Each is a `bench run` in a process of its own, which trains and then computes the board's records of the defense. They
-start in the order given, the next as one ends, and stop at UNTIL, in seconds since 1970. The store WORK/store keeps
-what is finished and a checkpoint of each epoch, so that another call goes on from there. Seconds of work that shares a
-device mean nothing, so metrics in seconds are left out. Packs the results into OUT every half minute.
+A job is options of `bench run`, such as "--defense ssr --seed 1", on top of the board's. Each is a process of its own.
+They start in the order given, the next as one ends, and stop at UNTIL, in seconds since 1970. First all networks are
+trained, then their records computed: those of the first explainer, then all. The store WORK/store keeps what is
+finished and a checkpoint of each epoch, so that another call goes on from there. Seconds of work that shares a device
+mean nothing, so metrics in seconds are left out. Packs the results into OUT every half minute.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,21 +28,17 @@ from bench.components import Metric, use_data_dir
 from bench.engine import VOCABULARY, Graph, Memory, Store, choose_device, installed, select
 
 BOARD = Path(__file__).parents[1] / "leaderboards" / "cifar10-lenet"
-FULL = {"schedule": ["joo2023_lenet"]}
-TINY = {
-    "schedule": ["joo2023_lenet:epochs=2,decay=(1),batch=32,limit=64"],
-    "explainer": ["gradient"],
-    "attack": ["uniform_noise"],
-    "metric": ["accuracy", "topk_overlap"],
-    "samples": ["10"],
-}
 PACKED, GRACE = 30.0, 8.0  # seconds between two packs, and for a process to end by itself
 
+Options = dict[str, list[str]]
 
-def options(tiny: bool) -> dict[str, list[str]]:
-    """The options of the runs besides the defense."""
-    metrics = [text for text in read_protocol(BOARD).metrics if unit(text) != "s"]
-    return {"metric": metrics, **(TINY if tiny else FULL)}
+
+def rounds() -> list[Options]:
+    """The options of each job, round by round, besides its own: train, then measure."""
+    protocol = read_protocol(BOARD)
+    first = {"explainer": [protocol.axes["explainer"][0]]}
+    metrics = {"metric": [text for text in protocol.metrics if unit(text) != "s"]}
+    return [first | {"attack": ["no_attack"], "metric": ["accuracy"]}, first | metrics, metrics]
 
 
 def unit(text: str) -> str:
@@ -49,33 +47,46 @@ def unit(text: str) -> str:
     return metric.unit
 
 
-def find_key(defense: str, given: dict[str, list[str]], store: Path) -> str:
+def parse(job: str) -> Options:
+    """The options of a job: each takes one value, and may be given several times."""
+    words = shlex.split(job)
+    options: Options = {}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        options.setdefault(name.removeprefix("--"), []).append(value)
+    return options
+
+
+def find_key(options: Options, store: Path) -> str:
     """The key of the weights that a run trains."""
-    selection = select(installed(), {**given, "defense": [defense]}, False, read_protocol(BOARD))
+    selection = select(installed(), options, False, read_protocol(BOARD))
     return Graph(VOCABULARY, selection.cases[0], Store(store, print), choose_device("cpu"), Memory()).key("trained")
 
 
-def start(defense: str, given: dict[str, list[str]], work: Path) -> subprocess.Popen[bytes]:
-    words = [word for option, values in given.items() for value in values for word in (f"--{option}", value)]
+def start(options: Options, work: Path, log: Path) -> subprocess.Popen[bytes]:
+    words = [word for option, values in options.items() for value in values for word in (f"--{option}", value)]
     run = [sys.executable, "-m", "bench.cli", "run", "--board", str(BOARD), "--store", str(work / "store")]
-    with (work / f"{defense.replace(':', '-')}.log").open("ab") as log:
-        return subprocess.Popen([*run, "--no-reference", "--defense", defense, *words], stdout=log, stderr=log)
+    with log.open("ab") as lines:
+        return subprocess.Popen([*run, "--no-reference", *words], stdout=lines, stderr=lines)
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    tiny = "--tiny" in sys.argv
-    work, out, until, at_once, *defenses = (word for word in sys.argv[1:] if word != "--tiny")
-    folder = Path(work)
-    given, running, packed = options(tiny), [], time.time()
+    work, out, until, at_once, *jobs = sys.argv[1:]
+    folder, packed = Path(work), time.time()
     with use_data_dir(os.environ.get("BENCH_DATA_DIR")):
-        keys = {defense: find_key(defense, given, folder / "store") for defense in defenses}
+        (train, *_), keys = rounds(), {}
+        for job in jobs:
+            keys[job] = find_key(train | parse(job), folder / "store")
     (folder / "trainings.json").write_text(json.dumps(keys))
+    # What a job says itself goes before what its round says.
+    waiting = [(given | parse(job), folder / f"job-{n}.log") for given in rounds() for n, job in enumerate(jobs)]
+    running: list[subprocess.Popen[bytes]] = []
     try:
-        while (defenses or running) and time.time() < float(until):
+        while (waiting or running) and time.time() < float(until):
             running = [process for process in running if process.poll() is None]
-            while defenses and len(running) < int(at_once):
-                running.append(start(defenses.pop(0), given, folder))
+            while waiting and len(running) < int(at_once):
+                options, log = waiting.pop(0)
+                running.append(start(options, folder, log))
             if time.time() - packed > PACKED:
                 with contextlib.suppress(OSError):  # a checkpoint has just been replaced; the next pack has the new one
                     pack(folder, Path(out))

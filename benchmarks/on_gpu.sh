@@ -12,12 +12,12 @@
 #   --smoke N, --costs N   seconds of the first two stages; 0 leaves a stage out        [90, 120]
 #   --workers N      processes of the first stage                                       [8]
 #   --at-once N      trainings at once                                                  [4]
-#   --defenses "A B ..."   trainings, the most important first                          [ce l2_cosd l2 hessian ssr ...]
+#   --jobs FILE      trainings, a line of options of "bench run" each, the most important first  [benchmarks/gpu_jobs.txt]
 #   --python PROGRAM   with torch; the suite need not be installed                      [python3]
 set -uo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 out=${OUT:-on_gpu} data=${BENCH_DATA_DIR:-} work=${TMPDIR:-/tmp}/on_gpu from= python=python3 tiny=
-seconds=780 smoke=90 costs=120 workers=8 at_once=4 defenses="ce l2_cosd l2 hessian ssr atex norm_at"
+seconds=780 smoke=90 costs=120 workers=8 at_once=4 jobs=$top/benchmarks/gpu_jobs.txt
 
 fail() {
   echo "on_gpu.sh: $1" >&2
@@ -27,11 +27,11 @@ fail() {
 while [ $# -gt 0 ]; do
   case $1 in
     --tiny)
-      tiny=--tiny seconds=150 smoke=40 costs=25 workers=1 at_once=2 defenses="ce l2_cosd"
+      tiny=--tiny seconds=150 smoke=40 costs=25 workers=1 at_once=2 jobs=$top/benchmarks/gpu_jobs_tiny.txt
       shift
       continue
       ;;
-    --out | --work | --from | --seconds | --smoke | --costs | --workers | --at-once | --defenses | --python | --data-dir) ;;
+    --out | --work | --from | --seconds | --smoke | --costs | --workers | --at-once | --jobs | --python | --data-dir) ;;
     -h | --help) exec sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" ;;
     *) fail "no option $1; --help lists them" ;;
   esac
@@ -43,6 +43,7 @@ while [ $# -gt 0 ]; do
   declare "$name=$2"
   shift 2
 done
+[ -r "$jobs" ] || fail "--jobs is '$jobs', which cannot be read; give a file with a line of options for each training"
 if ! ls "$data"/cifar10/train*.parquet "$data"/cifar10/test*.parquet >/dev/null 2>&1; then
   fail "'$data' has no cifar10/train-*.parquet and test-*.parquet; name their folder with --data-dir or BENCH_DATA_DIR"
 fi
@@ -93,5 +94,5 @@ stage smoke "$smoke" "$work/smoke.jsonl" "$workers" $tiny
 stage costs "$costs" "$work/costs.jsonl" $tiny
 # The last stage ends by itself, with time to stop its processes and to pack; `timeout` is for one that hangs.
 rest=$((seconds - SECONDS - 20))
-# shellcheck disable=SC2086
-stage trainings $((rest > 0 ? rest + 15 : 0)) "$work" "$out" $(($(date +%s) + rest)) "$at_once" $tiny $defenses
+mapfile -t lines < <(grep -v '^#' "$jobs")
+stage trainings $((rest > 0 ? rest + 15 : 0)) "$work" "$out" $(($(date +%s) + rest)) "$at_once" "${lines[@]}"

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.boards import read_protocol
+from bench.engine import installed, select
+
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
-gpu_results, gpu_metadata = map(importlib.import_module, ("gpu_results", "gpu_metadata"))
+gpu_results, gpu_metadata, gpu_trainings = map(
+    importlib.import_module, ("gpu_results", "gpu_metadata", "gpu_trainings")
+)
 
 
 def test_metadata_make_plugins_known_where_nothing_is_installed(tmp_path):
@@ -89,12 +94,29 @@ def test_a_report_of_unfinished_stages(tmp_path):
     assert f"|ce|unfinished, in train|7|61|{key}|" in rows and "|ssr|not begun|||other|" in rows
 
 
+@pytest.mark.parametrize("name", ["gpu_jobs.txt", "gpu_jobs_tiny.txt"])
+def test_each_job_trains_a_network_of_its_own(name):
+    lines = (ROOT / "benchmarks" / name).read_text().splitlines()
+    jobs = [gpu_trainings.parse(line) for line in lines if not line.startswith("#")]
+    protocol, found = read_protocol(gpu_trainings.BOARD), []
+    for job in jobs:
+        networks = {
+            (str(case.defense), case.seed, str(case.schedule))
+            for given in gpu_trainings.rounds()
+            for case in select(installed(), given | job, False, protocol).cases
+        }
+        assert len(networks) == 1
+        found += networks
+    assert len(set(found)) == len(jobs) > 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--what", "1"], "no option --what; --help lists them"),
         (["--seconds"], "--seconds needs a value"),
         (["--smoke", "1.5"], "--smoke is '1.5', must be a whole number"),
+        (["--jobs", "nowhere"], "--jobs is 'nowhere', which cannot be read; give a file with a line of options"),
         (
             ["--data-dir", "nowhere"],
             "'nowhere' has no cifar10/train-*.parquet and test-*.parquet; name their folder with",
