@@ -66,7 +66,8 @@ def start(options: Options, work: Path, log: Path) -> subprocess.Popen[bytes]:
     words = [word for option, values in options.items() for value in values for word in (f"--{option}", value)]
     run = [sys.executable, "-m", "bench.cli", "run", "--board", str(BOARD), "--store", str(work / "store")]
     with log.open("ab") as lines:
-        return subprocess.Popen([*run, "--no-reference", *words], stdout=lines, stderr=lines)
+        shared = {**os.environ, "BENCH_SHARED": "1"}
+        return subprocess.Popen([*run, "--no-reference", *words], stdout=lines, stderr=lines, env=shared)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class Phase:
     """A part of the work on a stored value, and its cost.
 
     Wall seconds, peak GPU bytes (None on a CPU), forward passes over a batch, runs of the autograd engine. `shared`:
-    whether other processes of the run worked on the same device or cores, so that the seconds are no measure.
+    whether other processes worked on the same device or cores, so that the seconds are no measure.
     """
 
     name: str
@@ -39,9 +40,14 @@ _shares = False
 
 
 def share_device(shares: bool) -> None:
-    """Say of all phases of this process whether others work on its device."""
+    """Say of all phases of this process whether others of its run work on its device."""
     global _shares
     _shares = shares
+
+
+def is_shared() -> bool:
+    """Whether others work on this process's device: of its run, or, as BENCH_SHARED=1 says, of any other."""
+    return _shares or os.environ.get("BENCH_SHARED") == "1"
 
 
 @contextlib.contextmanager
@@ -59,7 +65,7 @@ def measure(log: list[Phase], name: str, network: nn.Module, before: Phase | Non
         yield passes
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    seconds, shared = time.perf_counter() - start, _shares
+    seconds, shared = time.perf_counter() - start, is_shared()
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     if before is not None:
         seconds, shared = seconds + before.seconds, shared or before.shared

@@ -298,6 +298,9 @@ def test_a_record_says_which_times_were_measured_on_a_shared_device(tiny_run, mo
     monkeypatch.undo()
     (record,) = tiny_run(metric=["accuracy"], seed=["1"], reference=False).records.values()
     assert "shared" not in record.provenance
+    monkeypatch.setenv("BENCH_SHARED", "1")
+    (record,) = tiny_run(metric=["train_time"], seed=["2"], reference=False).records.values()
+    assert record.provenance["shared"] == "trained"
 
 
 def test_a_worker_without_a_plugin_says_so(tmp_path):
