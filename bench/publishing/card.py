@@ -21,12 +21,13 @@ def write_card(entry: Network, network: nn.Module, records: Sequence[Record]) ->
     """The card of a network as Markdown. `records` are what was measured of it."""
     channels, height, width = entry.shape
     commits = sorted({str(record.provenance.get("commit")) for record in records if record.provenance.get("commit")})
+    shared = ", beside others on one device" if any(phase.get("shared") for phase in entry.cost) else ""
     rows = [
         *((axis, f"`{text}`") for axis, text in entry.axes.items()),
         ("key", f"`{entry.key}`"),
         ("file", f"`{entry.file}`, {entry.bytes} bytes, sha256 `{entry.sha256}`"),
         ("licence", entry.licence or "none was given: ask whoever trained it"),
-        ("training", f"{sum(phase['seconds'] for phase in entry.cost):.0f} s"),
+        ("training", f"{sum(phase['seconds'] for phase in entry.cost):.0f} s{shared}"),
         ("commit", ", ".join(commits) or "not known"),
     ]
     code = write_code(network, entry.file)
