@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.boards.statistics import Difference, Estimate, difference
 
-COSTS = ("s", "MiB", "passes")  # units shown as a ratio to the reference row, where both were measured on one device
+COSTS = ("s", "MiB", "passes")  # units shown as a ratio to the reference row
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,14 @@ def is_cost(estimate: Estimate) -> bool:
 
 
 def cost_ratio(mine: Estimate, base: Estimate | None) -> float | None:
-    """A cost over that of the reference row; None where one is missing, or not all was measured on one device."""
+    """A cost over that of the reference row; None where one is missing, or not all was measured on one device.
+
+    Passes are the same on every device.
+    """
     if mine.value is None or base is None or not base.value:
         return None
+    if mine.records[0].unit == "passes":
+        return mine.value / base.value
     # One device for all: where two rows have the same two devices, each seed may have been on the other one.
     devices = {str(record.provenance.get("device", "")) for record in (*mine.records, *base.records)}
     return mine.value / base.value if len(devices) == 1 and devices != {""} else None

@@ -19,6 +19,7 @@ from scipy.integrate import trapezoid
 
 import bench
 from bench.boards.board import read_board
+from bench.boards.cell import cost_ratio
 from bench.boards.columns import Column, place_column
 from bench.boards.protocol import parse_protocol, quick_protocol
 from bench.boards.record import Record, values_file
@@ -207,6 +208,17 @@ def test_times_on_two_devices_are_not_divided(published):
         line["provenance"]["device"] = "a GPU" if line["axes"]["seed"] == "1" else "CPU"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "1.20 x" not in render_board(read_board(published))["README.md"]
+
+
+def test_passes_on_two_devices_are_divided_and_seconds_are_not():
+    def cost(unit, device):
+        return estimate(
+            [dataclasses.replace(made("m", "ce", "0", "", 2.0), unit=unit, provenance={"device": device})], {}
+        )
+
+    for unit, ratio in (("passes", 1.0), ("s", None), ("MiB", None)):
+        assert cost_ratio(cost(unit, "a GPU"), cost(unit, "CPU")) == ratio
+        assert cost_ratio(cost(unit, "CPU"), cost(unit, "CPU")) == 1.0
 
 
 def test_a_worst_case_is_of_the_seeds_that_all_attacks_have():

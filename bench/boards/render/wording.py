@@ -365,7 +365,7 @@ def write_legend(board: Board) -> list[str]:
             "lost: undefined images, which count with the worst value in the score and in the metrics it needs."
         )
     lines += list_stronger(board)
-    lines.append("-: not computed. Costs are ratios to the reference row, where both were measured on the same device.")
+    lines.append("-: not computed. Costs are ratios to the reference row; seconds and memory only on the same device.")
     return [*lines, *list_sources(board), *write_notes(board.records)]
 
 
