@@ -51,15 +51,25 @@ def section(title: str, headers: list[str], rows: Iterable[Sequence[Any]]) -> st
     return f"## {title}\n\n{tabulate(cells, headers, 'github', disable_numparse=True)}\n" if cells else ""
 
 
+def lacks_library(problem: str) -> bool:
+    return "is not installed" in problem
+
+
 def report_smoke(lines: list[dict[str, Any]]) -> Iterator[str]:
-    kinds: dict[tuple[str, str], list[bool]] = {}
+    kinds: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         what = "runs" if line["contract"] == "run" else "contracts"
-        kinds.setdefault((line["kind"], what), []).append(bool(line["problem"]))
-    counts = [[*key, len(failures), sum(failures)] for key, failures in kinds.items()]
-    yield section("Contracts, and a run of each component", ["kind", "", "done", "failed"], counts)
+        kinds.setdefault((line["kind"], what), []).append(line["problem"])
+    counts = []
+    for key, problems in kinds.items():
+        absent = sum(map(lacks_library, problems))
+        counts.append([*key, len(problems) - absent, sum(map(bool, problems)) - absent, absent])
+    headers = ["kind", "", "done", "failed", "lack a library"]
+    yield section("Contracts, and a run of each component", headers, counts)
     failed = [
-        (f"{line['kind']} {line['name']}", line["contract"], line["problem"][:200]) for line in lines if line["problem"]
+        (f"{line['kind']} {line['name']}", line["contract"], line["problem"][:200])
+        for line in lines
+        if line["problem"] and not lacks_library(line["problem"])
     ]
     yield section("What failed", ["component", "contract", "problem"], failed)
 
@@ -104,6 +114,7 @@ def report_trainings(work: Path) -> Iterator[str]:
     jobs = json.loads(read(work / "trainings.json") or "{}")
     rows = [(job, *find_progress(work / "store", key), key) for job, key in jobs.items()]
     yield section("Trainings of cifar10-lenet", ["job", "state", "epochs", "seconds", "key"], rows)
+    yield "".join(f"- {line}\n" for line in read(work / "trainings.log").splitlines() if line.startswith("left out: "))
     for n, job in enumerate(jobs):
         told = [line for line in read(work / f"job-{n}.log").splitlines() if line[:7] == "bench: "]
         yield "".join(f"- {job}: {line[7:200]}\n" for line in dict.fromkeys(told[-3:]))

@@ -26,6 +26,7 @@ from gpu_results import pack
 from bench.boards import read_protocol
 from bench.components import Metric, use_data_dir
 from bench.engine import VOCABULARY, Graph, Memory, Store, choose_device, installed, select
+from bench.errors import BenchError
 
 BOARD = Path(__file__).parents[1] / "leaderboards" / "cifar10-lenet"
 PACKED, GRACE = 30.0, 8.0  # seconds between two packs, and for a process to end by itself
@@ -75,12 +76,15 @@ def main() -> None:
     work, out, until, at_once, *jobs = sys.argv[1:]
     folder, packed = Path(work), time.time()
     with use_data_dir(os.environ.get("BENCH_DATA_DIR")):
-        (train, *_), keys = rounds(), {}
+        todo, keys = rounds(), {}
         for job in jobs:
-            keys[job] = find_key(train | parse(job), folder / "store")
+            try:
+                keys[job] = find_key(todo[0] | parse(job), folder / "store")
+            except BenchError as error:
+                print(f"left out: {job}: {error}")
     (folder / "trainings.json").write_text(json.dumps(keys))
     # What a job says itself goes before what its round says.
-    waiting = [(given | parse(job), folder / f"job-{n}.log") for given in rounds() for n, job in enumerate(jobs)]
+    waiting = [(given | parse(job), folder / f"job-{n}.log") for given in todo for n, job in enumerate(keys)]
     running: list[subprocess.Popen[bytes]] = []
     try:
         while (waiting or running) and time.time() < float(until):

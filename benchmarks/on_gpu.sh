@@ -44,6 +44,8 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ -r "$jobs" ] || fail "--jobs is '$jobs', which cannot be read; give a file with a line of options for each training"
+wrong=$(grep -m 1 -v -E '^ *((--[a-z]+ +[^ ]+ *)*|#.*)$' "$jobs")
+[ -z "$wrong" ] || fail "a line of --jobs is '$wrong', must be options of bench run with a value each, such as --defense ssr"
 if ! ls "$data"/cifar10/train*.parquet "$data"/cifar10/test*.parquet >/dev/null 2>&1; then
   fail "'$data' has no cifar10/train-*.parquet and test-*.parquet; name their folder with --data-dir or BENCH_DATA_DIR"
 fi
@@ -94,5 +96,5 @@ stage smoke "$smoke" "$work/smoke.jsonl" "$workers" $tiny
 stage costs "$costs" "$work/costs.jsonl" $tiny
 # The last stage ends by itself, with time to stop its processes and to pack; `timeout` is for one that hangs.
 rest=$((seconds - SECONDS - 20))
-mapfile -t lines < <(grep -v '^#' "$jobs")
+mapfile -t lines < <(grep -v -E '^ *(#.*)?$' "$jobs")
 stage trainings $((rest > 0 ? rest + 15 : 0)) "$work" "$out" $(($(date +%s) + rest)) "$at_once" "${lines[@]}"

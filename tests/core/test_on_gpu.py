@@ -74,6 +74,7 @@ def test_a_report_of_unfinished_stages(tmp_path):
     lines = [
         {"kind": "attack", "name": "a", "contract": "run", "seconds": 1, "problem": ""},
         {"kind": "attack", "name": "b", "contract": "stays_in_the_ball", "seconds": 1, "problem": "on | off"},
+        {"kind": "attack", "name": "c", "contract": "run", "seconds": 0, "problem": "x is not installed"},
     ]
     (work / "smoke.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"kind": "att')
     costs = [("ce", 2.0, 100), ("hessian", 9.0, 400)]
@@ -84,12 +85,16 @@ def test_a_report_of_unfinished_stages(tmp_path):
         )
     )
     (work / "trainings.json").write_text(json.dumps({"ce": key, "ssr": "other"}))
+    (work / "trainings.log").write_text("left out: --defense none: no defense called 'none'\nTraceback\n")
     place = work / "store" / "partial" / key / "train"
     place.mkdir(parents=True)
     (place / "progress.json").write_text(json.dumps({"epoch": 7, "phase": {"seconds": 61.2}}))
     gpu_results.write_report(work, tmp_path)
     rows = re.sub(r" *\| *", "|", (tmp_path / "report.md").read_text()).splitlines()
-    assert "|attack|contracts|1|1|" in rows and "|attack b|stays_in_the_ball|on \\|off|" in rows
+    assert "|attack|contracts|1|1|0|" in rows and "|attack|runs|1|0|1|" in rows
+    assert not any("attack c" in row or "Traceback" in row for row in rows)
+    assert "- left out: --defense none: no defense called 'none'" in rows
+    assert "|attack b|stays_in_the_ball|on \\|off|" in rows
     assert "|lenet|hessian|9.0|4.50|4.25|400|4.00|4.36|" in rows
     assert f"|ce|unfinished, in train|7|61|{key}|" in rows and "|ssr|not begun|||other|" in rows
 
@@ -118,12 +123,17 @@ def test_each_job_trains_a_network_of_its_own(name):
         (["--smoke", "1.5"], "--smoke is '1.5', must be a whole number"),
         (["--jobs", "nowhere"], "--jobs is 'nowhere', which cannot be read; give a file with a line of options"),
         (
+            ["--jobs", "jobs.txt"],
+            "a line of --jobs is '--defense', must be options of bench run with a value each, such as",
+        ),
+        (
             ["--data-dir", "nowhere"],
             "'nowhere' has no cifar10/train-*.parquet and test-*.parquet; name their folder with",
         ),
     ],
 )
 def test_wrong_options_are_named_in_one_line(words, message, tmp_path):
+    (tmp_path / "jobs.txt").write_text("# of a board\n\n--defense ssr --seed 1\n--defense\n")
     done = subprocess.run(
         ["bash", ROOT / "benchmarks" / "on_gpu.sh", *words], capture_output=True, text=True, cwd=tmp_path
     )
