@@ -173,7 +173,7 @@ SINGH2020 = Paper(
 
 SMILKOV2017 = Paper(
     "SmoothGrad: removing noise by adding noise",
-    "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viegas and Martin Wattenberg",
+    "Daniel Smilkov and Nikhil Thorat and Been Kim and Fernanda Viégas and Martin Wattenberg",
     "ICML Workshop on Visualization for Deep Learning",
     2017,
     "https://arxiv.org/abs/1706.03825",
@@ -181,7 +181,7 @@ SMILKOV2017 = Paper(
 
 WANG2020 = Paper(
     "Smoothed Geometry for Robust Attribution",
-    "Zifan Wang and Haofan Wang and Shakul Ramkumar and Matt Fredrikson and Piotr Mardziel and Anupam Datta",
+    "Zifan Wang and Haofan Wang and Shakul Ramkumar and Piotr Mardziel and Matt Fredrikson and Anupam Datta",
     "NeurIPS",
     2020,
     "https://arxiv.org/abs/2006.06643",

@@ -26,10 +26,10 @@ class ADV2(Descent):
     its failures alone; `joint_success` is the metric to read. Checks of how far an attack moves maps are left out.
 
     Takes sign steps on the cross-entropy alone, then on the sum from the best image so far. Returns the iterate whose
-    map is closest among those that predict the class, or where there is none, the one that is closest to it. Differs
-    from the authors' code, which has 400 and 1200 steps of 1/255: `match` stays as it is, where theirs grows to twice
-    its value; maps are not shifted to a minimum of zero; they return the last iterate, and are given the
-    class.
+    map is closest among those that predict the class, or where there is none, the one that is closest to it. Of the
+    first steps, it knows only the first image that predicts the class. Differs from the authors' code, which has 400
+    and 1200 steps of 1/255: `match` stays as it is, where theirs grows to twice its value; maps are not shifted to a
+    minimum of zero; they return the last iterate, and are given the class.
 
     Costs a pass forward and backward for each step on the cross-entropy, and for each other one what a map costs, with
     a second backward pass.

@@ -23,6 +23,8 @@ class AWP(bench.Defense):
 
     Projected gradient steps from a random start find the images, in eval mode. As in the authors' code, weights of one
     axis do not change, such as those of batch norm, and finding the change does not move the statistics of batch norm.
+    That code changes only what is called a weight; here position embeddings change as well. Its AT-AWP has a size of
+    0.01 and 10 steps, its TRADES-AWP the size that is the default here.
     """
 
     name = "awp"

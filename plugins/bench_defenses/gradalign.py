@@ -22,7 +22,7 @@ class GradAlign(bench.Defense):
     Without the cosine, one step ends in "catastrophic overfitting": the network withstands that step and no other
     attack. With start=random and step=1.25, the step is that of Wong et al. (ICLR 2020). It is taken in eval mode. Both
     gradients of the cosine have a graph, as printed; in the authors' code, q(x) is a constant, and taken where the step
-    starts.
+    starts, and images without a gradient are left out; here their distance is 1.
     """
 
     name = "gradalign"

@@ -22,8 +22,8 @@ class R2ET(bench.Defense):
     gap. A gap has no upper bound; with `adaptive`, as in that code, each penalty is scaled at every step to its weight
     times 1 + CE. That code fine-tunes a trained network with softplus (beta 0.5) in place of ReLU, with one weight for
     both, and tries 0.001 to 100; from fresh weights, 0.1 can end with one class for all images. Its step is h / 3072
-    along the sign, and the change is divided by h. Here h is the length of the step, and the norm is that of each image
-    and not of the batch.
+    along the sign, with h = 0.001, and the change is divided by h. Here h is the length of the step, thousands of times
+    as long by default, and the norm is that of each image and not of the batch.
     """
 
     name = "r2et"

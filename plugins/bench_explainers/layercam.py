@@ -14,7 +14,8 @@ from bench_explainers.class_maps import ClassMaps
 class LayerCAM(ClassMaps):
     """Multiply a layer's feature maps by the positive part of their gradient (Jiang et al., TIP 2021). The gradient is
     that of the target's logit; channels are added up, and the positive part of the sum is kept. It is meant for shallow
-    layers too, which `layer` names. Layers are found as by `gradcam`.
+    layers too, which `layer` names. Layers are found as by `gradcam`. Maps are enlarged with their corners on
+    those of the image, as for all class maps here; the authors' code aligns borders, and does not cut the sum at zero.
     """
 
     name = "layercam"

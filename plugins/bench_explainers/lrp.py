@@ -64,7 +64,7 @@ class LRP(bench.Explainer):
     selective = True
     paper = bench.Paper(
         "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation",
-        "Sebastian Bach and Alexander Binder and Gregoire Montavon and Frederick Klauschen and Klaus-Robert Mueller "
+        "Sebastian Bach and Alexander Binder and Grégoire Montavon and Frederick Klauschen and Klaus-Robert Müller "
         "and Wojciech Samek",
         "PLOS ONE",
         2015,

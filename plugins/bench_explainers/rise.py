@@ -23,7 +23,8 @@ class RISE(bench.Explainer):
 
     A mask is a coarse grid of cells that are shown or hidden, enlarged (bilinear) by one cell more than the image has,
     and cut out at a random place. Each image has masks of its own, fresh at every call; the authors use one set for
-    all. The authors take 4000 masks for VGG16 and 8000 for ResNet50. Attacks follow the exact gradient of this average
+    all. The authors take 4000 masks for VGG16 and 8000 for ResNet50, of 7 x 7 cells of which half are shown;
+    their script has 6000 of 8 x 8 cells, a tenth shown. Attacks follow the exact gradient of this average
     by the image, which is the method's own and needs no second derivative.
     """
 

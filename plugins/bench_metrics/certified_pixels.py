@@ -16,14 +16,15 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 @dataclass(frozen=True)
 class CertifiedPixels(bench.Metric):
     """Take the share of pixels whose side in `votes` no attack in the ball can change (Anani et al., ICML 2025). These
-    are among the most important pixels in more than half of all noisy copies, or in less than half, and stay so.
+    are among the most important pixels in more than half of all noisy copies, or in less than half, and stay so: by
+    their chance, of which `votes` is a sample.
 
-    With deviation s, a pixel stays on its side within an l2 distance of r if the chance of that side is above
-    Phi(r / s). The chance is known from the samples up to the limit of Clopper and Pearson (Biometrika 1934), for both
-    sides of all pixels at once (Bonferroni), so with the confidence all pixels counted are safe. A linf or l0 ball
-    counts by the l2 ball around it. The authors choose the side by the first samples and test it on the others, for a
-    given threshold, which fixes r; here both sides are tested on all samples, and the ball fixes r. An empty map's
-    pixels would all count, so read it beside a metric of what the map shows. It takes no pass of the network.
+    With deviation s, a pixel stays on its side within an l2 distance of r if the chance of that side is above Phi(r /
+    s). The chance is known from the samples up to the limit of Clopper and Pearson (Biometrika 1934), for both sides of
+    all pixels at once (Bonferroni), so with the confidence all pixels counted are safe. A linf or l0 ball counts by the
+    l2 ball around it. The authors choose the side by the first samples and test it on the others, for a given
+    threshold, which fixes r; here both sides are tested on all samples, and the ball fixes r. An empty map's pixels
+    would all count, so read it beside a metric of what the map shows. It takes no pass of the network.
     """
 
     name = "certified_pixels"

@@ -16,7 +16,7 @@ from bench_metrics.smoothing import find_refusal, l2_radius
 @dataclass(frozen=True)
 class CosineBound(bench.Metric):
     """Bound `cosine` from below, whatever attack stays in an l2 ball (after Wang and Kong, 2024). The bound is for the
-    mean of unit gradients over uniform noise.
+    mean of unit gradients over uniform noise; the paper has a bound on the gradients' length in place of unit ones.
 
     Such means at two images differ by the noise that only one of them meets: by at most 2 (1 - V), where V is the share
     of the noise's ball of radius R that it has in common with the same ball at a distance r, in d dimensions the

@@ -20,9 +20,9 @@ class CRCBound(Nearby):
     r.
 
     The bound is loose by construction: it falls with eps, and `crc` with the square of eps. Max-pooling breaks it:
-    gradients jump where a winner changes, which no derivative foresees, so `crc` may exceed it on such networks.
-    Undefined where the gradient at x + r is zero. Refused for networks with piecewise linear logits, where it is zero
-    and bounds nothing across kinks.
+    gradients jump where a winner changes, which no derivative foresees, so `crc` may exceed it on such networks, and on
+    those whose softplus is so sharp that it bends within r. Undefined where the gradient at x + r is zero. Refused for
+    networks with piecewise linear logits, where it is zero and bounds nothing across kinks.
     """
 
     name = "crc_bound"

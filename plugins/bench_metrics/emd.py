@@ -17,9 +17,10 @@ class EMD(bench.Metric):
     """Take the earth mover's distance between clean and attacked map, in pixels. It is the least mean distance over
     which to carry the mass of one to make the other. Unlike overlaps, it counts a move to the next pixel as small.
 
-    It is sliced (Bonneel et al., JMIV 2015): the mean, over directions spread evenly over the half circle, of the
-    1-Wasserstein distance between the maps projected on a line. So it is never above the distance in the plane, and
-    with many directions never below 2 / pi of `center_shift`, which it is for a map that is only shifted.
+    It is sliced (Bonneel et al., JMIV 2015): the mean, over directions spread evenly over the half circle, from the
+    rows on, of the 1-Wasserstein distance between the maps projected on a line. So it is never above the distance in
+    the plane, and with many directions never below 2 / pi of `center_shift`, which it is for a map that is only
+    shifted.
     """
 
     name = "emd"

@@ -30,7 +30,9 @@ class FFidelity(bench.Metric):
 
     The authors fine-tune the network, with fresh holes in every epoch, and their code explains the fine-tuned one. Here
     the holes of an image stay the same, the network is trained as the case's own, from the start, and one training
-    serves all explainers; the map is that of the case. Holes have the mean colour. Undefined where a map is zero.
+    serves all explainers; the map is that of the case, and the class the explained one, where their code takes the
+    label. In training, each pixel goes with the chance `beta`, over all channels; their code blanks a fixed number of
+    pixels in the first channel. Holes have the mean colour. Undefined where a map is zero.
     """
 
     name = "f_fidelity"

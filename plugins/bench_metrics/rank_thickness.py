@@ -21,9 +21,10 @@ class RankThickness(bench.Metric):
     et al., NeurIPS 2024). This is the mean over all pairs of one of the clean map's k most important pixels and one of
     the others, over images x' near the image x, and over x + t (x' - x) for t between 0 and 1.
 
-    Here x' is drawn uniformly from the linf ball around x, and t takes the middles of equal parts. Equal pixels count
-    half instead of in favour of the map, so a constant map has 1/2. Chance is 1/2. An explainer that draws noise draws
-    it afresh. It takes draws times points passes of the explainer. Undefined where the clean map is zero.
+    Here x' is drawn uniformly from the linf ball around x and clipped to an image, and t takes the middles of equal
+    parts. Equal pixels count half instead of in favour of the map, so a constant map has 1/2. Chance is 1/2. An
+    explainer that draws noise draws it afresh. It takes draws times points passes of the explainer. Undefined where the
+    clean map is zero, or k pixels are all.
     """
 
     name = "rank_thickness"

@@ -23,8 +23,9 @@ class ROAD(bench.Metric):
 
     A removed pixel becomes the weighted mean of its eight neighbours plus noise, all of them at once by a linear system
     (noisy linear imputation), so that the form of the hole tells little about the class. Direct neighbours count twice
-    as much as diagonal ones. Of equal pixels, the first in reading order is the most important. With order=least, the
-    least important ones go first, and higher is better. Undefined where a map is zero.
+    as much as diagonal ones. Numbers of pixels are rounded down. Of equal pixels, the first in reading order is the
+    most important. With order=least, the least important ones go first, and higher is better. Undefined where a map is
+    zero.
     """
 
     name = "road"

@@ -17,8 +17,8 @@ from bench_metrics.curves import probability
 @dataclass(frozen=True)
 class SmoothGradBound(bench.Metric):
     """Divide the bound on how fast SmoothGrad changes by the gradient's (Wang et al., NeurIPS 2020). The first is 2 F /
-    s^2 with noise s (theorem 2), the second 2 L / eps within an l2 distance of eps (theorem 1). Below 1, s > sqrt(eps F
-    / L), and SmoothGrad has the smaller bound (their proposition 2).
+    s^2 with noise s (theorem 2). The second is 2 L / eps at an l2 distance of eps, and more nearer by (theorem 1).
+    Below 1, s > sqrt(eps F / L), and SmoothGrad has the smaller bound (their proposition 2).
 
     Both are of the probability of the class, so F, its largest value, is 1. L is the largest length of its gradient at
     the image and at random ones within eps. A larger one may lie between these, so the score may be too high, and never
