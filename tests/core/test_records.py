@@ -24,6 +24,7 @@ SETTING = {
     "worst_of_k": ROTATION,
     "trigger": {"eps": ["1"]},
 }
+METRIC = {"defense": "accuracy", "explainer": "topk_overlap", "attack": "topk_overlap"}
 SMALL = {"schedule": ["quick:epochs=1,batch=32,limit=32"], "samples": ["2"], "attack": ["sign_noise"]}
 
 
@@ -43,7 +44,7 @@ def shared(tmp_path_factory):
 )
 def test_every_component_gives_a_record(tiny_run, shared, kind, text):
     options = {**SMALL, kind: [text], **SETTING.get(text.partition(":")[0], {})}
-    outcome = tiny_run(reference=False, into=shared, metric=["topk_overlap"], **options)
+    outcome = tiny_run(reference=False, into=shared, metric=[METRIC[kind]], **options)
     assert not outcome.failures
     (record,) = outcome.records.values()
     assert record.n == 2 and (record.value is None) == (record.undefined == 2)
