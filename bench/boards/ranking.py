@@ -27,7 +27,9 @@ def rank_rows(board: Board) -> Board:
     groups: dict[str, list[Row]] = {}
     for row in board.rows:
         group = row.group if row.group in able else CONTROLS
-        groups.setdefault(group, []).append(dataclasses.replace(row, group=group, loses=_find_loss(board, row)))
+        missing = row.missing or _find_gap(board, row)
+        loses = _find_loss(board, row)
+        groups.setdefault(group, []).append(dataclasses.replace(row, group=group, missing=missing, loses=loses))
     ordered: list[Row] = []
     for name in sorted(groups, key=lambda name: name == CONTROLS):
         rivals = [
@@ -60,6 +62,14 @@ def _find_margin(board: Board, row: Row) -> float:
         return 0.0
     allowed, ties = board.protocol.allowed(score.metric), board.protocol.allowed(score.ties)
     return find_margin(row.standing, allowed, allowed + ties) if board.score != board.measured else allowed
+
+
+def _find_gap(board: Board, row: Row) -> str:
+    """What the guard lacks to judge a row, on a board where it judges others, or "": no row escapes it."""
+    score = board.protocol.score
+    if score is None or score.guard is None or board.reference(row) or not any(map(board.reference, board.rows)):
+        return ""
+    return f"no reference row to compare its {score.against} with"
 
 
 def _find_loss(board: Board, row: Row) -> str:

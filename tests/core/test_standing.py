@@ -67,14 +67,16 @@ def spread(level):
     return np.full(COUNT, 1.0) if level == 1 else level + SPREAD * np.cos(np.arange(COUNT) * (1 + level))
 
 
-def build(place, rows=ROWS, toml=TOML, flags=(), flips=(), bounds=(0.0, 1.0), seeds="0", better="higher"):
+def build(place, rows=ROWS, toml=TOML, flags=(), flips=(), bounds=(0.0, 1.0), seeds="0", better="higher", models=None):
     """A board: `rows` has the values, or their mean, of each attack and metric of a defense; `flags` and `flips` name
-    (defense, attack) pairs whose records carry a flag or whose predictions change."""
+    (defense, attack) pairs whose records carry a flag or whose predictions change; `models` has the model of a defense
+    that has another than the rest."""
     made = []
     for defense, columns in rows.items():
         for name, values in columns.items():
             for seed in seeds:
-                axes = {"dataset": "shapes", "split": "test", "model": "lenet", "schedule": "quick", "seed": seed}
+                model = (models or {}).get(defense, "lenet")
+                axes = {"dataset": "shapes", "split": "test", "model": model, "schedule": "quick", "seed": seed}
                 axes |= {"defense": defense, "explainer": "gradient", "target": "predicted", "samples": "40"}
                 under = {"surrogate": "gradient", "attack": name, "ball": BALL}
                 metric = name if name in ("chance", "itself", "useful") else "overlap"
@@ -179,6 +181,13 @@ def test_a_guard_looks_where_lower_is_better_the_other_way(tmp_path):
     assert of_guard(build(tmp_path / "b", rows, GUARD, better="lower"))["good"][0].startswith("0.960 in useful")
     rows = useful(np.full(COUNT, 0.5), np.full(COUNT, 0.9))
     assert row_of(build(tmp_path / "c", rows, GUARD, better="lower"), "good").loses == ""
+
+
+def test_no_row_escapes_the_guard_where_other_rows_have_a_reference(tmp_path):
+    toml = GUARD.replace('model = ["lenet"]', 'model = ["lenet", "resnet20"]')
+    board = build(tmp_path / "b", useful(np.full(COUNT, 0.1)), toml, models={"good": "resnet20"})
+    assert of_guard(board)["good"] == ("no reference row to compare its useful with", "")
+    assert of_guard(board)["ce"] == ("1", "1")
 
 
 def test_a_guard_asks_nothing_of_rows_without_a_reference(tmp_path):
