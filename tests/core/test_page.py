@@ -25,6 +25,7 @@ from bench.boards.record import Record, values_file
 from bench.boards.render.figures import describe_pictures, find_against
 from bench.boards.render.page import DOCS, SOURCE
 from bench.boards.render.plots import Series, choose_ticks, draw_curves, draw_histogram, draw_points, spread_labels
+from bench.boards.render.rows import describe_row
 from bench.boards.render.site import render_board, render_overview
 from bench.boards.render.wording import describe_leaders
 from bench.boards.statistics import Rank
@@ -125,6 +126,19 @@ def written(place, found):
     tables = [pyarrow.parquet.read_table(io.BytesIO(f)) for f in files]
     pyarrow.parquet.write_table(pyarrow.concat_tables(tables), place / "records" / "suite.values.parquet")
     return place
+
+
+def test_a_paper_of_two_components_stands_once_beside_a_row(tmp_path):
+    found = []
+    for one, values, names in records():
+        (text,) = one.provenance["papers"].values()
+        papers = {f"{axis} {one.axes[axis]}": text for axis in ("defense", "explainer") if axis in one.axes}
+        found.append((dataclasses.replace(one, provenance=one.provenance | {"papers": papers}), values, names))
+    board = read_board(written(tmp_path / "twice", found))
+    shown = describe_row(board, board.rows[0], board.columns)
+    assert [paper["title"] for paper in shown["papers"]] == ["A paper"]
+    (listed,) = (texts for term, _, texts in shown["details"] if term == "Papers")
+    assert [text.partition(":")[0] for text in listed] == ["defense", "explainer"]
 
 
 def test_rows_stand_in_groups_by_rank_with_shared_places_and_controls_last(folder):

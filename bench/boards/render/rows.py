@@ -27,6 +27,7 @@ def describe_row(board: Board, row: Row, columns: Sequence[Column]) -> dict[str,
     """A row, as lists and texts that JSON can hold."""
     source, reason = wording.describe_source(board, row)
     papers = _list_papers(board, row)
+    named = [paper for paper in papers if paper["axis"] in wording.choose_label_axes(board)]
     marks = [board.marks[record.key] for record in board.reported(row) if record.key in board.marks]
     word = " ".join([source, max((mark.date for mark in marks), default="")]).strip()
     return {
@@ -34,7 +35,7 @@ def describe_row(board: Board, row: Row, columns: Sequence[Column]) -> dict[str,
         "label": wording.label_row(board, row),
         "search": " ".join([*(row.axes.get(axis, "") for axis in board.naming), source]).lower(),
         "control": row.control,
-        "papers": [paper for paper in papers if paper["axis"] in wording.choose_label_axes(board)],
+        "papers": list({paper["bibtex"]: paper for paper in named}.values()),
         "badge": [word, f"{source} {reason}"] if source else [],
         "ranks": list(_list_ranks(board, row)),
         "cells": [_describe_cell(board.cell(row, column)) for column in columns],
