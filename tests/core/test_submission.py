@@ -208,6 +208,18 @@ def test_a_record_stands_beside_the_others_of_its_board(tiny, change, words):
     assert lines and all(words in line for line in lines)
 
 
+def test_a_citation_that_the_suite_corrected_stands_beside_the_old_one(tiny):
+    def cite(paper):
+        return edited(provenance={"papers": {"model lenet": paper}})
+
+    for number, paper in enumerate(("The old one", "The corrected one")):
+        relined(tiny, cite(paper), "suite", number)
+        relined(tiny, cite(paper), "acme", number)
+    assert validate(tiny) == []
+    relined(tiny, cite("Mine"))
+    one(tiny, "provenance.papers.model lenet is 'Mine', but the suite has another")
+
+
 def test_a_departing_row_is_of_the_board(tiny):
     submit(tiny, both={"schedule": "long"})
     assert validate(tiny) == []

@@ -43,7 +43,7 @@ class Reference:
         self.images: dict[tuple[str, ...], list[np.ndarray]] = {}
         self.followed: dict[str, set[bool]] = {}
         self.notes: dict[str, object] = {}
-        self.papers: dict[str, object] = {}
+        self.papers: dict[str, list[object]] = {}
         for line in lines:
             self._learn(line, values.get(line.record.key))
 
@@ -68,7 +68,8 @@ class Reference:
             self.followed.setdefault(axes["attack"], set()).add(bool(record.objective))
         if "data" in record.provenance:
             self.notes.setdefault(axes.get("dataset", ""), record.provenance["data"])
-        self.papers.update(_papers(record))
+        for name, paper in _papers(record).items():
+            self.papers.setdefault(name, []).append(paper)
 
     def find_defaults(self) -> Iterator[str]:
         """Texts of the protocol that give a parameter its default, which no record has."""
@@ -194,7 +195,8 @@ class Reference:
         for name, paper in _papers(record).items():
             if name not in used:
                 yield f"provenance.papers has {quote(name)}, which is none of its components; {AGAIN}"
-            if paper != self.papers.get(name, paper):
+            # A citation may have been corrected since the suite's first records.
+            if paper not in self.papers.get(name, [paper]):
                 yield f"provenance.papers.{clean(name)} is {quote(paper)}, but the suite has another; {AGAIN}"
         weights = record.provenance.get("weights", "0" * 64)
         if not (isinstance(weights, str) and re.fullmatch(r"[0-9a-f]{64}", weights)):
