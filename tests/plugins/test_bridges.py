@@ -98,9 +98,10 @@ def test_captum_that_is_missing_or_does_not_know_a_method(monkeypatch):
         explain("captum:method=Lime")
 
 
-def score(text):
+def score(text, lost=()):
     torch.manual_seed(0)
     attributions = torch.rand(3, 3, 12, 12, dtype=torch.float64) - 0.5
+    attributions[list(lost)] = 0
     given = {"images": IMAGES, "targets": TARGETS, "clean_attributions": attributions, "seed": 0, "test_data": DATA}
     return bench.component("metric", text)(network=tiny_network(True), **given), attributions
 
@@ -125,6 +126,14 @@ def test_scores_of_quantus_and_the_direction_that_it_states(name, better):
     metric = bench.component("metric", f"quantus:metric={name}")
     assert metric.better == better == getattr(quantus, name).score_direction.value
     assert found.shape == (3,) and found.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["Complexity", "FaithfulnessCorrelation", "Infidelity", "PixelFlipping", "Sparseness"])
+def test_an_image_without_a_map_has_no_score_of_quantus_and_the_others_keep_theirs(name):
+    whole, _ = score(f"quantus:metric={name},step=24,draws=4")
+    found, _ = score(f"quantus:metric={name},step=24,draws=4", lost=[1])
+    assert found[1].isnan()
+    assert_close(found[[0, 2]], whole[[0, 2]], rtol=0, atol=0)
 
 
 def test_complexity_of_quantus_beside_its_formula():
