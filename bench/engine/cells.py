@@ -68,10 +68,10 @@ class Cell:
             return ""
         return make_command(form(self.metric), self.axis_texts(form))
 
-    def find_stale(self, records: ByText, form: Callable[[Any], str] = str) -> list[str]:
-        """What has changed since each record that has this cell's texts but another key was made."""
+    def find_stale(self, records: ByText, form: Callable[[Any], str] = str) -> dict[str, str]:
+        """What has changed since each record that has this cell's texts but another key was made, by that key."""
         alike = records.get((form(self.metric), frozenset(self.axis_texts(form).items())), ())
-        return [_describe_changes(record, Spec.parse(self.spec)) for record in alike if record.key != self.key]
+        return {r.key: _describe_changes(r, Spec.parse(self.spec)) for r in alike if r.key != self.key}
 
 
 def group_by_text(records: Iterable[Record]) -> ByText:

@@ -79,7 +79,7 @@ def _tell_stale(cells: list[Cell], store: Store) -> None:
     told: set[Metric] = set()
     for cell in cells:
         if earlier and cell.metric not in told:  # once a metric: mostly the same has changed for all of its cells
-            for change in cell.find_stale(earlier)[:1]:
+            for change in list(cell.find_stale(earlier).values())[:1]:
                 store.warn(f"the stored {cell} is stale ({change}); computing it and others like it again")
                 told.add(cell.metric)
 

@@ -242,6 +242,11 @@ def describe_stale(folder: Path, cells: Iterable[Cell]) -> list[str]:
     records = group_by_text(read_records(folder).records)
     by_change: dict[str, list[Cell]] = {}
     for cell in {cell.key: cell for cell in cells}.values():
-        for text in cell.find_stale(records, published_text):
+        for text in cell.find_stale(records, published_text).values():
             by_change.setdefault(text, []).append(cell)
-    return [f"{len(some)} published records are stale, such as {some[0]}: {text}" for text, some in by_change.items()]
+    return [
+        f"the published {some[0]} is stale: {text}"
+        if len(some) == 1
+        else f"{len(some)} published records are stale, such as {some[0]}: {text}"
+        for text, some in by_change.items()
+    ]

@@ -17,6 +17,7 @@ from bench.engine import (
     Cell,
     Store,
     describe_troubles,
+    group_by_text,
     group_reasons,
     list_cells,
     prepare_publication,
@@ -95,6 +96,9 @@ def run_again(
     runs, problems = list(published), dict[str, str]()
     if cells is None:
         cells, problems = make_cells((run.record for run in runs), catalog, protocol)
+    stale = _find_stale(cells, [run.record for run in runs])
+    problems |= {key: text for changes in stale.values() for key, text in changes.items()}
+    cells = [cell for cell in cells if not stale[cell.key]]
     check_data(protocol, catalog, {cell.case.dataset for cell in cells})
     outcome = run_cells(cells, catalog, store, device)
     again = {}
@@ -117,6 +121,19 @@ def run_again(
         {run.record.provenance["commit"] for run in again.values()},
         outcome.exit_code,
     )
+
+
+def _find_stale(cells: Iterable[Cell], records: list[Record]) -> dict[str, dict[str, str]]:
+    """By the key of each cell that no record has, the records of its texts that other versions made, by their keys: a
+    new run has nothing to compare with them."""
+    keys, by_text = {record.key for record in records}, group_by_text(records)
+    return {
+        cell.key: {
+            key: f"{cell.metric} of {cell.case.defense} is stale: {change}; publish the board again"
+            for key, change in ({} if cell.key in keys else cell.find_stale(by_text, published_text)).items()
+        }
+        for cell in cells
+    }
 
 
 def tell_absent(whose: str, records: Iterable[Record], catalog: Catalog) -> str:
