@@ -6,8 +6,8 @@ could take divided by the time taken. The last column says what bounds that time
 which is what cannot start before a moment, divided by the workers. Busy is the share of the workers' time in which they
 compute: while few networks are trained, or where the chain is the limit, more workers only wait.
 
-python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 20
-python benchmarks/scheduling.py leaderboards/cifar10-lenet-small --seeds 3 --axis attack topk uniform_noise no_attack
+python benchmarks/scheduling.py leaderboards/shapes --seeds 20
+python benchmarks/scheduling.py leaderboards/shapes --seeds 3 --axis attack topk uniform_noise no_attack
 python benchmarks/scheduling.py --ray    # measures the overhead of a task on a local Ray
 """
 
