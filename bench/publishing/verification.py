@@ -96,10 +96,10 @@ def run_again(
     runs, problems = list(published), dict[str, str]()
     if cells is None:
         cells, problems = make_cells((run.record for run in runs), catalog, protocol)
+    check_data(protocol, catalog, {cell.case.dataset for cell in cells})
     stale = _find_stale(cells, [run.record for run in runs])
     problems |= {key: text for changes in stale.values() for key, text in changes.items()}
     cells = [cell for cell in cells if not stale[cell.key]]
-    check_data(protocol, catalog, {cell.case.dataset for cell in cells})
     outcome = run_cells(cells, catalog, store, device)
     again = {}
     for cell in cells:

@@ -61,7 +61,9 @@ def test_results_fit_and_unpack_to_what_they_were(tmp_path, monkeypatch):
     again = tmp_path / "again"
     for file in out.glob("store-*.tar"):
         with tarfile.open(file) as tar:
-            tar.extractall(again, filter="data")
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                (again / member.name).parent.mkdir(parents=True, exist_ok=True)
+                (again / member.name).write_bytes(tar.extractfile(member).read())
     unpacked = {str(file.relative_to(again)) for file in again.rglob("*") if file.is_file()}
     assert unpacked >= set(wanted) and not any("lock" in name or "attributions" in name for name in unpacked)
     assert all((again / name).read_bytes() == (store / name).read_bytes() for name in unpacked)
