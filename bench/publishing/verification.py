@@ -97,9 +97,8 @@ def run_again(
     if cells is None:
         cells, problems = make_cells((run.record for run in runs), catalog, protocol)
     check_data(protocol, catalog, {cell.case.dataset for cell in cells})
-    stale = _find_stale(cells, [run.record for run in runs])
-    problems |= {key: text for changes in stale.values() for key, text in changes.items()}
-    cells = [cell for cell in cells if not stale[cell.key]]
+    cells, stale = _leave_out_stale(cells, [run.record for run in runs])
+    problems |= stale
     outcome = run_cells(cells, catalog, store, device)
     again = {}
     for cell in cells:
@@ -123,17 +122,19 @@ def run_again(
     )
 
 
-def _find_stale(cells: Iterable[Cell], records: list[Record]) -> dict[str, dict[str, str]]:
-    """By the key of each cell that no record has, the records of its texts that other versions made, by their keys: a
-    new run has nothing to compare with them."""
+def _leave_out_stale(cells: Iterable[Cell], records: list[Record]) -> tuple[list[Cell], dict[str, str]]:
+    """The cells without those of which only other versions made records, with which a new run cannot be compared, and
+    by the key of each such record what has changed since."""
     keys, by_text = {record.key for record in records}, group_by_text(records)
-    return {
-        cell.key: {
-            key: f"{cell.metric} of {cell.case.defense} is stale: {change}; publish the board again"
-            for key, change in ({} if cell.key in keys else cell.find_stale(by_text, published_text)).items()
-        }
-        for cell in cells
-    }
+    current: list[Cell] = []
+    problems: dict[str, str] = {}
+    for cell in cells:
+        changes = cell.find_stale(by_text, published_text)
+        what = f"{cell.metric.published} of {published_text(cell.case.defense)}"
+        problems |= {key: f"{what} is stale: {text}; publish the board again" for key, text in changes.items()}
+        if cell.key in keys or not changes:
+            current.append(cell)
+    return current, problems
 
 
 def tell_absent(whose: str, records: Iterable[Record], catalog: Catalog) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import types
 
 import numpy as np
 import pyarrow.parquet
@@ -847,6 +848,20 @@ def test_stored_and_published_records_of_other_versions_are_told(bench_, folder,
         assert (code, out) == (1, "1 published record compared, 1 differs\n")
         assert f"bench: accuracy of ce is stale: {moved}; publish the board again" in err.splitlines()
     assert [{cell.metric.name for cell in cells} for cells in ran] == [{"train_time"}] * 2
+
+
+@pytest.mark.parametrize("current", [False, True])
+def test_a_record_of_another_version_is_told_also_beside_one_of_this(current):
+    class Stale:
+        key, metric, case = "new", types.SimpleNamespace(published="accuracy"), types.SimpleNamespace(defense="ce")
+
+        def find_stale(self, records, form):
+            return {"old": "1 is now 2"}
+
+    cells, records = [Stale()], [types.SimpleNamespace(key="new", metric="accuracy", axes={})] * current
+    left, problems = verification._leave_out_stale(cells, records)
+    assert left == cells * current
+    assert problems == {"old": "accuracy of ce is stale: 1 is now 2; publish the board again"}
 
 
 def test_quick_toml_is_a_protocol():

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
 import os
 import re
@@ -713,15 +712,18 @@ def test_a_link_to_a_row_opens_it(opened):
     assert page.locator("details[open]").count() == 1
 
 
+EVERY = ["made-up/index.html", "large/index.html", "index.html"]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("scheme", "width", "names"),
     [
-        ("light", 1280, ["made-up/index.html", "index.html"]),
+        ("light", 1280, EVERY),
         ("dark", 390, ["made-up/index.html", "index.html"]),
         *(
-            pytest.param(*each, ["made-up/index.html", "large/index.html", "index.html"], marks=pytest.mark.slow)
-            for each in itertools.product(("light", "dark"), (390, 1280))
+            pytest.param(*each, EVERY, marks=pytest.mark.slow)
+            for each in (("dark", 390), ("dark", 1280), ("light", 390))
         ),
     ],
 )

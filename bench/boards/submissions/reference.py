@@ -69,7 +69,8 @@ class Reference:
         if "data" in record.provenance:
             self.notes.setdefault(axes.get("dataset", ""), record.provenance["data"])
         for name, paper in _papers(record).items():
-            self.papers.setdefault(name, []).append(paper)
+            if paper not in (known := self.papers.setdefault(name, [])):
+                known.append(paper)
 
     def find_defaults(self) -> Iterator[str]:
         """Texts of the protocol that give a parameter its default, which no record has."""
